@@ -1,0 +1,2 @@
+//! The `ain` binary.
+fn main() {}

@@ -1,0 +1,126 @@
+//! What the control node tells its surroundings to do, in the words of the protocol. The table writer turns routes into entries
+//! of the packet path.
+
+use std::net::IpAddr;
+
+use ain_dataplane::id::{AivtId, FlowId, PeerId, Spi};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// The two data keys of one hop: `ain forward` and `ain backward` of protocol section 5.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct HopKeys {
+    /// HCTR2-AES-128 key of cells from the entrance to the exit.
+    pub forward: [u8; 16],
+    /// HCTR2-AES-128 key of cells from the exit to the entrance.
+    pub backward: [u8; 16],
+}
+
+/// One TVT, seen from this node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Link {
+    /// The neighbour at its other end.
+    pub peer: PeerId,
+    /// Its SPI, the same in both directions.
+    pub spi: Spi,
+}
+
+/// (source, destination) of an inner datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Pair {
+    /// Inner source.
+    pub source: IpAddr,
+    /// Inner destination.
+    pub destination: IpAddr,
+}
+
+/// A node's part in one AIVT, with what the packet path needs for it.
+pub enum Route {
+    /// Between two TVTs: forward cells lose a layer, backward cells gain one.
+    Intermediate {
+        /// Towards the entrance.
+        upstream: Link,
+        /// Towards the exit.
+        downstream: Link,
+        /// Hop keys.
+        keys: HopKeys,
+    },
+    /// The entrance of flow `flow`. `keys[0]` belongs to AIN_2, the last to the exit.
+    Entrance {
+        /// The flow carried.
+        flow: FlowId,
+        /// The first TVT.
+        downstream: Link,
+        /// Hop keys in path order.
+        keys: Vec<HopKeys>,
+    },
+    /// The exit. Bound to a (source, destination) later, by [`Action::Bind`].
+    Exit {
+        /// The last TVT.
+        upstream: Link,
+        /// Hop keys.
+        keys: HopKeys,
+    },
+}
+
+/// Why the exit, or this node on its behalf, cannot serve a flow; byte in a verdict cell and cause of the ICMP an initiator gets.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Verdict {
+    /// No tunnel to the responder, or policy.
+    ExitRefused = 9,
+    /// (responder, source) is bound under another flow token.
+    AddressCollision = 10,
+}
+
+/// One thing to do.
+pub enum Action {
+    /// Seal `datagram`, a whole inner IP datagram, into the PVT of `peer`.
+    Send {
+        /// The neighbour.
+        peer: PeerId,
+        /// The inner IP datagram, already padded to the network's one length.
+        datagram: Vec<u8>,
+    },
+    /// Install `route`; answer with `Node::handle_installed` when every worker has it. CREATED leaves only then.
+    Install {
+        /// The AIVT.
+        aivt: AivtId,
+        /// This node's part.
+        route: Route,
+    },
+    /// Take the AIVT's entries out of the packet path. The entrance's flow stays, waiting, until [`Action::CloseFlow`].
+    Remove {
+        /// The AIVT.
+        aivt: AivtId,
+    },
+    /// The exit binds an AIVT to its pair and the responder's tunnel: waiting datagrams go out, the reverse pair comes back in.
+    Bind {
+        /// The AIVT.
+        aivt: AivtId,
+        /// Forward pair.
+        pair: Pair,
+        /// The responder's tunnel.
+        tunnel: PeerId,
+    },
+    /// The exit drops what waits on the AIVT and sends a verdict cell back. [`Action::Remove`] follows when the entrance destroys it.
+    Refuse {
+        /// The AIVT.
+        aivt: AivtId,
+        /// Reason.
+        verdict: Verdict,
+    },
+    /// The entrance's flow gets, or changes, the source that it shows to the responder (`random-private`). Sent before its Install.
+    Rewrite {
+        /// The flow.
+        flow: FlowId,
+        /// Source to put in place of the initiator's.
+        source: IpAddr,
+    },
+    /// Forget the flow at the entrance; datagrams that wait are dropped, and answered with ICMP administratively-prohibited if `refused`.
+    CloseFlow {
+        /// The flow.
+        flow: FlowId,
+        /// Whether to tell the initiator.
+        refused: bool,
+    },
+}

@@ -1,0 +1,4 @@
+//! The control node: signals and time in, actions out. Pure: no clock, no socket, no thread.
+#![forbid(unsafe_code)]
+
+pub mod action;

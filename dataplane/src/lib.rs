@@ -1,0 +1,9 @@
+//! The packet path of an anonymous Internet node: bursts of packets in, verdicts out.
+//!
+//! Pure: no clock, no socket, no DPDK, no `unsafe`. Time is an argument, packets are [`packet::PacketBuf`]s, cryptography comes
+//! through the batch traits of `ain-crypto`.
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod limits;
+pub mod packet;

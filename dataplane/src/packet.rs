@@ -1,0 +1,32 @@
+//! Packet buffers, as the packet path sees them.
+
+/// One packet in one contiguous buffer with room before and behind. DPDK's mbuf is one, the in-memory buffer of tests another.
+pub trait PacketBuf: Send {
+    /// The packet.
+    fn data(&self) -> &[u8];
+    /// The packet.
+    fn data_mut(&mut self) -> &mut [u8];
+    /// Bytes free before the packet.
+    fn headroom(&self) -> usize;
+    /// Bytes free behind the packet.
+    fn tailroom(&self) -> usize;
+    /// Grows the packet at its front by `n` bytes of unspecified content. Panics past the headroom.
+    fn grow_front(&mut self, n: usize);
+    /// Grows the packet at its back by `n` bytes of unspecified content. Panics past the tailroom.
+    fn grow_back(&mut self, n: usize);
+    /// Takes `n` bytes off the front. Panics past the length.
+    fn trim_front(&mut self, n: usize);
+    /// Cuts the packet to `n` bytes. No effect if it is shorter.
+    fn truncate(&mut self, n: usize);
+}
+
+/// Where empty buffers come from.
+pub trait BufPool {
+    /// The buffers of this pool.
+    type Buf: PacketBuf;
+    /// An empty buffer: length 0, at least [`HEADROOM`] bytes before it. `None` when the pool is exhausted.
+    fn alloc(&mut self) -> Option<Self::Buf>;
+}
+
+/// Bytes every fresh buffer keeps free at its front: Ethernet, IPv6, AH, ESP and an inner header fit.
+pub const HEADROOM: usize = 128;
