@@ -3,12 +3,15 @@
 
 use std::net::IpAddr;
 
+pub use ain_dataplane::id::Pair;
 use ain_dataplane::id::{AivtId, FlowId, PeerId, Spi};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// The two data keys of one hop: `ain forward` and `ain backward` of protocol section 5.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct HopKeys {
+    /// Suite of the creating signal, part of the tweak of every layer.
+    pub suite: u8,
     /// HCTR2-AES-128 key of cells from the entrance to the exit.
     pub forward: [u8; 16],
     /// HCTR2-AES-128 key of cells from the exit to the entrance.
@@ -22,15 +25,6 @@ pub struct Link {
     pub peer: PeerId,
     /// Its SPI, the same in both directions.
     pub spi: Spi,
-}
-
-/// (source, destination) of an inner datagram.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Pair {
-    /// Inner source.
-    pub source: IpAddr,
-    /// Inner destination.
-    pub destination: IpAddr,
 }
 
 /// A node's part in one AIVT, with what the packet path needs for it.

@@ -1,6 +1,7 @@
 //! Numbers with a meaning.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// An IPsec peer of this node: a neighbouring AIN or a host behind an ESP+AH tunnel. Index into the peers of the configuration,
 /// neighbours and hosts in one space; stable while the process lives.
@@ -17,7 +18,11 @@ impl Spi {
 
     /// The SPI, unless reserved.
     pub const fn new(value: u32) -> Option<Self> {
-        if value < Self::MIN { None } else { Some(Self(value)) }
+        if value < Self::MIN {
+            None
+        } else {
+            Some(Self(value))
+        }
     }
 
     /// The number on the wire.
@@ -62,3 +67,30 @@ impl Now {
         Self(self.0.saturating_add(ns))
     }
 }
+
+/// (source, destination) of an inner datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Pair {
+    /// Inner source.
+    pub source: IpAddr,
+    /// Inner destination.
+    pub destination: IpAddr,
+}
+
+impl Pair {
+    /// The pair of the answers.
+    pub const fn reversed(self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+        }
+    }
+}
+
+/// A network port of this node; index into the configured ports.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PortId(pub u8);
+
+/// An AH key schedule shared by a PVT and the TVTs copied from it; the same slot on every worker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct KeySlot(pub u16);

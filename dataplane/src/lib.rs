@@ -4,6 +4,8 @@
 //! through the batch traits of `ain-crypto`.
 #![forbid(unsafe_code)]
 
+pub mod count;
 pub mod id;
 pub mod limits;
 pub mod packet;
+pub mod verdict;

@@ -1,0 +1,110 @@
+//! Every way the packet path can lose a packet: one variant, one counter, one sentence.
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a packet went no further.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl DropReason {
+            /// Every reason, in counter order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Name of the counter.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What happened, in a sentence for operators.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Not for the packet path: the kernel, which shares the interface, has its own copy.
+    ForTheKernel = "for_the_kernel",
+    /// The Ethernet, IP, AH or ESP header is malformed or the packet is shorter than it says.
+    Malformed = "malformed",
+    /// A fragment of an outer packet; tunnels never fragment outside.
+    OuterFragment = "outer_fragment",
+    /// The outer source address belongs to no peer.
+    UnknownPeer = "unknown_peer",
+    /// No security association has this SPI for this peer.
+    UnknownSpi = "unknown_spi",
+    /// The AH integrity check value is wrong.
+    AhIcv = "ah_icv",
+    /// The AH sequence number lies before the anti-replay window.
+    AhReplayOld = "ah_replay_old",
+    /// The AH sequence number was seen before.
+    AhReplay = "ah_replay",
+    /// The ESP tag is wrong.
+    EspIcv = "esp_icv",
+    /// The ESP sequence number lies before the anti-replay window or was seen before.
+    EspReplay = "esp_replay",
+    /// What the tunnel carries is not what its selectors allow.
+    WrongProtocol = "wrong_protocol",
+    /// A TVT packet whose payload is not one cell of the network's length.
+    CellLength = "cell_length",
+    /// The cell's redundancy is not zero or its header is malformed after the last layer.
+    CellBroken = "cell_broken",
+    /// The cell's inner sequence number was seen before or is too old.
+    CellReplay = "cell_replay",
+    /// A datagram in a cell is malformed.
+    InnerMalformed = "inner_malformed",
+    /// Parts of a datagram waited too long for the rest, or had to make room.
+    ReassemblyLost = "reassembly_lost",
+    /// The datagram's addresses are not those its AIVT or tunnel is bound to.
+    WrongPair = "wrong_pair",
+    /// A responder's datagram that no AIVT is bound to, or an initiator's where none may begin.
+    NoBinding = "no_binding",
+    /// The source address is not registered to this initiator.
+    SourceNotRegistered = "source_not_registered",
+    /// The datagram cannot be rewritten to a private source: an inner AH, or an unknown structure.
+    NotRewritable = "not_rewritable",
+    /// The inner TTL ran out at the entrance.
+    TtlExceeded = "ttl_exceeded",
+    /// Larger than the tunnel's inner MTU and not to be fragmented.
+    TooBig = "too_big",
+    /// Waited for an AIVT too long, or had to make room for newer ones.
+    WaitedTooLong = "waited_too_long",
+    /// The flow was refused.
+    Refused = "refused",
+    /// No buffer was free.
+    NoBuffer = "no_buffer",
+    /// The ring to another worker was full.
+    HandoffFull = "handoff_full",
+    /// The ring to the control thread was full.
+    ControlFull = "control_full",
+    /// The link-layer address of the next hop is not known.
+    NoNeighbour = "no_neighbour",
+    /// The sequence numbers or IVs that may be used are used up.
+    SequenceExhausted = "sequence_exhausted",
+    /// The security association went away while the packet was on its way.
+    Gone = "gone",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_sentences_end() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::COUNT);
+        assert!(DropReason::ALL.iter().all(|r| r.sentence().ends_with('.')));
+        assert!(
+            DropReason::ALL
+                .iter()
+                .enumerate()
+                .all(|(i, r)| *r as usize == i)
+        );
+    }
+}
