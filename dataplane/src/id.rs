@@ -18,11 +18,7 @@ impl Spi {
 
     /// The SPI, unless reserved.
     pub const fn new(value: u32) -> Option<Self> {
-        if value < Self::MIN {
-            None
-        } else {
-            Some(Self(value))
-        }
+        if value < Self::MIN { None } else { Some(Self(value)) }
     }
 
     /// The number on the wire.

@@ -100,11 +100,6 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), DropReason::COUNT);
         assert!(DropReason::ALL.iter().all(|r| r.sentence().ends_with('.')));
-        assert!(
-            DropReason::ALL
-                .iter()
-                .enumerate()
-                .all(|(i, r)| *r as usize == i)
-        );
+        assert!(DropReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
     }
 }

@@ -111,8 +111,7 @@ pub trait Aead {
     /// Expanded key; zeroizes on drop and redacts itself in `Debug`.
     type AeadKey: Send + Sync;
     /// Expands key material of [`AeadAlgorithm::key_bytes`] bytes.
-    fn aead_key(algorithm: AeadAlgorithm, material: &[u8])
-    -> Result<Self::AeadKey, KeyLengthError>;
+    fn aead_key(algorithm: AeadAlgorithm, material: &[u8]) -> Result<Self::AeadKey, KeyLengthError>;
     /// Encrypts every job and writes its tag.
     fn seal(&mut self, jobs: &mut [AeadJob<'_, Self::AeadKey>]);
     /// Verifies and decrypts every job; tags are compared in constant time.
