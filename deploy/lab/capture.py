@@ -1,0 +1,134 @@
+"""Captures at the bridge, one a link, and inside hosts; and reading them back.
+
+The leg of a host shows all it sends and hears. A link is what two hosts say to each other: the frames on the leg of the one that
+come from or go to the other. Frames are picked by MAC address, so that nothing of their content decides what is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import struct
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from .shell import LabError, wait_for
+from .topology import Host, Lab
+
+LINK_ETHERNET, LINK_RAW = 1, 101
+ETHERTYPE_IPV4 = 0x0800
+PROTO_AH = 51
+REPORT = re.compile(r"(\d+) packets? captured, (\d+) packets? received by filter")
+
+
+@dataclass
+class Capture:
+    """One running tcpdump."""
+
+    lab: Lab
+    name: str
+    child: subprocess.Popen[bytes]
+
+    @property
+    def path(self) -> Path:
+        """The capture file."""
+        return self.lab.directory / f"{self.name}.pcap"
+
+    def stop(self) -> Path:
+        """Ends the capture once it has written all it has seen; raises if the kernel lost packets, as a search must see everything."""
+        wait_for(f"capture {self.name} has written all", self._drained, every_s=0.1)
+        self.lab.stop(self.child, signal.SIGINT)
+        if self._log().splitlines()[-1] != "0 packets dropped by kernel":
+            raise LabError(f"capture {self.name} is not whole: {self._log()}")
+        return self.path
+
+    def _log(self) -> str:
+        return (self.lab.directory / f"{self.name}.log").read_text().strip()
+
+    def _drained(self) -> bool:
+        """Asks tcpdump for its counts; true once the answer is that everything received was written."""
+        before = len(REPORT.findall(self._log()))
+        self.child.send_signal(signal.SIGUSR1)
+        answers = wait_for(f"tcpdump {self.name} reports", lambda: REPORT.findall(self._log())[before:])
+        written, received = answers[-1]
+        return written == received
+
+
+def link(lab: Lab, left: Host, right: Host, snap_bytes: int = 0) -> Capture:
+    """Captures what two hosts say to each other, on the leg of `left` at the bridge. `snap_bytes` 0 keeps whole frames."""
+    rule = f"(ether src {left.mac} and ether dst {right.mac}) or (ether src {right.mac} and ether dst {left.mac})"
+    return _start(lab, None, f"link-{left.name}-{right.name}", left.name, rule, snap_bytes)
+
+
+def interface(lab: Lab, host: Host, device: str) -> Capture:
+    """Captures everything on a device inside a host."""
+    return _start(lab, host, f"{host.name}-{device}", device, "", 0)
+
+
+def _start(lab: Lab, host: Host | None, name: str, device: str, rule: str, snap_bytes: int) -> Capture:
+    log = lab.directory / f"{name}.log"
+    log.unlink(missing_ok=True)
+    words = ["tcpdump", "-i", device, "-n", "-U", "--immediate-mode", "-Z", "root", "-B", "32768", "-s", str(snap_bytes),
+             "-w", str(lab.directory / f"{name}.pcap")]
+    child = lab.spawn(host, words + ([rule] if rule else []), name)
+    wait_for(f"tcpdump on {device} listens", lambda: "listening on" in log.read_text() or child.poll() is not None)
+    if child.poll() is not None:
+        raise LabError(f"tcpdump on {device}: {log.read_text().strip()}")
+    return Capture(lab, name, child)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One packet of a capture: its bytes, its length on the wire (longer if the capture cut it), the capture's link type."""
+
+    data: bytes
+    wire_bytes: int
+    link_type: int
+
+    @property
+    def ipv4(self) -> bytes | None:
+        """The IPv4 packet in it, if it holds one. Ethernet's padding of short frames is cut off."""
+        if self.link_type == LINK_ETHERNET:
+            if int.from_bytes(self.data[12:14], "big") != ETHERTYPE_IPV4:
+                return None
+            packet = self.data[14:]
+        else:
+            packet = self.data
+        if not packet or packet[0] >> 4 != 4:
+            return None
+        return packet[: int.from_bytes(packet[2:4], "big")]
+
+    @property
+    def ipv4_bytes(self) -> int | None:
+        """Total length of the IPv4 packet in it, header included."""
+        packet = self.ipv4
+        return None if packet is None else int.from_bytes(packet[2:4], "big")
+
+
+def frames(path: Path) -> Iterator[Frame]:
+    """The packets of a capture file (libpcap format, written on this machine)."""
+    with open(path, "rb") as file:
+        header = file.read(24)
+        if len(header) < 24 or header[:4] != struct.pack("=I", 0xA1B2C3D4):
+            raise LabError(f"{path} is not a capture")
+        link_type = struct.unpack("=I", header[20:24])[0]
+        while record := file.read(16):
+            _, _, kept, wire = struct.unpack("=IIII", record)
+            yield Frame(file.read(kept), wire, link_type)
+
+
+def ipv4_sizes(path: Path) -> Counter[int]:
+    """How many IPv4 packets of which total length a capture holds."""
+    return Counter(size for frame in frames(path) if (size := frame.ipv4_bytes) is not None)
+
+
+def from_source(path: Path, source: IPv4Address) -> Iterator[bytes]:
+    """The IPv4 packets of a capture that come from `source`."""
+    for frame in frames(path):
+        packet = frame.ipv4
+        if packet and packet[12:16] == source.packed:
+            yield packet
