@@ -117,4 +117,12 @@ pub enum Action {
         /// Whether to tell the initiator.
         refused: bool,
     },
+    /// Save for the PVT of `peer` that SPI counter values below `up_to` are taken; answer with `Node::handle_spis_reserved` when it
+    /// is on disk. No TVT is made from values that are not, so that no SPI repeats under one key generation after a crash.
+    ReserveSpis {
+        /// The neighbour.
+        peer: PeerId,
+        /// First value still free; becomes `Neighbour::spi_reserved` of the next start.
+        up_to: u32,
+    },
 }

@@ -2,3 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod config;
+pub mod directory;
+pub mod key_schedule;
+pub mod limits;
+pub mod signal;

@@ -1,0 +1,163 @@
+//! What the control node is told at its start, already validated in its parts; [`crate::node::Node::new`] checks how they fit.
+
+use std::fmt;
+
+use ain_dataplane::id::{Spi, WorkerId};
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::directory::{Directory, NodeId};
+use crate::signal::suite::OnionPrivateKey;
+
+/// The network's one cell length (protocol section 4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CellProfile {
+    /// 1408 bytes, for links of 1500.
+    Standard,
+    /// 8896 bytes, for links of 9000.
+    Jumbo,
+}
+
+impl CellProfile {
+    /// Bytes of a cell.
+    pub const fn cell_bytes(self) -> usize {
+        match self {
+            Self::Standard => 1408,
+            Self::Jumbo => 8896,
+        }
+    }
+
+    /// Its number in the routing part of a creating signal: 0 standard, 1 jumbo.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Standard => 0,
+            Self::Jumbo => 1,
+        }
+    }
+}
+
+/// Everything a node knows from its configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// This node; must have an entry in the directory.
+    pub id: NodeId,
+    /// Private half of the onion key in this node's directory entry.
+    pub onion_key: OnionPrivateKey,
+    /// The network.
+    pub directory: Directory,
+    /// Peers; the index is the [`ain_dataplane::id::PeerId`].
+    pub peers: Vec<Peer>,
+    /// Nodes on a path this node chooses as entrance, at least: 2..=6, both ends counted.
+    pub min_nodes: usize,
+    /// Nodes on a path at most: `min_nodes`..=6.
+    pub max_nodes: usize,
+    /// The network's cell length.
+    pub profile: CellProfile,
+    /// Inactivity after which a node ends an AIVT, seconds; a constant of the network.
+    pub inactivity_s: u32,
+    /// Age at which AIVTs that this node creates expire, seconds, rounded up to 600 on the wire; 0 = none.
+    pub lifetime_s: u32,
+    /// Creating signals dated before this are refused, Unix seconds (protocol section 5: the replay cache does not survive the
+    /// process). The start of this process is always safe; the last moment at which an earlier process of this node was alive
+    /// is as safe, and lets a node that starts for the first time (0) serve at once.
+    pub replay_floor_s: u64,
+    /// Data workers, at least 1. A first-hop SPI falls to the worker `spi % workers`, which must be the tunnel's owner.
+    pub workers: u8,
+}
+
+/// An IPsec peer.
+#[derive(Debug)]
+pub enum Peer {
+    /// A neighbouring AIN behind a PVT.
+    Neighbour(Neighbour),
+    /// A host behind an ESP+AH tunnel.
+    Host(Host),
+}
+
+/// A neighbouring AIN. The addresses of its signals are those of the directory.
+#[derive(Debug)]
+pub struct Neighbour {
+    /// Its id; both nodes name each other in the directory.
+    pub id: NodeId,
+    /// Keys the order in which SPIs of TVTs are drawn; the same at both ends.
+    pub spi_secret: SpiSecret,
+    /// First SPI counter value that was never reserved under the PVT's key generation: 0, or the `up_to` of the last
+    /// [`crate::action::Action::ReserveSpis`] that reached the disk.
+    pub spi_reserved: u32,
+    /// The PVT's own SPIs, both directions, ESP and AH: never drawn for a TVT.
+    pub own_spis: Vec<Spi>,
+}
+
+/// A host tunnel.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Addresses of the host as responder, and the public ones its datagrams may show as source (`as-sent`).
+    pub prefixes: Vec<IpNet>,
+    /// What the host may do.
+    pub role: HostRole,
+    /// Anonymity option of its flows as initiator.
+    pub option: SourceOption,
+    /// The worker that owns the tunnel.
+    pub owner: WorkerId,
+}
+
+/// What a host may do through its tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostRole {
+    /// Opens flows.
+    Initiator,
+    /// Is reached by flows.
+    Responder,
+    /// Both.
+    Both,
+}
+
+impl HostRole {
+    /// Whether the host may open flows.
+    pub const fn initiates(self) -> bool {
+        matches!(self, Self::Initiator | Self::Both)
+    }
+
+    /// Whether flows may reach the host.
+    pub const fn responds(self) -> bool {
+        matches!(self, Self::Responder | Self::Both)
+    }
+}
+
+/// Options of protocol section 7 (the paper's section 4.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SourceOption {
+    /// The responder sees the inner source as the initiator sent it.
+    AsSent,
+    /// The responder sees a fresh private address of this flow.
+    RandomPrivate,
+}
+
+/// Secret of a PVT's SPI order: 32 bytes that both ends derive from the PVT's keys.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct SpiSecret(pub(crate) [u8; 32]);
+
+impl SpiSecret {
+    /// From the AH key material of both directions, in either order.
+    pub fn derive(one: &[u8], other: &[u8]) -> Self {
+        let (low, high) = if one <= other {
+            (one, other)
+        } else {
+            (other, one)
+        };
+        let mut hash = Sha256::new();
+        hash.update(b"ain spi order");
+        for part in [low, high] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+}
+
+impl fmt::Debug for SpiSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SpiSecret(redacted)")
+    }
+}

@@ -1,0 +1,82 @@
+//! Every limit of the control plane in one place. Times are nanoseconds unless the name says otherwise.
+
+use ain_dataplane::id::Now;
+
+/// Nodes on a path at least: an entrance and an exit.
+pub const MIN_PATH_NODES: usize = 2;
+/// Nodes on a path at most: an entrance and [`ain_dataplane::limits::MAX_HOPS`] after it.
+pub const MAX_PATH_NODES: usize = ain_dataplane::limits::MAX_HOPS + 1;
+
+/// AIVTs this node takes part in, in any role.
+pub const AIVTS: usize = 1 << 20;
+/// AIVTs that one neighbour may have asked this node to join.
+pub const AIVTS_PER_NEIGHBOUR: usize = 1 << 19;
+/// CREATEs of one neighbour that are under way through this node.
+pub const PENDING_CREATES_PER_NEIGHBOUR: usize = 4096;
+/// CREATEs of one neighbour that this node opens (one public-key operation each) in a second.
+pub const CREATES_PER_SECOND_PER_NEIGHBOUR: u32 = 2000;
+/// Flows at the entrance, those remembered for their address and token included.
+pub const FLOWS: usize = 1 << 20;
+/// Flows of one host tunnel, those remembered included.
+pub const FLOWS_PER_HOST: usize = 1 << 18;
+/// Requests to one neighbour that wait for their ACK.
+pub const PENDING_REQUESTS: usize = 16384;
+/// Message ids remembered for one neighbour; requests beyond are dropped without ACK, so that they come again.
+pub const REMEMBERED_IDS: usize = 1 << 18;
+/// Tags in the replay cache of creating signals.
+pub const REPLAY_TAGS: usize = 1 << 20;
+/// Failed nodes and links that path choice remembers.
+pub const PENALTIES: usize = 4096;
+/// Steps of one search for a path.
+pub const PATH_SEARCH_STEPS: usize = 20_000;
+/// Random paths compared when every path touches something that failed lately.
+pub const PATH_SAMPLES: usize = 16;
+
+/// First wait for an ACK; doubles with every repetition (protocol section 6).
+pub const RETRANSMIT_FIRST: u64 = Now::SECOND / 2;
+/// Repetitions of a request after its first sending.
+pub const RETRANSMISSIONS: u8 = 3;
+/// How long a message id is remembered.
+pub const ID_MEMORY: u64 = 60 * Now::SECOND;
+/// Silence after which a KEEPALIVE goes out, and the time between two of them.
+pub const KEEPALIVE_EVERY: u64 = Now::SECOND;
+/// KEEPALIVEs without answer that take a PVT down.
+pub const KEEPALIVES_UNANSWERED: u8 = 3;
+
+/// How long the entrance waits for CREATED.
+pub const CREATE_TIMEOUT: u64 = 10 * Now::SECOND;
+/// How long an intermediate waits for CREATED: past the entrance's patience, so that the entrance ends it first.
+pub const CREATE_TIMEOUT_RELAY: u64 = 15 * Now::SECOND;
+/// New SPIs tried for one CREATE after the neighbour reported a collision.
+pub const SPI_REDRAWS: u8 = 3;
+/// AIVTs made for one flow within [`REBUILD_WINDOW`] besides the first.
+pub const REBUILDS: usize = 3;
+/// See [`REBUILDS`].
+pub const REBUILD_WINDOW: u64 = 60 * Now::SECOND;
+/// Waits before the first, second and third rebuild within a window: a failed node's neighbours need a moment to notice,
+/// and a restarted node refuses CREATEs dated before its start.
+pub const REBUILD_DELAYS: [u64; REBUILDS] = [0, 2 * Now::SECOND, 20 * Now::SECOND];
+/// Wait before path choice is tried again when the directory knows a way but no PVT on it is up.
+pub const PATH_RETRY: u64 = Now::SECOND / 2;
+/// Patience with a flow for which no path can be found; then the initiator is told.
+pub const PATH_PATIENCE: u64 = 30 * Now::SECOND;
+/// How long a failed node or link is avoided.
+pub const PENALTY: u64 = 60 * Now::SECOND;
+/// How long a flow's address and token outlive its last packet.
+pub const FLOW_MEMORY: u64 = 3600 * Now::SECOND;
+
+/// Granularity of `created` in a CREATE, seconds.
+pub const CREATED_STEP_S: u64 = 10;
+/// Age up to which a CREATE is accepted, seconds.
+pub const CREATED_PAST_S: u64 = 60;
+/// How far ahead of this node's clock a CREATE may be dated, seconds.
+pub const CREATED_FUTURE_S: u64 = 10;
+/// Granularity of `expires` in a CREATE, seconds.
+pub const EXPIRES_STEP_S: u64 = 600;
+
+/// SPI counter values reserved on disk at a time.
+pub const SPI_BLOCK: u32 = 1 << 16;
+/// Values left in the reserved block when the next one is asked for.
+pub const SPI_LOW_WATER: u32 = 1 << 14;
+/// SPIs drawn and passed over in search of one that falls to a given worker.
+pub const SPI_DRAWS: u32 = 4096;

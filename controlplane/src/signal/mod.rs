@@ -1,0 +1,3 @@
+//! Signals between neighbours (protocol sections 5 and 6).
+
+pub mod suite;
