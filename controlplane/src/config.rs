@@ -141,11 +141,7 @@ pub struct SpiSecret(pub(crate) [u8; 32]);
 impl SpiSecret {
     /// From the AH key material of both directions, in either order.
     pub fn derive(one: &[u8], other: &[u8]) -> Self {
-        let (low, high) = if one <= other {
-            (one, other)
-        } else {
-            (other, one)
-        };
+        let (low, high) = if one <= other { (one, other) } else { (other, one) };
         let mut hash = Sha256::new();
         hash.update(b"ain spi order");
         for part in [low, high] {

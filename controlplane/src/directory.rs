@@ -34,9 +34,7 @@ impl fmt::Display for NodeId {
 
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..4]
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -122,9 +120,7 @@ impl Entry {
         });
         let mut neighbours = self.neighbours.clone();
         neighbours.sort();
-        put_list(&mut out, &neighbours, |out, id| {
-            out.extend_from_slice(&id.0)
-        });
+        put_list(&mut out, &neighbours, |out, id| out.extend_from_slice(&id.0));
         let mut prefixes: Vec<IpNet> = self.exit_prefixes.iter().map(IpNet::trunc).collect();
         prefixes.sort();
         put_list(&mut out, &prefixes, |out, prefix| {
@@ -297,12 +293,7 @@ impl Directory {
     pub fn exit_for(&self, responder: IpAddr) -> Option<NodeId> {
         self.entries
             .iter()
-            .find(|entry| {
-                entry
-                    .exit_prefixes
-                    .iter()
-                    .any(|prefix| prefix.contains(&responder))
-            })
+            .find(|entry| entry.exit_prefixes.iter().any(|prefix| prefix.contains(&responder)))
             .map(Entry::id)
     }
 
@@ -373,18 +364,11 @@ fn check_unique(entries: &[Entry]) -> Result<(), DirectoryError> {
         if let Some(other) = ids.insert(entry.identity, &entry.name) {
             return Err(DirectoryError::DuplicateId(other.clone(), name()));
         }
-        if entry.address.is_unspecified()
-            || entry.address.is_multicast()
-            || entry.address.is_loopback()
-        {
+        if entry.address.is_unspecified() || entry.address.is_multicast() || entry.address.is_loopback() {
             return Err(DirectoryError::Address(name(), entry.address));
         }
         if let Some(other) = addresses.insert(entry.address, &entry.name) {
-            return Err(DirectoryError::DuplicateAddress(
-                other.clone(),
-                name(),
-                entry.address,
-            ));
+            return Err(DirectoryError::DuplicateAddress(other.clone(), name(), entry.address));
         }
     }
     Ok(())
@@ -397,20 +381,11 @@ fn check_keys(entry: &Entry) -> Result<(), DirectoryError> {
     }
     for (index, key) in entry.onion_keys.iter().enumerate() {
         let suite = key.suite;
-        if entry.onion_keys[..index]
-            .iter()
-            .any(|earlier| earlier.suite == suite)
-        {
-            return Err(DirectoryError::DuplicateSuite {
-                node: node(),
-                suite,
-            });
+        if entry.onion_keys[..index].iter().any(|earlier| earlier.suite == suite) {
+            return Err(DirectoryError::DuplicateSuite { node: node(), suite });
         }
         let Some(known) = suite::by_id(suite) else {
-            return Err(DirectoryError::UnknownSuite {
-                node: node(),
-                suite,
-            });
+            return Err(DirectoryError::UnknownSuite { node: node(), suite });
         };
         if key.key.len() != known.public_key {
             let (given, wanted) = (key.key.len(), known.public_key);

@@ -50,9 +50,10 @@ impl KeySchedule {
         }
     }
 
-    /// The data keys, for the packet path.
-    pub fn hop_keys(&self) -> HopKeys {
+    /// The data keys of `suite`, for the packet path.
+    pub fn hop_keys(&self, suite: u8) -> HopKeys {
         HopKeys {
+            suite,
             forward: self.forward,
             backward: self.backward,
         }
@@ -104,9 +105,7 @@ mod tests {
     #[test]
     fn labels_give_the_blocks_of_rfc_5869() {
         use hmac::{Hmac, KeyInit, Mac};
-        let key = HopKey(hex!(
-            "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
-        ));
+        let key = HopKey(hex!("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"));
         let schedule = KeySchedule::new(&key);
         let block = |label: &str| -> [u8; 32] {
             let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).expect("any length");
@@ -126,9 +125,6 @@ mod tests {
     fn debug_shows_no_key() {
         let key = HopKey([0xab; 32]);
         assert_eq!(format!("{key:?}"), "HopKey(redacted)");
-        assert_eq!(
-            format!("{:?}", KeySchedule::new(&key)),
-            "KeySchedule(redacted)"
-        );
+        assert_eq!(format!("{:?}", KeySchedule::new(&key)), "KeySchedule(redacted)");
     }
 }

@@ -116,8 +116,7 @@ fn encapsulate(public_key: &[u8], kem_ct: &mut [u8], rng: &mut dyn CryptoRng) ->
 }
 
 fn decapsulate(private_key: &OnionPrivateKey, kem_ct: &[u8]) -> (HopKey, Choice) {
-    let ephemeral =
-        PublicKey::from(<[u8; 32]>::try_from(kem_ct).expect("cut to the suite's length"));
+    let ephemeral = PublicKey::from(<[u8; 32]>::try_from(kem_ct).expect("cut to the suite's length"));
     let dh = private_key.secret.diffie_hellman(&ephemeral);
     let key = extract(dh.as_bytes(), &ephemeral, &private_key.public);
     (key, Choice::from(u8::from(dh.was_contributory())))
