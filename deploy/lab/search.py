@@ -95,8 +95,53 @@ def look_at_text(place: str, text: str, secrets: Secrets) -> Sight:
     return sight
 
 
-def inner_headers(chunk: bytes, source: IPv4Address | None, destination: IPv4Address) -> list[int]:
-    """Total lengths of the plain IPv4 headers in `chunk` from `source` (any if `None`) to `destination`."""
-    middle = re.escape(source.packed) if source else b".{4}"
-    header = re.compile(rb"\x45.(.{2}).{4}.[\x01\x06\x11].{2}" + middle + re.escape(destination.packed), re.DOTALL)
-    return [int.from_bytes(total, "big") for total in header.findall(chunk)]
+@dataclass(frozen=True)
+class InnerHeader:
+    """A plain IPv4 header found in a heap of bytes."""
+
+    source: IPv4Address
+    destination: IPv4Address
+    total_bytes: int
+
+
+def inner_headers(chunk: bytes, address: IPv4Address) -> set[InnerHeader]:
+    """The IPv4 headers without options in `chunk` that come from or go to `address` and have a right checksum."""
+    found = set()
+    at = chunk.find(address.packed)
+    while at >= 0:
+        for start in (at - 12, at - 16):
+            header = chunk[max(start, 0):start + 20]
+            if len(header) == 20 and header[0] == 0x45 and _checksum_right(header):
+                found.add(InnerHeader(IPv4Address(header[12:16]), IPv4Address(header[16:20]), int.from_bytes(header[2:4], "big")))
+        at = chunk.find(address.packed, at + 1)
+    return found
+
+
+def _checksum_right(header: bytes) -> bool:
+    total = sum(int.from_bytes(header[i:i + 2], "big") for i in range(0, 20, 2))
+    return total % 0xFFFF == 0
+
+
+def look_at_memory(place: str, pieces: Iterable[bytes], secrets: Secrets) -> Sight:
+    """What a process holds in the clear: the marker, and inner datagrams by their headers. An address counts where a header with
+    a right checksum shows it, as four bytes alone are anything in so large a heap."""
+    sight = Sight(place)
+    inner = {name: address for name, address in secrets.addresses.items() if name.endswith(" inner")}
+    for piece in pieces:
+        sight.marker_hits += piece.count(secrets.marker)
+        for name, address in inner.items():
+            headers = inner_headers(piece, address)
+            sight.hits[name] = sight.hits.get(name, 0) + CHANCE_HITS * len(headers)
+            sight.sizes |= {header.total_bytes for header in headers}
+    return sight
+
+
+def joined(place: str, sights: Iterable[Sight]) -> Sight:
+    """What one place showed in several ways."""
+    whole = Sight(place)
+    for sight in sights:
+        whole.marker_hits += sight.marker_hits
+        whole.sizes |= sight.sizes
+        for name, hits in sight.hits.items():
+            whole.hits[name] = whole.hits.get(name, 0) + hits
+    return whole

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 
 import pytest
 from lab import capture, search
+from lab.oracle import udp
 from lab.shell import LabError, inside, wait_for
 from lab.topology import Lab, topology
 
@@ -84,14 +85,16 @@ def test_text_finds_whole_addresses_only() -> None:
     assert hexed.kinds("initiator") == ["inner"] and hexed.sees_marker
 
 
-def test_inner_headers_give_lengths() -> None:
+def test_memory_shows_inner_headers_with_right_checksums_only() -> None:
     source, destination = IPv4Address("10.66.0.5"), IPv4Address("198.51.100.80")
-    headers = [bytes([0x45, 0]) + n.to_bytes(2, "big") + bytes([0, 0, 0x40, 0, 63, 6, 1, 2]) + source.packed + destination.packed
-               for n in (52, 1386)]
-    chunk = b"junk" + headers[0] + b"more" + headers[1]
-    assert search.inner_headers(chunk, source, destination) == [52, 1386]
-    assert search.inner_headers(chunk, None, destination) == [52, 1386]
-    assert search.inner_headers(chunk, destination, source) == []
+    good = [udp(source, destination, bytes(n)) for n in (24, 1300)] + [udp(destination, source, bytes(99))]
+    heap = b"junk" + b"more".join(good) + MARKER
+    sight = search.look_at_memory("heap", [heap, bytes(100)], secrets_of())
+    assert sight.sizes == {52, 1328, 127} and sight.sees_marker
+    assert sight.kinds("initiator") == ["inner"] and sight.kinds("responder") == ["inner"]
+    bad = bytearray(good[0])
+    bad[11] ^= 1
+    assert not search.look_at_memory("heap", [bytes(bad) * 3, source.packed * 9], secrets_of()).hits["initiator inner"]
 
 
 def test_a_capture_that_cannot_start_says_why(plain: Lab) -> None:

@@ -1,0 +1,235 @@
+"""Keys and TOML files of a whole network: one file a node, one a host, one directory for all.
+
+    chain      initiator - ain1 - ain2 - ain3 - responder
+
+                            ain2
+    diamond    initiator - ain1   ain3 - responder       two disjoint paths from ain1 to ain3
+                            ain4
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from .topology import Lab, outer_of
+
+KEY_BYTES = {"hmac-sha2-256-128": 32, "aes-128-gmac": 20, "aes-128-gcm-16": 20, "aes-256-gcm-16": 36}
+EXIT_PREFIX = IPv4Network("198.51.100.0/24")
+PRIVATE = IPv4Address("10.66.0.5")
+RESPONDER = IPv4Address("198.51.100.80")
+METRICS = "127.0.0.1:9464"
+TUN = "ain0"
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """A host and the AIN it has its tunnel with."""
+
+    host: str
+    node: str
+    inner: IPv4Address
+    responder: bool = False
+    option: str = "random-private"
+    ah: str = "hmac-sha2-256-128"
+    esp: str = "aes-128-gcm-16"
+    esn: bool = True
+
+    @property
+    def role(self) -> str:
+        """As the files have it."""
+        return "responder" if self.responder else "initiator"
+
+
+@dataclass
+class Network:
+    """What is to be built. `links` are the PVTs."""
+
+    links: list[tuple[str, str]]
+    tunnels: list[Tunnel]
+    inactivity_s: int = 300
+    path_nodes: int = 3
+    ah: str = "aes-128-gmac"
+    memory_mib: int = 96
+    spi: int = 0x1000
+    keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> list[str]:
+        """The AINs, in order."""
+        return sorted({node for link in self.links for node in link})
+
+    @property
+    def hosts(self) -> list[str]:
+        """Every namespace needed."""
+        return self.nodes + [tunnel.host for tunnel in self.tunnels]
+
+    def sa(self, protocol: str, algorithm: str, sender: str, receiver: str) -> str:
+        """The SA of one direction as an inline table: drawn at first use, the same for both ends."""
+        place = (protocol, sender, receiver)
+        if place not in self.keys:
+            self.spi += 1
+            self.keys[place] = (self.spi, secrets.token_hex(KEY_BYTES[algorithm]))
+        spi, key = self.keys[place]
+        return f'{{ spi = {spi}, key = "{key}" }}'
+
+    def four_sas(self, own: str, other: str, ah: str, esp: str) -> str:
+        """The four SAs of a tunnel, seen from `own`."""
+        return "\n".join([
+            f"ah_in = {self.sa('ah', ah, other, own)}", f"ah_out = {self.sa('ah', ah, own, other)}",
+            f"esp_in = {self.sa('esp', esp, other, own)}", f"esp_out = {self.sa('esp', esp, own, other)}",
+        ])
+
+
+def chain(count: int = 3, **more: object) -> Network:
+    """`count` AINs in a row, an initiator at the first and a responder at the last."""
+    nodes = [f"ain{i}" for i in range(1, count + 1)]
+    return Network(list(zip(nodes, nodes[1:])), ends("ain1", nodes[-1]), path_nodes=count, **more)  # type: ignore[arg-type]
+
+
+def diamond(**more: object) -> Network:
+    """Four AINs: from ain1 to ain3 by way of ain2 or of ain4."""
+    links = [("ain1", "ain2"), ("ain2", "ain3"), ("ain1", "ain4"), ("ain4", "ain3")]
+    return Network(links, ends("ain1", "ain3"), **more)  # type: ignore[arg-type]
+
+
+def ends(entrance: str, exit_node: str) -> list[Tunnel]:
+    """One initiator, one responder."""
+    return [Tunnel("initiator", entrance, PRIVATE), Tunnel("responder", exit_node, RESPONDER, responder=True)]
+
+
+def write(lab: Lab, network: Network, ain: Path) -> None:
+    """Writes every file of `network` into the run's directory."""
+    directory = []
+    for node in network.nodes:
+        public = make_keys(lab.directory, node, ain)
+        exits = any(t.responder and t.node == node for t in network.tunnels)
+        directory.append(directory_entry(network, node, public, exits))
+        _write(lab.directory / f"{node}.toml", node_file(lab.directory, network, node))
+    _write(lab.directory / "directory.toml", "\n".join(directory))
+    for tunnel in network.tunnels:
+        _write(lab.directory / f"{tunnel.host}.toml", endpoint_file(lab.directory, network, tunnel))
+
+
+def node_file(directory: Path, network: Network, node: str) -> str:
+    """Configuration of one AIN."""
+    cores = sorted(os.sched_getaffinity(0))
+    core = cores[network.nodes.index(node) % len(cores)]
+    parts = [f"""
+[node]
+name = "{node}"
+identity_key_file = "{node}.identity.key"
+onion_key_file = "{node}.onion.key"
+directory = "directory.toml"
+state_dir = "{directory}/{node}.state"
+admin_socket = "{admin_socket(directory, node)}"
+metrics = "{METRICS}"
+
+[network]
+inactivity_s = {network.inactivity_s}
+min_path_nodes = {network.path_nodes}
+max_path_nodes = {network.path_nodes}
+
+[dpdk]
+memory_mib = {network.memory_mib}
+
+[workers]
+cores = [{core}]
+idle = "adaptive"
+
+[[ports]]
+name = "wan"
+device = "net_af_packet0,iface=eth0,blocksz=65536,framesz=2048,framecnt=2048,qdisc_bypass=1"
+interface = "eth0"
+address = "{outer_of(node)}/24"
+"""]
+    parts += [neighbour(network, node, other) for other in neighbours(network, node)]
+    parts += [host_tunnel(network, tunnel) for tunnel in network.tunnels if tunnel.node == node]
+    return "".join(parts)
+
+
+def neighbours(network: Network, node: str) -> list[str]:
+    """The other ends of a node's PVTs."""
+    return [b if a == node else a for a, b in network.links if node in (a, b)]
+
+
+def neighbour(network: Network, own: str, other: str) -> str:
+    """One PVT."""
+    return f"""
+[[neighbours]]
+node = "{other}"
+ah = "{network.ah}"
+esp = "aes-128-gcm-16"
+{network.four_sas(own, other, network.ah, "aes-128-gcm-16")}
+"""
+
+
+def host_tunnel(network: Network, tunnel: Tunnel) -> str:
+    """A host tunnel as its AIN has it."""
+    option = "" if tunnel.responder else f'option = "{tunnel.option}"\n'
+    return f"""
+[[hosts]]
+name = "{tunnel.host}"
+role = "{tunnel.role}"
+{option}remote = "{outer_of(tunnel.host)}"
+addresses = ["{tunnel.inner}/32"]
+esn = {str(tunnel.esn).lower()}
+ah = "{tunnel.ah}"
+esp = "{tunnel.esp}"
+{network.four_sas(tunnel.node, tunnel.host, tunnel.ah, tunnel.esp)}
+"""
+
+
+def endpoint_file(directory: Path, network: Network, tunnel: Tunnel) -> str:
+    """Configuration of `ain endpoint` on a host. An initiator routes the exits' prefix into the tunnel, a responder everything private."""
+    routes = ["10.0.0.0/8", "203.0.113.0/24"] if tunnel.responder else [str(EXIT_PREFIX)]
+    return f"""
+[endpoint]
+role = "{tunnel.role}"
+interface = "eth0"
+local = "{outer_of(tunnel.host)}"
+remote = "{outer_of(tunnel.node)}"
+tun = "{TUN}"
+addresses = ["{tunnel.inner}/32"]
+routes = {json.dumps(routes)}
+state_dir = "{directory}/{tunnel.host}.state"
+idle = "adaptive"
+
+[tunnel]
+esn = {str(tunnel.esn).lower()}
+ah = "{tunnel.ah}"
+esp = "{tunnel.esp}"
+{network.four_sas(tunnel.host, tunnel.node, tunnel.ah, tunnel.esp)}
+"""
+
+
+def directory_entry(network: Network, node: str, public: dict[str, str], exits: bool) -> str:
+    """One AIN in the directory."""
+    return f"""
+[[nodes]]
+name = "{node}"
+identity = "{public['identity']}"
+address = "{outer_of(node)}"
+onion_keys = {{ suite3 = "{public['onion']}" }}
+neighbours = {json.dumps(neighbours(network, node))}
+exit_prefixes = {json.dumps([str(EXIT_PREFIX)] if exits else [])}
+"""
+
+
+def admin_socket(directory: Path, node: str) -> Path:
+    """Where a node answers `ain status`."""
+    return directory / f"{node}.sock"
+
+
+def make_keys(directory: Path, node: str, ain: Path) -> dict[str, str]:
+    """Makes a node's long-term keys and returns their public halves."""
+    raise NotImplementedError
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text.lstrip("\n"))
+    path.chmod(0o600)

@@ -1,0 +1,161 @@
+"""The `ain` processes of a run: starting them, waiting until they serve, asking them, ending them by pid."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import configs
+from .configs import Network, Tunnel
+from .shell import LabError, inside, run, wait_for
+from .topology import Host, Lab, create
+
+ROOT = Path(__file__).resolve().parents[2]
+CHUNK_BYTES = 32 << 20
+OVERLAP_BYTES = 64
+
+
+def binary(variable: str = "AIN") -> Path:
+    """The `ain` to use: what the environment variable names, else the release build."""
+    path = Path(os.environ.get(variable) or Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "ain")
+    if not path.exists():
+        raise LabError(f"{path} is not there: build it (`make build`), or name one in {variable}")
+    return path
+
+
+class Counters(dict[str, float]):
+    """One scrape: metric with labels, as in the text format -> value."""
+
+    def total(self, name: str, **labels: str) -> float:
+        """Sum over every series of `name` that carries `labels`."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(value for series, value in self.items()
+                   if series.partition("{")[0] == name and all(one in series for one in wanted))
+
+
+class Fleet:
+    """All processes of one network in one run."""
+
+    def __init__(self, network: Network, name: str | None = None, ain: Path | None = None) -> None:
+        self.network = network
+        self.ain = ain or binary()
+        self.lab: Lab = create(network.hosts, name)
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Fleet:
+        try:
+            self.up()
+        except BaseException:
+            self.lab.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lab.close()
+
+    def up(self) -> None:
+        """Writes the files, starts everything, waits until every PVT is up and every host has its TUN device."""
+        configs.write(self.lab, self.network, self.ain)
+        for node in self.network.nodes:
+            self.start(node, wait=False)
+        for tunnel in self.network.tunnels:
+            self.start(tunnel.host, wait=False)
+        for name in self.network.hosts:
+            self.wait_ready(name)
+
+    def host(self, name: str) -> Host:
+        """A host by name."""
+        return self.lab[name]
+
+    def tunnel(self, host: str) -> Tunnel:
+        """The tunnel of a host by name."""
+        return next(tunnel for tunnel in self.network.tunnels if tunnel.host == host)
+
+    def start(self, name: str, wait: bool = True) -> None:
+        """Starts the process of a node or a host."""
+        verb = "run" if name in self.network.nodes else "endpoint"
+        words = [str(self.ain), verb, str(self.lab.directory / f"{name}.toml")]
+        self.running[name] = self.lab.spawn(self.lab[name], words, name)
+        if wait:
+            self.wait_ready(name)
+
+    def wait_ready(self, name: str, timeout_s: float = 20) -> None:
+        """Waits until a node has every PVT up, or a host its TUN device; raises with the log's end when its process is gone."""
+        probe = self._node_ready if name in self.network.nodes else self._host_ready
+        try:
+            wait_for(f"{name} is ready", lambda: probe(name), timeout_s, 0.1)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.log_tail(name)}") from error
+
+    def _node_ready(self, name: str) -> bool:
+        self._check_alive(name)
+        status = self.status(name)
+        return status is not None and all(pvt["up"] for pvt in status["pvts"])
+
+    def _host_ready(self, name: str) -> bool:
+        self._check_alive(name)
+        shown = self.lab[name].run("ip", "-j", "link", "show", configs.TUN, check=False)
+        return shown.returncode == 0 and "UP" in json.loads(shown.stdout)[0]["flags"]
+
+    def _check_alive(self, name: str) -> None:
+        if self.running[name].poll() is not None:
+            raise LabError(f"{name} ended with status {self.running[name].returncode}")
+
+    def log_tail(self, name: str, lines: int = 15) -> str:
+        """The end of a process's log."""
+        log = self.lab.directory / f"{name}.log"
+        return f"--- {log}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+    def kill(self, name: str) -> None:
+        """Ends a process as a crash would."""
+        self.lab.stop(self.running.pop(name), signal.SIGKILL)
+
+    def stop(self, name: str) -> int:
+        """Asks a process to end; returns its exit status."""
+        return self.lab.stop(self.running.pop(name))
+
+    def status(self, node: str) -> dict[str, object] | None:
+        """`ain status --json`, or `None` while the node does not answer."""
+        socket = configs.admin_socket(self.lab.directory, node)
+        done = run([str(self.ain), "status", "--json", "--socket", str(socket)], check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def counters(self, node: str) -> Counters:
+        """Scrapes a node."""
+        address, port = configs.METRICS.split(":")
+        with inside(self.lab[node].namespace):
+            connection = http.client.HTTPConnection(address, int(port), timeout=5)
+            connection.connect()
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        connection.close()
+        pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+        return Counters({series: float(value) for series, value in pairs})
+
+    def memory(self, name: str) -> Iterator[bytes]:
+        """Everything a process holds in memory, packet buffers included, in overlapping pieces."""
+        pid = self.running[name].pid
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            for start, end in _resident(Path(f"/proc/{pid}/smaps")):
+                for at in range(start, end, CHUNK_BYTES):
+                    try:
+                        memory.seek(at)
+                        yield memory.read(min(end - at, CHUNK_BYTES + OVERLAP_BYTES))
+                    except OSError:  # unmapped meanwhile, or the kernel's own ([vvar])
+                        continue
+
+
+def _resident(smaps: Path) -> Iterator[tuple[int, int]]:
+    """The mappings that hold pages. The EAL reserves far more addresses than it uses."""
+    start = end = 0
+    for line in smaps.read_text().splitlines():
+        word, *rest = line.split()
+        if "-" in word and not word.endswith(":"):
+            start, end = (int(edge, 16) for edge in word.split("-"))
+        elif word in ("Rss:", "Shared_Hugetlb:", "Private_Hugetlb:") and int(rest[0]) > 0:
+            yield start, end
