@@ -9,3 +9,4 @@ pub mod id;
 pub mod limits;
 pub mod packet;
 pub mod verdict;
+pub mod wire;
