@@ -4,6 +4,7 @@
 //! through the batch traits of `ain-crypto`.
 #![forbid(unsafe_code)]
 
+pub mod aggfrag;
 pub mod count;
 pub mod id;
 pub mod limits;

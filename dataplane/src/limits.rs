@@ -6,3 +6,9 @@ pub const BURST: usize = 64;
 pub const MAX_HOPS: usize = 5;
 /// Datagrams that wait for one flow's AIVT (protocol section 7).
 pub const WAITING_PER_FLOW: usize = 64;
+/// Cells that a piece of a datagram waits for its rest (protocol section 4). The unpacker's maps have a bit for each.
+pub const EDGE_CELLS: u32 = 64;
+/// Nanoseconds that a piece of a datagram waits for its rest (protocol section 4).
+pub const EDGE_WAIT_NS: u64 = 100_000_000;
+/// Pieces of datagrams that wait in one worker. With standard cells 5.4 MiB.
+pub const EDGES: usize = 4096;
