@@ -1,3 +1,10 @@
-//! Signals between neighbours (protocol sections 5 and 6).
+//! Signals between neighbours (protocol sections 5 and 6): [`frame`] is the datagram they travel in, the other modules are what
+//! it carries.
 
+pub mod create;
+pub mod created;
+pub mod destroy;
+pub mod frame;
+pub mod keepalive;
+pub mod onion;
 pub mod suite;
