@@ -9,5 +9,6 @@ pub mod count;
 pub mod id;
 pub mod limits;
 pub mod packet;
+pub mod sa;
 pub mod verdict;
 pub mod wire;
