@@ -310,7 +310,7 @@ fn final_destination(option: &[u8]) -> Result<Option<[u8; 4]>, WireError> {
     }
     let route = &option[3..];
     match route.last_chunk::<4>() {
-        Some(last) if pointer >= 4 && route.len() % 4 == 0 => Ok(Some(*last)),
+        Some(last) if pointer >= 4 && route.len().is_multiple_of(4) => Ok(Some(*last)),
         _ => Err(WireError::Option),
     }
 }

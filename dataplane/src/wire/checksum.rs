@@ -14,7 +14,7 @@ impl Sum {
 
     /// Adds `bytes`, padded with one zero byte if odd: only the last piece of a message may be odd.
     #[must_use]
-    pub fn add(mut self, bytes: &[u8]) -> Self {
+    pub fn add_bytes(mut self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks::<4>();
         for word in words {
             self.0 += u64::from(u32::from_be_bytes(*word));
@@ -60,7 +60,7 @@ impl Sum {
 
 /// Checksum over `bytes`; 0 if they hold their own right checksum.
 pub fn checksum(bytes: &[u8]) -> u16 {
-    Sum::new().add(bytes).finish()
+    Sum::new().add_bytes(bytes).finish()
 }
 
 /// The checksum after one word it covers went from `old` to `new`: RFC 1624 equation 3, HC' = ~(~HC + ~m + m').
@@ -81,7 +81,7 @@ pub fn update_ipv4(checksum: u16, old: Ipv4Addr, new: Ipv4Addr) -> u16 {
 /// checksum. A UDP sender writes 0xffff where this yields 0.
 pub fn transport_ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, segment: &[u8]) -> u16 {
     pseudo(
-        Sum::new().add(&source.octets()).add(&destination.octets()),
+        Sum::new().add_bytes(&source.octets()).add_bytes(&destination.octets()),
         protocol,
         segment,
     )
@@ -90,7 +90,7 @@ pub fn transport_ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, seg
 /// As [`transport_ipv4`] with the IPv6 pseudo-header (RFC 8200 section 8.1).
 pub fn transport_ipv6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, segment: &[u8]) -> u16 {
     pseudo(
-        Sum::new().add(&source.octets()).add(&destination.octets()),
+        Sum::new().add_bytes(&source.octets()).add_bytes(&destination.octets()),
         protocol,
         segment,
     )
@@ -102,7 +102,7 @@ fn pseudo(addresses: Sum, protocol: u8, segment: &[u8]) -> u16 {
     addresses
         .add_u32(length)
         .add_u16(u16::from(protocol))
-        .add(segment)
+        .add_bytes(segment)
         .finish()
 }
 
