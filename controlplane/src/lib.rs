@@ -6,4 +6,8 @@ pub mod config;
 pub mod directory;
 pub mod key_schedule;
 pub mod limits;
+pub mod path;
+pub mod pvt;
+pub mod replay;
 pub mod signal;
+pub mod spi;
