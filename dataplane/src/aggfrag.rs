@@ -9,7 +9,8 @@
 //! The AGGFRAG header and the data blocks are those of RFC 9347 (sections 2.2 and 6.1): IP datagrams back to back, told apart by
 //! their own version nibble and length field, cut wherever a cell ends; version 0 means padding up to the end. `BlockOffset` counts
 //! the bytes still belonging to a datagram begun earlier, and points past the cell's end when that datagram goes on in the next one.
-//! One thing is narrower here: a sender gives the pieces of a datagram consecutive sequence numbers, with no all-pad cell between.
+//! Two things are narrower here: a sender gives the pieces of a datagram consecutive sequence numbers, with no all-pad cell between;
+//! and reserved bits must be zero.
 //!
 //! [`Packer`] fills cells from the datagrams of a burst, [`open`] checks a cell that came out of the onion, [`Unpacker`] gives the
 //! datagrams back: whole ones at arrival, cut ones when their last piece is there. Pieces wait in an [`EdgePool`].
@@ -24,16 +25,11 @@ pub use pack::{PackError, Packer, write_dummy, write_verdict};
 pub use pool::EdgePool;
 pub use unpack::{Fed, Unpacker};
 
-use subtle::ConstantTimeEq;
+use crate::wire::cell::{self, CellHeader};
+use crate::wire::ipv6;
 
-/// Bytes of a cell before its data blocks: sequence, redundancy, AGGFRAG header.
-pub const CELL_HEADER: usize = 24;
 /// Longest datagram that travels in cells, bytes. `BlockOffset` and IPv4's length field end here, so an IPv6 datagram does too.
 pub const MAX_DATAGRAM: usize = 65535;
-
-const REDUNDANCY: usize = 12;
-const SUB_TYPE_DATA: u8 = 0;
-const SUB_TYPE_VERDICT: u8 = 255;
 
 /// A cell after its check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,42 +83,22 @@ pub enum CellError {
 /// # Errors
 /// [`CellError`] names the first check that failed.
 pub fn open(cell: &[u8]) -> Result<Opened<'_>, CellError> {
-    let Some((header, bytes)) = cell
-        .split_first_chunk::<CELL_HEADER>()
-        .filter(|(_, rest)| !rest.is_empty())
-    else {
+    let Some((header, bytes)) = CellHeader::parse(cell).ok().filter(|(_, bytes)| !bytes.is_empty()) else {
         return Err(CellError::Short(cell.len()));
     };
-    let [
-        s0,
-        s1,
-        s2,
-        s3,
-        s4,
-        s5,
-        s6,
-        s7,
-        redundancy @ ..,
-        sub_type,
-        reserved,
-        o0,
-        o1,
-    ] = header;
-    if !bool::from(redundancy.ct_eq(&[0; REDUNDANCY])) {
+    if !header.is_intact() {
         return Err(CellError::Redundancy);
     }
-    let offset = u16::from_be_bytes([*o0, *o1]);
-    let content = match (*sub_type, *reserved) {
-        (SUB_TYPE_DATA, 0) if offset == u16::MAX => return Err(CellError::BlockOffset(offset)),
-        (SUB_TYPE_DATA, 0) => Content::Data(Blocks { offset, bytes }),
-        (SUB_TYPE_VERDICT, reason) if offset == 0 => Content::Verdict(reason),
-        (SUB_TYPE_DATA | SUB_TYPE_VERDICT, _) => return Err(CellError::Reserved),
-        (other, _) => return Err(CellError::SubType(other)),
+    let offset = header.block_offset.get();
+    let content = match (header.sub_type, header.reserved, offset) {
+        (cell::SUB_TYPE_DATA, 0, u16::MAX) => return Err(CellError::BlockOffset(offset)),
+        (cell::SUB_TYPE_DATA, 0, _) => Content::Data(Blocks { offset, bytes }),
+        (cell::SUB_TYPE_VERDICT, 0, 0) => Content::Verdict(bytes[0]),
+        (cell::SUB_TYPE_DATA | cell::SUB_TYPE_VERDICT, ..) => return Err(CellError::Reserved),
+        (other, ..) => return Err(CellError::SubType(other)),
     };
-    Ok(Opened {
-        sequence: u64::from_be_bytes([*s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7]),
-        content,
-    })
+    let sequence = header.sequence.get();
+    Ok(Opened { sequence, content })
 }
 
 /// What the first bytes of a data block say about its length.
@@ -140,7 +116,6 @@ enum Block {
 
 /// Reads version and length of the block at the start of `bytes`, which is not empty (RFC 791 section 3.1, RFC 8200 section 3).
 fn block(bytes: &[u8]) -> Block {
-    const IPV6_HEADER: usize = 40;
     let word = |at: usize| Some(usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
     match bytes[0] >> 4 {
         0 => Block::Pad,
@@ -151,7 +126,7 @@ fn block(bytes: &[u8]) -> Block {
         },
         6 => match word(4) {
             None => Block::Unknown,
-            Some(payload) if payload <= MAX_DATAGRAM - IPV6_HEADER => Block::Datagram(payload + IPV6_HEADER),
+            Some(payload) if payload <= MAX_DATAGRAM - ipv6::HEADER_LEN => Block::Datagram(payload + ipv6::HEADER_LEN),
             Some(_) => Block::Nonsense,
         },
         _ => Block::Nonsense,

@@ -1,7 +1,10 @@
 //! From datagrams to cells.
 
-use super::{Block, CELL_HEADER, SUB_TYPE_DATA, SUB_TYPE_VERDICT, block};
+use zerocopy::IntoBytes;
+
+use super::{Block, block};
 use crate::packet::PacketBuf;
+use crate::wire::cell::{CellHeader, HEADER_LEN, SUB_TYPE_DATA, SUB_TYPE_VERDICT};
 
 /// Why a datagram did not go into cells. What was packed before it stays good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -86,7 +89,7 @@ impl<B: PacketBuf> Packer<B> {
     /// left already: this one must follow as it is, and the receiver gives the datagram up.
     fn take_back(&mut self, put: usize) {
         if let Some(cell) = &mut self.open
-            && cell.at - CELL_HEADER >= put
+            && cell.at - HEADER_LEN >= put
         {
             cell.at -= put;
         }
@@ -101,11 +104,9 @@ impl<B: PacketBuf> Default for Packer<B> {
 
 impl<B: PacketBuf> Cell<B> {
     fn start(mut buf: B, sequence: u64, continued: usize) -> Self {
-        let [high, low] = u16::try_from(continued)
-            .expect("a datagram's length fits 16 bits")
-            .to_be_bytes();
-        write_header(buf.data_mut(), sequence, [SUB_TYPE_DATA, 0, high, low]);
-        Self { buf, at: CELL_HEADER }
+        let offset = u16::try_from(continued).expect("a datagram's length fits 16 bits");
+        write_header(buf.data_mut(), &CellHeader::new(sequence, SUB_TYPE_DATA, offset));
+        Self { buf, at: HEADER_LEN }
     }
 
     fn room(&self) -> usize {
@@ -121,22 +122,23 @@ impl<B: PacketBuf> Cell<B> {
     }
 }
 
-/// Makes `cell` a dummy: nothing but padding. Panics unless longer than [`CELL_HEADER`].
+/// Makes `cell` a dummy: nothing but padding. Panics unless longer than [`HEADER_LEN`].
 pub fn write_dummy(cell: &mut [u8], sequence: u64) {
-    write_header(cell, sequence, [SUB_TYPE_DATA, 0, 0, 0]);
-    cell[CELL_HEADER..].fill(0);
+    write_header(cell, &CellHeader::new(sequence, SUB_TYPE_DATA, 0)).fill(0);
 }
 
-/// Makes `cell` a verdict of the exit: sub-type 255, the reason in the second byte of the AGGFRAG header, all else zero. Panics
-/// unless longer than [`CELL_HEADER`].
+/// Makes `cell` a verdict of the exit: sub-type 255, the reason as first byte of the data, all else zero. Panics unless longer than
+/// [`HEADER_LEN`].
 pub fn write_verdict(cell: &mut [u8], sequence: u64, reason: u8) {
-    write_header(cell, sequence, [SUB_TYPE_VERDICT, reason, 0, 0]);
-    cell[CELL_HEADER..].fill(0);
+    let data = write_header(cell, &CellHeader::new(sequence, SUB_TYPE_VERDICT, 0));
+    data.fill(0);
+    data[0] = reason;
 }
 
-fn write_header(cell: &mut [u8], sequence: u64, aggfrag: [u8; 4]) {
-    assert!(cell.len() > CELL_HEADER, "a cell holds its header and data");
-    cell[..8].copy_from_slice(&sequence.to_be_bytes());
-    cell[8..20].fill(0);
-    cell[20..CELL_HEADER].copy_from_slice(&aggfrag);
+/// Writes the header and returns the data behind it, at least one byte.
+fn write_header<'c>(cell: &'c mut [u8], header: &CellHeader) -> &'c mut [u8] {
+    assert!(cell.len() > HEADER_LEN, "a cell holds its header and data");
+    let (front, data) = cell.split_at_mut(HEADER_LEN);
+    front.copy_from_slice(header.as_bytes());
+    data
 }

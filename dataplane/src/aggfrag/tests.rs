@@ -6,9 +6,7 @@ use super::*;
 use crate::id::{AivtId, Now};
 use crate::limits::EDGE_WAIT_NS;
 use crate::packet::PacketBuf;
-
-const STANDARD: usize = 1408;
-const JUMBO: usize = 8896;
+use crate::wire::cell::{HEADER_LEN, JUMBO_LEN as JUMBO, STANDARD_LEN as STANDARD};
 
 /// A buffer that is just a cell.
 struct CellBuf(Vec<u8>);
@@ -125,7 +123,7 @@ fn dummies_and_verdicts() {
     write_dummy(&mut cell, 5);
     let (mut unpacker, mut pool, mut out) = (
         Unpacker::new(AivtId(1)),
-        EdgePool::new(4, STANDARD - CELL_HEADER),
+        EdgePool::new(4, STANDARD - HEADER_LEN),
         Vec::new(),
     );
     assert_eq!(feed(&mut unpacker, &mut pool, Now(0), &cell, &mut out), Fed::default());
@@ -138,7 +136,7 @@ fn dummies_and_verdicts() {
             content: Content::Verdict(9)
         })
     );
-    assert!(cell[CELL_HEADER..].iter().all(|&b| b == 0));
+    assert!(cell[HEADER_LEN + 1..].iter().all(|&b| b == 0));
 }
 
 #[test]
@@ -162,7 +160,7 @@ fn refusals_name_the_check() {
     assert_eq!(open(&cell), Err(CellError::BlockOffset(65535)));
     cell[20] = 255;
     assert_eq!(open(&cell), Err(CellError::Reserved));
-    for short in 0..=CELL_HEADER {
+    for short in 0..=HEADER_LEN {
         assert_eq!(open(&good[..short]), Err(CellError::Short(short)));
     }
 }
@@ -330,9 +328,9 @@ fn nonsense_drops_the_rest_of_the_cell_only() {
     ] {
         let mut cell = vec![0; STANDARD];
         write_dummy(&mut cell, 1);
-        cell[CELL_HEADER..][..100].copy_from_slice(&good);
-        cell[CELL_HEADER + 100..][..4].copy_from_slice(&bad);
-        cell[CELL_HEADER + 200..][..100].copy_from_slice(&good);
+        cell[HEADER_LEN..][..100].copy_from_slice(&good);
+        cell[HEADER_LEN + 100..][..4].copy_from_slice(&bad);
+        cell[HEADER_LEN + 200..][..100].copy_from_slice(&good);
         let (mut unpacker, mut pool, mut out) = (Unpacker::new(AivtId(1)), EdgePool::new(4, 1384), Vec::new());
         let fed = feed(&mut unpacker, &mut pool, Now(0), &cell, &mut out);
         assert_eq!(

@@ -79,7 +79,7 @@ pub struct CellHeader {
     pub zero: [u8; ZERO_LEN],
     /// AGGFRAG sub-type.
     pub sub_type: u8,
-    /// Zero when sent, ignored when received (RFC 9347 section 6.1.1).
+    /// Zero. RFC 9347 section 6.1.1 ignores it when received; [`crate::aggfrag::open`] is stricter.
     pub reserved: u8,
     /// Bytes from the start of the data to the first block that begins in this cell (RFC 9347 section 6.1.1).
     pub block_offset: U16,

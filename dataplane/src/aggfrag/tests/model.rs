@@ -87,12 +87,12 @@ proptest! {
         for burst in &bursts {
             cells.extend(pack(burst, cell, cells.len() as u64 + 1));
         }
-        let mut model = Model::new(&bursts, cell - CELL_HEADER);
+        let mut model = Model::new(&bursts, cell - HEADER_LEN);
         let sent = bursts.concat();
         let mut order: Vec<usize> = (0..cells.len()).filter(|i| fate[i % 1000].0 >= loss).collect();
         order.sort_by_key(|&i| i as u64 + fate[i % 1000].1);
 
-        let (mut unpacker, mut pool) = (Unpacker::new(AivtId(1)), EdgePool::new(4096, cell - CELL_HEADER));
+        let (mut unpacker, mut pool) = (Unpacker::new(AivtId(1)), EdgePool::new(4096, cell - HEADER_LEN));
         let (mut now, mut arrivals) = (Now(1), 0);
         for i in order {
             now = now.plus(fate[(i + 1) % 1000].2);
@@ -116,8 +116,8 @@ proptest! {
         for burst in &bursts {
             let cells = pack(burst, STANDARD, next);
             next += cells.len() as u64;
-            prop_assert_eq!(cells.len(), burst.iter().map(Vec::len).sum::<usize>().div_ceil(STANDARD - CELL_HEADER));
-            let mut pool = EdgePool::new(64, STANDARD - CELL_HEADER);
+            prop_assert_eq!(cells.len(), burst.iter().map(Vec::len).sum::<usize>().div_ceil(STANDARD - HEADER_LEN));
+            let mut pool = EdgePool::new(64, STANDARD - HEADER_LEN);
             for cell in &cells {
                 feed(&mut unpacker, &mut pool, Now(0), cell, &mut out);
             }
@@ -149,7 +149,7 @@ proptest! {
 
     #[test]
     fn open_takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        let zero = bytes.len() > CELL_HEADER && bytes[8..20].iter().all(|&b| b == 0);
+        let zero = bytes.len() > HEADER_LEN && bytes[8..20].iter().all(|&b| b == 0);
         prop_assert!(zero || open(&bytes).is_err());
     }
 }
