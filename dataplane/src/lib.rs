@@ -6,9 +6,13 @@
 
 pub mod aggfrag;
 pub mod count;
+pub mod fragment;
+pub mod icmp;
 pub mod id;
 pub mod limits;
+pub mod mss;
 pub mod packet;
+pub mod rewrite;
 pub mod sa;
 pub mod verdict;
 pub mod wire;
