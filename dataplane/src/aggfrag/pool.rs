@@ -194,3 +194,40 @@ impl Edges {
         expired
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The index keeps its memory however pieces come and go: removed entries are cleaned up in place.
+    #[test]
+    fn index_never_grows() {
+        // Exactly what a table of 128 entries takes, so that too small a one shows.
+        const SLOTS: usize = 112;
+        let mut pool = EdgePool::new(SLOTS, 4);
+        let capacity = pool.edges.index.capacity();
+        let place = |sequence| Place {
+            aivt: AivtId(sequence % 7),
+            sequence,
+            side: Side::Tail,
+        };
+        for i in 0..100_000_u64 {
+            let edge = Edge {
+                bytes: &i.to_be_bytes()[4..],
+                remaining: 4,
+            };
+            let full = pool.waiting() == SLOTS;
+            assert_eq!(pool.edges.keep(Now(i), place(i), edge), full);
+            if i % 50 != 0 && i % 3 == 0 {
+                pool.edges.remove(place(i - i % 50));
+            }
+            assert!(pool.waiting() <= SLOTS);
+            assert_eq!(
+                pool.edges.find(place(i)).map(|e| e.bytes.to_vec()),
+                Some(i.to_be_bytes()[4..].to_vec())
+            );
+        }
+        // Less where removed entries are not cleaned up yet, more only in a larger table.
+        assert!(pool.edges.index.capacity() <= capacity);
+    }
+}
