@@ -1,2 +1,7 @@
 //! The `ain` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ain_daemon::cli::main()
+}

@@ -1,0 +1,131 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use ain_crypto::{AeadAlgorithm, MacAlgorithm};
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::report::Problems;
+use crate::config::{self, AnyConfig};
+use crate::keygen;
+
+/// Exit code of what failed for another reason than its configuration.
+const FAILURE: u8 = 1;
+/// Exit code of a configuration or command line that is wrong.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// Node of an anonymous Internet at the IP layer.
+#[derive(Debug, Parser)]
+#[command(name = "ain", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration: a node's, the network's directory or a host's
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Make the keys of a new node, or of one hand-made tunnel
+    Keygen(Keygen),
+}
+
+#[derive(Debug, clap::Args)]
+struct Keygen {
+    /// Where identity.key and onion.key are made
+    #[arg(long, default_value = ".")]
+    out_dir: PathBuf,
+    /// Name in the directory entry that is printed
+    #[arg(long, default_value = "NAME")]
+    name: String,
+    /// Outer address in the directory entry that is printed
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    address: IpAddr,
+    /// Print keys and SPIs of one tunnel instead, for both its ends; they are secret
+    #[arg(long, conflicts_with_all = ["out_dir", "name", "address"])]
+    sa: bool,
+    /// AH algorithm of the tunnel
+    #[arg(long, value_enum, default_value_t = Ah::Gmac, requires = "sa")]
+    ah: Ah,
+    /// ESP algorithm of the tunnel
+    #[arg(long, value_enum, default_value_t = Esp::Gcm128, requires = "sa")]
+    esp: Esp,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Ah {
+    #[value(name = "hmac-sha2-256-128")]
+    Hmac,
+    #[value(name = "aes-128-gmac")]
+    Gmac,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Esp {
+    #[value(name = "aes-128-gcm-16")]
+    Gcm128,
+    #[value(name = "aes-256-gcm-16")]
+    Gcm256,
+}
+
+/// Runs the program as its command line says. Exit codes: 0 well, 1 failure, 2 wrong configuration or command line.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<Problems>() {
+            Some(problems) => {
+                eprintln!("{problems}");
+                ExitCode::from(BAD_CONFIGURATION)
+            }
+            None => {
+                eprintln!("error: {error:#}");
+                ExitCode::from(FAILURE)
+            }
+        },
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Check { file } => check(&file),
+        Command::Keygen(arguments) => make_keys(&arguments),
+    }
+}
+
+fn check(file: &std::path::Path) -> anyhow::Result<()> {
+    let kind = match config::check_any(file, SystemTime::now())? {
+        AnyConfig::Node(_) => "node",
+        AnyConfig::Directory(_) => "directory",
+        AnyConfig::Endpoint(_) => "endpoint",
+    };
+    println!("{}: good ({kind})", file.display());
+    Ok(())
+}
+
+fn make_keys(arguments: &Keygen) -> anyhow::Result<()> {
+    if arguments.sa {
+        let ah = match arguments.ah {
+            Ah::Hmac => MacAlgorithm::HmacSha256_128,
+            Ah::Gmac => MacAlgorithm::Aes128Gmac,
+        };
+        let esp = match arguments.esp {
+            Esp::Gcm128 => AeadAlgorithm::Aes128Gcm16,
+            Esp::Gcm256 => AeadAlgorithm::Aes256Gcm16,
+        };
+        print!("{}", *keygen::tunnel_keys(ah, esp)?);
+        return Ok(());
+    }
+    std::fs::create_dir_all(&arguments.out_dir).with_context(|| arguments.out_dir.display().to_string())?;
+    print!(
+        "{}",
+        keygen::node_keys(&arguments.out_dir, &arguments.name, arguments.address)?
+    );
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Configuration: TOML files into values that need no further check.
+//!
+//! ```text
+//! file --serde, unknown fields refused--> raw types --meaning checked, every problem noted--> validated types
+//! ```
+//!
+//! Three kinds of file: a node's ([`NodeConfig`], has `[node]`), the network's directory ([`Directory`], has `[[nodes]]`) and a
+//! host's ([`EndpointConfig`], has `[endpoint]`). A problem is told with file, line and field ([`report::Problem`]).
+
+mod clock;
+mod directory;
+mod endpoint;
+mod node;
+mod peers;
+mod port;
+mod raw;
+pub mod report;
+pub mod secret;
+mod tunnel;
+
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use toml::Spanned;
+use zeroize::Zeroizing;
+
+pub use clock::{ClockError, RELEASED_UNIX_S, check_clock};
+pub use directory::{Directory, Entry};
+pub use endpoint::EndpointConfig;
+pub use node::{Dpdk, Huge, Idle, Network, NodeConfig, Workers, public_of};
+pub use peers::{Host, Neighbour};
+pub use port::Port;
+pub use raw::{AnonymityOption, CellProfile, Role};
+pub use tunnel::{Sa, Tunnel};
+
+use report::{Checker, Problems};
+
+/// Longest configuration file, bytes: a directory of some ten thousand AINs.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Longest name of an AIN, a host or a port, bytes.
+const NAME_BYTES_MAX: usize = 63;
+
+/// A file of any kind, checked.
+#[derive(Debug)]
+pub enum AnyConfig {
+    /// A node's.
+    Node(Box<NodeConfig>),
+    /// The network's directory.
+    Directory(Directory),
+    /// A host's.
+    Endpoint(Box<EndpointConfig>),
+}
+
+/// Reads and checks a file of any kind, and the clock `now`.
+pub fn check_any(path: &Path, now: SystemTime) -> Result<AnyConfig, Problems> {
+    let (_, sections) = parse::<Sections>(path)?;
+    if sections.nodes.is_some() {
+        check_clock(now).map_err(|error| Problems::of_file(path, error))?;
+        Directory::load(path).map(AnyConfig::Directory)
+    } else if sections.endpoint.is_some() {
+        EndpointConfig::load(path, now).map(|config| AnyConfig::Endpoint(Box::new(config)))
+    } else {
+        NodeConfig::load(path, now).map(|config| AnyConfig::Node(Box::new(config)))
+    }
+}
+
+/// The sections that tell the kinds of file apart.
+#[derive(Deserialize)]
+struct Sections {
+    endpoint: Option<IgnoredAny>,
+    nodes: Option<IgnoredAny>,
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, Problems> {
+    let unreadable = |error: std::io::Error| Problems::of_file(path, error);
+    let file = File::open(path).map_err(unreadable)?;
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(Problems::of_file(
+            path,
+            format_args!("longer than {FILE_BYTES_MAX} bytes"),
+        ));
+    }
+    // Room from the start: a string that grows leaves copies of keys behind.
+    let mut text = Zeroizing::new(String::with_capacity(bytes as usize + 1));
+    file.take(FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    Ok(text)
+}
+
+/// Shape and types of a file; stops at the first problem, as the parser does.
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<(Checker, T), Problems> {
+    let text = read(path)?;
+    parse_text(path, &text)
+}
+
+fn parse_text<T: DeserializeOwned>(path: &Path, text: &str) -> Result<(Checker, T), Problems> {
+    let mut checker = Checker::new(path, text);
+    let place = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+    let deserializer = match toml::Deserializer::parse(text) {
+        Ok(deserializer) => deserializer,
+        Err(error) => {
+            checker.at(place(&error), "", error.message());
+            return Err(checker.finish::<()>(None).unwrap_err());
+        }
+    };
+    match serde_path_to_error::deserialize(deserializer) {
+        Ok(raw) => Ok((checker, raw)),
+        Err(error) => {
+            let field = field_path(error.path());
+            // The parser quotes the value it did not expect: not if that is a key.
+            let secret = field.ends_with(".key");
+            let message = if secret {
+                "expected hex digits in quotes"
+            } else {
+                error.inner().message()
+            };
+            checker.at(place(error.inner()), field, message);
+            Err(checker.finish::<()>(None).unwrap_err())
+        }
+    }
+}
+
+/// The path in the words of the file: without the parser's wrappers of spans.
+fn field_path(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut field = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => field.push_str(&format!("[{index}]")),
+            Segment::Map { key } if key.starts_with("$__") => {}
+            Segment::Map { key } if field.is_empty() => field.push_str(key),
+            Segment::Map { key } => field.push_str(&format!(".{key}")),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    field
+}
+
+/// A file with keys in it must be its owner's alone.
+fn check_private(checker: &mut Checker) {
+    let path = checker.file().to_owned();
+    let outcome = File::open(&path)
+        .map_err(|error| error.to_string())
+        .and_then(|file| secret::check_mode(&path, &file).map_err(|error| error.to_string()));
+    if let Err(message) = outcome {
+        checker.whole(format_args!("has keys in it, and {message}"));
+    }
+}
+
+fn check_name(checker: &mut Checker, name: &Spanned<String>, field: &str) {
+    let text = name.get_ref();
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(good) {
+        checker.at(name.span(), field, "a name is 1 to 63 of a-z, 0-9 and -");
+    }
+}
+
+fn check_ipv4(checker: &mut Checker, address: &Spanned<IpAddr>, field: &str) {
+    let ip = address.get_ref();
+    if !ip.is_ipv4() {
+        checker.at(
+            address.span(),
+            field,
+            format_args!("{ip} is IPv6, which this release does not carry"),
+        );
+    } else if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+        checker.at(address.span(), field, format_args!("{ip} is no host's address"));
+    }
+}
+
+/// A prefix, not an address with a length.
+fn check_prefix(checker: &mut Checker, prefix: &Spanned<IpNet>, field: &str) {
+    let net = prefix.get_ref();
+    if !matches!(net, IpNet::V4(_)) {
+        checker.at(
+            prefix.span(),
+            field,
+            format_args!("{net} is IPv6, which this release does not carry"),
+        );
+    } else if net.trunc() != *net {
+        checker.at(
+            prefix.span(),
+            field,
+            format_args!("{net} has bits set behind its prefix; {} is meant?", net.trunc()),
+        );
+    }
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+#[cfg(test)]
+mod tests;

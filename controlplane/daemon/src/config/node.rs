@@ -1,0 +1,378 @@
+//! A node's file: who it is, its ports and threads, its PVTs and host tunnels.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use ain_dataplane::id::PeerId;
+use ed25519_dalek::SigningKey;
+use toml::Spanned;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use super::directory::{Directory, Entry};
+use super::peers::{Host, Neighbour, Peers, check_hosts, check_neighbours};
+use super::port::{Port, check_ports};
+use super::raw::{CellProfile, RawDpdk, RawHuge, RawIdle, RawNetwork, RawNode, RawNodeFile, RawWorkers};
+use super::report::{Checker, Problems};
+use super::secret::{KeyMaterial, LongTermKey, read_long_term};
+use super::tunnel::Tunnel;
+use super::{check_clock, check_private, parse};
+
+/// Nodes of a path, entrance and exit included (protocol section 5: 1 to 5 AINs after the entrance).
+const PATH_NODES: std::ops::RangeInclusive<u8> = 2..=6;
+/// Longest inactivity, seconds: a day.
+const INACTIVITY_S_MAX: u32 = 86_400;
+/// Longest sleep of an adaptive worker, microseconds.
+const SLEEP_US_MAX: u32 = 10_000;
+/// Sleep of an adaptive worker unless configured, microseconds.
+const SLEEP_US_DEFAULT: u32 = 50;
+/// Workers at most: their number is one byte of every IV.
+const WORKERS_MAX: usize = 64;
+/// A node's configuration, checked.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// Its name in the directory.
+    pub name: String,
+    /// Ed25519 secret key, 32 bytes.
+    pub identity_key: KeyMaterial,
+    /// X25519 secret key, 32 bytes.
+    pub onion_key: KeyMaterial,
+    /// Where sequence numbers are kept.
+    pub state_dir: PathBuf,
+    /// Socket of `ain status`.
+    pub admin_socket: PathBuf,
+    /// `/metrics` and `/healthz`, if wanted.
+    pub metrics: Option<SocketAddr>,
+    /// Constants of the network.
+    pub network: Network,
+    /// DPDK.
+    pub dpdk: Dpdk,
+    /// Threads.
+    pub workers: Workers,
+    /// Ports; at least one.
+    pub ports: Vec<Port>,
+    /// PVTs. Their [`PeerId`]s count from 0.
+    pub neighbours: Vec<Neighbour>,
+    /// Host tunnels. Their [`PeerId`]s follow those of the neighbours.
+    pub hosts: Vec<Host>,
+    /// The network's directory.
+    pub directory: Directory,
+}
+
+/// Constants that every node of a network shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Length of every cell.
+    pub cell_profile: CellProfile,
+    /// Suite of the creating signal.
+    pub suite: u8,
+    /// Without a packet for this long an AIVT ends.
+    pub inactivity: Duration,
+    /// AINs on a path, entrance and exit included, at least.
+    pub min_path_nodes: u8,
+    /// The same, at most.
+    pub max_path_nodes: u8,
+}
+
+/// Settings of DPDK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dpdk {
+    /// Where packet memory lies.
+    pub huge: Huge,
+    /// Packet memory in MiB; `None` leaves it to the number of ports and workers.
+    pub memory_mib: Option<u32>,
+    /// More arguments of the EAL.
+    pub eal_args: Vec<String>,
+}
+
+/// Where packet memory lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Huge {
+    /// In hugepages when the machine has free ones.
+    Auto,
+    /// In hugepages, or the start fails.
+    Always,
+    /// In ordinary memory.
+    Never,
+}
+
+/// Settings of the threads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// A worker is pinned to each; at least one.
+    pub cores: Vec<u16>,
+    /// Core of the control thread; `None` lets the kernel choose.
+    pub control_core: Option<u16>,
+    /// What a worker without packets does.
+    pub idle: Idle,
+}
+
+/// What a worker without packets does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls on.
+    Spin,
+    /// Pauses, then sleeps, longer while nothing comes.
+    Adaptive {
+        /// Longest sleep.
+        max_sleep: Duration,
+    },
+}
+
+impl NodeConfig {
+    /// Reads and checks the file at `path`, the files it names, and the clock `now`.
+    pub fn load(path: &Path, now: SystemTime) -> Result<Self, Problems> {
+        let (mut checker, raw) = parse::<RawNodeFile>(path)?;
+        let config = check(&mut checker, raw, now);
+        checker.finish(config)
+    }
+
+    /// This node's entry in the directory.
+    pub fn own_entry(&self) -> Option<&Entry> {
+        self.directory.entry(&self.name)
+    }
+
+    /// Every tunnel with its peer and the port it is reached over: neighbours, then hosts.
+    pub fn tunnels(&self) -> impl Iterator<Item = (PeerId, usize, &Tunnel)> {
+        let neighbours = self
+            .neighbours
+            .iter()
+            .map(|neighbour| (neighbour.port, &neighbour.tunnel));
+        let hosts = self.hosts.iter().map(|host| (host.port, &host.tunnel));
+        neighbours
+            .chain(hosts)
+            .zip(0..)
+            .map(|((port, tunnel), id)| (PeerId(id), port, tunnel))
+    }
+}
+
+fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<NodeConfig> {
+    if let Err(error) = check_clock(now) {
+        checker.whole(error);
+    }
+    let directory = load_directory(checker, &raw.node.directory);
+    let (identity_key, onion_key) = check_own_keys(checker, &raw.node, directory.as_ref());
+    let network = check_network(checker, &raw.network);
+    let dpdk = check_dpdk(raw.dpdk);
+    let workers = check_workers(checker, raw.workers);
+    let ports = check_ports(checker, raw.ports, network.cell_profile);
+    if raw.neighbours.len() + raw.hosts.len() > usize::from(u16::MAX) {
+        checker.whole("more than 65535 neighbours and hosts");
+    }
+    let mut peers = Peers::new(raw.node.name.get_ref(), directory.as_ref(), &ports);
+    let neighbours = check_neighbours(checker, &mut peers, raw.neighbours);
+    let hosts = check_hosts(checker, &mut peers, raw.hosts);
+    if peers.has_inline_keys() {
+        check_private(checker);
+    }
+    Some(NodeConfig {
+        name: raw.node.name.into_inner(),
+        identity_key: identity_key?,
+        onion_key: onion_key?,
+        state_dir: checker.resolve(&raw.node.state_dir),
+        admin_socket: checker.resolve(&raw.node.admin_socket),
+        metrics: raw.node.metrics,
+        network,
+        dpdk,
+        workers,
+        ports,
+        neighbours: neighbours?,
+        hosts: hosts?,
+        directory: directory?,
+    })
+}
+
+fn load_directory(checker: &mut Checker, path: &Spanned<PathBuf>) -> Option<Directory> {
+    match Directory::load(&checker.resolve(path.get_ref())) {
+        Ok(directory) => Some(directory),
+        Err(problems) => {
+            checker.adopt(problems);
+            None
+        }
+    }
+}
+
+/// The long-term keys can be read and are those of the directory.
+fn check_own_keys(
+    checker: &mut Checker,
+    raw: &RawNode,
+    directory: Option<&Directory>,
+) -> (Option<KeyMaterial>, Option<KeyMaterial>) {
+    let name = raw.name.get_ref();
+    let entry = directory.and_then(|directory| directory.entry(name));
+    if directory.is_some() && entry.is_none() {
+        checker.at(
+            raw.name.span(),
+            "node.name",
+            format_args!("no AIN named `{name}` in the directory"),
+        );
+    }
+    let identity = own_key(
+        checker,
+        &raw.identity_key_file,
+        "node.identity_key_file",
+        LongTermKey::Identity,
+        entry.map(|entry| &entry.identity),
+    );
+    let onion = own_key(
+        checker,
+        &raw.onion_key_file,
+        "node.onion_key_file",
+        LongTermKey::Onion,
+        entry.map(|entry| &entry.onion_suite3),
+    );
+    (identity, onion)
+}
+
+fn own_key(
+    checker: &mut Checker,
+    file: &Spanned<PathBuf>,
+    field: &str,
+    kind: LongTermKey,
+    listed: Option<&[u8; 32]>,
+) -> Option<KeyMaterial> {
+    let key = match read_long_term(&checker.resolve(file.get_ref()), kind) {
+        Ok(key) => key,
+        Err(error) => {
+            checker.at(file.span(), field, error);
+            return None;
+        }
+    };
+    let public = public_of(kind, key.expose_array()?);
+    if listed.is_some_and(|listed| *listed != public) {
+        checker.at(
+            file.span(),
+            field,
+            "not the secret half of the key that the directory lists for this node",
+        );
+    }
+    Some(key)
+}
+
+/// The public half of a long-term key.
+pub fn public_of(kind: LongTermKey, secret: &[u8; 32]) -> [u8; 32] {
+    match kind {
+        LongTermKey::Identity => SigningKey::from_bytes(secret).verifying_key().to_bytes(),
+        LongTermKey::Onion => PublicKey::from(&StaticSecret::from(*secret)).to_bytes(),
+    }
+}
+
+fn check_network(checker: &mut Checker, raw: &RawNetwork) -> Network {
+    let suite = *raw.suite.get_ref();
+    if suite != 3 {
+        checker.at(
+            raw.suite.span(),
+            "network.suite",
+            format_args!("suite {suite} is not in this release, which has 3"),
+        );
+    }
+    let inactivity_s = *raw.inactivity_s.get_ref();
+    if !(1..=INACTIVITY_S_MAX).contains(&inactivity_s) {
+        checker.at(
+            raw.inactivity_s.span(),
+            "network.inactivity_s",
+            format_args!("{inactivity_s} is not 1 to {INACTIVITY_S_MAX}"),
+        );
+    }
+    let (min, max) = (*raw.min_path_nodes.get_ref(), *raw.max_path_nodes.get_ref());
+    for (span, field, nodes) in [
+        (raw.min_path_nodes.span(), "network.min_path_nodes", min),
+        (raw.max_path_nodes.span(), "network.max_path_nodes", max),
+    ] {
+        if !PATH_NODES.contains(&nodes) {
+            checker.at(span, field, format_args!("{nodes} is not 2 to 6 AINs"));
+        }
+    }
+    if min > max {
+        checker.at(
+            raw.min_path_nodes.span(),
+            "network.min_path_nodes",
+            format_args!("{min} is above max_path_nodes, {max}"),
+        );
+    }
+    Network {
+        cell_profile: raw.cell_profile,
+        suite,
+        inactivity: Duration::from_secs(inactivity_s.into()),
+        min_path_nodes: min,
+        max_path_nodes: max,
+    }
+}
+
+fn check_dpdk(raw: RawDpdk) -> Dpdk {
+    let huge = match raw.huge {
+        RawHuge::Auto => Huge::Auto,
+        RawHuge::Always => Huge::Always,
+        RawHuge::Never => Huge::Never,
+    };
+    Dpdk {
+        huge,
+        memory_mib: raw.memory_mib,
+        eal_args: raw.eal_args,
+    }
+}
+
+fn check_workers(checker: &mut Checker, raw: RawWorkers) -> Workers {
+    let span = raw.cores.span();
+    let cores = raw.cores.into_inner();
+    let repeated = cores.iter().enumerate().find(|(at, core)| cores[..*at].contains(core));
+    if let Some((_, core)) = repeated {
+        checker.at(
+            span.clone(),
+            "workers.cores",
+            format_args!("core {core} is named twice"),
+        );
+    }
+    if cores.is_empty() || cores.len() > WORKERS_MAX {
+        checker.at(
+            span,
+            "workers.cores",
+            format_args!("{} cores where 1 to {WORKERS_MAX} are due", cores.len()),
+        );
+    }
+    let idle = check_idle(checker, raw.idle, raw.max_sleep_us, "workers.max_sleep_us");
+    if let Some(core) = raw
+        .control_core
+        .as_ref()
+        .filter(|core| idle == Idle::Spin && cores.contains(core.get_ref()))
+    {
+        checker.at(
+            core.span(),
+            "workers.control_core",
+            "a worker that spins on that core would starve the control thread",
+        );
+    }
+    Workers {
+        cores,
+        control_core: raw.control_core.map(Spanned::into_inner),
+        idle,
+    }
+}
+
+/// Idle policy of a worker.
+pub(super) fn check_idle(
+    checker: &mut Checker,
+    idle: RawIdle,
+    max_sleep_us: Option<Spanned<u32>>,
+    field: &str,
+) -> Idle {
+    let sleep_us = max_sleep_us.as_ref().map_or(SLEEP_US_DEFAULT, |sleep| *sleep.get_ref());
+    let span = max_sleep_us.map(|sleep| sleep.span());
+    match (idle, span) {
+        (RawIdle::Spin, Some(span)) => checker.at(
+            span,
+            field,
+            "a worker that spins never sleeps: leave it out, or `idle = \"adaptive\"`",
+        ),
+        (RawIdle::Adaptive, Some(span)) if !(1..=SLEEP_US_MAX).contains(&sleep_us) => {
+            checker.at(span, field, format_args!("{sleep_us} is not 1 to {SLEEP_US_MAX}"));
+        }
+        _ => {}
+    }
+    match idle {
+        RawIdle::Spin => Idle::Spin,
+        RawIdle::Adaptive => Idle::Adaptive {
+            max_sleep: Duration::from_micros(sleep_us.into()),
+        },
+    }
+}

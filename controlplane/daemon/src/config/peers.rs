@@ -1,0 +1,349 @@
+//! Neighbours and hosts: who is at the other end of a tunnel, and that no two clash.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
+
+use ipnet::{IpNet, Ipv4Net};
+use toml::Spanned;
+
+use super::directory::{Directory, Entry};
+use super::port::Port;
+use super::raw::{AnonymityOption, RawHost, RawNeighbour, Role};
+use super::report::Checker;
+use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
+use super::{check_ipv4, check_name, check_prefix, overlap};
+
+/// Smallest inner MTU: what every IPv4 host takes in (RFC 791 section 3.1).
+const INNER_MTU_MIN: u16 = 576;
+/// Outer bytes around an inner datagram at most: IPv6, AH of 40, ESP header, IV, trailer with pad, tag.
+const TUNNEL_OVERHEAD: u16 = 114;
+
+/// A neighbouring AIN.
+#[derive(Debug)]
+pub struct Neighbour {
+    /// Its name in the directory.
+    pub node: String,
+    /// This node's address inside the PVT.
+    pub local_signal: IpAddr,
+    /// The neighbour's address inside the PVT.
+    pub remote_signal: IpAddr,
+    /// Place in [`NodeConfig::ports`] of the port it is reached over.
+    pub port: usize,
+    /// The PVT. ESN always (protocol section 2).
+    pub tunnel: Tunnel,
+}
+
+/// A host behind an ESP+AH tunnel.
+#[derive(Debug)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// What it does in flows.
+    pub role: Role,
+    /// How its source is treated when it initiates.
+    pub option: AnonymityOption,
+    /// Inner prefixes: served for a responder, registered for an initiator.
+    pub addresses: Vec<IpNet>,
+    /// Inner MTU, bytes.
+    pub inner_mtu: u16,
+    /// Place in [`NodeConfig::ports`] of the port it is reached over.
+    pub port: usize,
+    /// The host tunnel.
+    pub tunnel: Tunnel,
+}
+
+/// What the checks of neighbours and hosts look at.
+pub(super) struct Peers<'a> {
+    own: Option<&'a Entry>,
+    directory: Option<&'a Directory>,
+    ports: &'a [Port],
+    register: Register,
+}
+
+impl<'a> Peers<'a> {
+    pub(super) fn new(own: &str, directory: Option<&'a Directory>, ports: &'a [Port]) -> Self {
+        Self {
+            own: directory.and_then(|directory| directory.entry(own)),
+            directory,
+            ports,
+            register: Register::default(),
+        }
+    }
+
+    /// Whether a key stands in the file itself.
+    pub(super) fn has_inline_keys(&self) -> bool {
+        self.register.inline_keys
+    }
+
+    /// The local outer address and its port: the one named, or the only one there is.
+    fn port(
+        &self,
+        checker: &mut Checker,
+        local: Option<&Spanned<IpAddr>>,
+        whole: Range<usize>,
+        field: &str,
+    ) -> Option<(usize, IpAddr)> {
+        let (span, found) = match local {
+            Some(local) => (
+                local.span(),
+                self.ports.iter().position(|port| port.address == *local.get_ref()),
+            ),
+            None => (whole, (self.ports.len() == 1).then_some(0)),
+        };
+        if found.is_none() && !self.ports.is_empty() {
+            let message = if local.is_some() {
+                "no port has this address"
+            } else {
+                "needed where there are several ports"
+            };
+            checker.at(span, field, message);
+        }
+        found.map(|port| (port, self.ports[port].address))
+    }
+}
+
+/// Every PVT of the directory's entry is configured once, and no other.
+pub(super) fn check_neighbours(
+    checker: &mut Checker,
+    peers: &mut Peers<'_>,
+    raw: Vec<Spanned<RawNeighbour>>,
+) -> Option<Vec<Neighbour>> {
+    let names: Vec<(Range<usize>, String)> = raw
+        .iter()
+        .map(|one| (one.get_ref().node.span(), one.get_ref().node.get_ref().clone()))
+        .collect();
+    for (at, (span, name)) in names.iter().enumerate() {
+        if names[..at].iter().any(|(_, earlier)| earlier == name) {
+            checker.at(
+                span.clone(),
+                format!("neighbours[{at}].node"),
+                format_args!("`{name}` is configured twice"),
+            );
+        }
+    }
+    if let (Some(own), Some(directory)) = (peers.own, peers.directory) {
+        for listed in own.neighbours.iter().filter_map(|at| directory.nodes.get(*at)) {
+            if !names.iter().any(|(_, name)| *name == listed.name) {
+                checker.whole(format_args!(
+                    "the directory names `{}` as a neighbour, but no [[neighbours]] has its tunnel",
+                    listed.name
+                ));
+            }
+        }
+    }
+    let checked: Vec<Option<Neighbour>> = raw
+        .into_iter()
+        .enumerate()
+        .map(|(at, one)| check_neighbour(checker, peers, at, one))
+        .collect();
+    checked.into_iter().collect()
+}
+
+fn check_neighbour(
+    checker: &mut Checker,
+    peers: &mut Peers<'_>,
+    at: usize,
+    raw: Spanned<RawNeighbour>,
+) -> Option<Neighbour> {
+    let whole = raw.span();
+    let raw = raw.into_inner();
+    let path = format!("neighbours[{at}]");
+    let name = raw.node.get_ref();
+    let entry = peers.directory.and_then(|directory| directory.entry(name));
+    if let (Some(own), Some(directory)) = (peers.own, peers.directory) {
+        let listed = own
+            .neighbours
+            .iter()
+            .any(|place| directory.nodes.get(*place).is_some_and(|node| node.name == *name));
+        if !listed {
+            checker.at(
+                raw.node.span(),
+                format!("{path}.node"),
+                format_args!("the directory does not name `{name}` as a neighbour of this node"),
+            );
+        }
+    }
+    for (field, address) in [
+        ("remote", &raw.remote),
+        ("local_signal", &raw.local_signal),
+        ("remote_signal", &raw.remote_signal),
+    ] {
+        if let Some(address) = address {
+            check_ipv4(checker, address, &format!("{path}.{field}"));
+        }
+    }
+    let (port, local) = peers.port(checker, raw.local.as_ref(), whole, &format!("{path}.local"))?;
+    let remote = raw
+        .remote
+        .map(Spanned::into_inner)
+        .or(entry.map(|entry| entry.address))?;
+    let local_signal = raw.local_signal.map_or(local, Spanned::into_inner);
+    let remote_signal = raw.remote_signal.map_or(remote, Spanned::into_inner);
+    let parts = RawTunnelParts {
+        local,
+        remote,
+        esn: true,
+        ah: raw.ah,
+        esp: raw.esp,
+        ah_in: raw.ah_in,
+        ah_out: raw.ah_out,
+        esp_in: raw.esp_in,
+        esp_out: raw.esp_out,
+    };
+    let tunnel = check_tunnel(checker, &mut peers.register, &format!("{path}."), parts)?;
+    Some(Neighbour {
+        node: raw.node.into_inner(),
+        local_signal,
+        remote_signal,
+        port,
+        tunnel,
+    })
+}
+
+/// Every host tunnel, and that they do not clash.
+pub(super) fn check_hosts(
+    checker: &mut Checker,
+    peers: &mut Peers<'_>,
+    raw: Vec<Spanned<RawHost>>,
+) -> Option<Vec<Host>> {
+    check_host_prefixes(checker, &raw);
+    let checked: Vec<Option<Host>> = raw
+        .into_iter()
+        .enumerate()
+        .map(|(at, host)| check_host(checker, peers, at, host))
+        .collect();
+    checked.into_iter().collect()
+}
+
+fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Spanned<RawHost>) -> Option<Host> {
+    let whole = raw.span();
+    let raw = raw.into_inner();
+    let path = format!("hosts[{at}]");
+    check_name(checker, &raw.name, &format!("{path}.name"));
+    check_ipv4(checker, &raw.remote, &format!("{path}.remote"));
+    check_host_role(checker, peers.own, &path, &raw, whole.clone());
+    let place = peers.port(checker, raw.local.as_ref(), whole, &format!("{path}.local"));
+    if let Some((port, _)) = place {
+        check_inner_mtu(
+            checker,
+            &raw.inner_mtu,
+            peers.ports[port].mtu,
+            &format!("{path}.inner_mtu"),
+        );
+    }
+    let (port, local) = place?;
+    let parts = RawTunnelParts {
+        local,
+        remote: raw.remote.into_inner(),
+        esn: raw.esn,
+        ah: raw.ah,
+        esp: raw.esp,
+        ah_in: raw.ah_in,
+        ah_out: raw.ah_out,
+        esp_in: raw.esp_in,
+        esp_out: raw.esp_out,
+    };
+    let tunnel = check_tunnel(checker, &mut peers.register, &format!("{path}."), parts)?;
+    Some(Host {
+        name: raw.name.into_inner(),
+        role: raw.role,
+        option: raw.option.map_or(AnonymityOption::RandomPrivate, Spanned::into_inner),
+        addresses: raw.addresses.into_iter().map(Spanned::into_inner).collect(),
+        inner_mtu: raw.inner_mtu.into_inner(),
+        port,
+        tunnel,
+    })
+}
+
+/// The inner MTU fits both ways.
+pub(super) fn check_inner_mtu(checker: &mut Checker, inner_mtu: &Spanned<u16>, mtu: u16, field: &str) {
+    let most = mtu.saturating_sub(TUNNEL_OVERHEAD);
+    let given = *inner_mtu.get_ref();
+    if !(INNER_MTU_MIN..=most).contains(&given) {
+        checker.at(
+            inner_mtu.span(),
+            field,
+            format_args!("{given} is not {INNER_MTU_MIN} to {most} (the port's MTU less the tunnel's headers)"),
+        );
+    }
+}
+
+/// The option is an initiator's, the prefixes of a responder are ones this node is listed as exit of.
+fn check_host_role(checker: &mut Checker, own: Option<&Entry>, path: &str, raw: &RawHost, whole: Range<usize>) {
+    if let Some(option) = raw.option.as_ref().filter(|_| !raw.role.initiates()) {
+        checker.at(
+            option.span(),
+            format!("{path}.option"),
+            "only an initiator has an option",
+        );
+    }
+    if raw.role.responds() && raw.addresses.is_empty() {
+        checker.at(
+            whole,
+            format!("{path}.addresses"),
+            "a responder needs the prefixes it is reached at",
+        );
+    }
+    for (place, prefix) in raw.addresses.iter().enumerate() {
+        let field = format!("{path}.addresses[{place}]");
+        check_prefix(checker, prefix, &field);
+        let net = prefix.get_ref();
+        let served = |own: &Entry| own.exit_prefixes.iter().any(|exit| exit.contains(net));
+        if raw.role.responds() && own.is_some_and(|own| !served(own)) {
+            checker.at(
+                prefix.span(),
+                field,
+                format_args!("{net} is in none of the exit_prefixes that the directory lists for this node"),
+            );
+        }
+    }
+}
+
+/// An address belongs to one host; only initiators may share private ones, which they are never reached at by.
+fn check_host_prefixes(checker: &mut Checker, raw: &[Spanned<RawHost>]) {
+    let mut seen: Vec<(usize, String, Role, IpNet)> = Vec::new();
+    for (at, host) in raw.iter().enumerate() {
+        let host = host.get_ref();
+        if let Some(other) = raw[..at]
+            .iter()
+            .position(|other| other.get_ref().name.get_ref() == host.name.get_ref())
+        {
+            checker.at(
+                host.name.span(),
+                format!("hosts[{at}].name"),
+                format_args!("the same as hosts[{other}].name"),
+            );
+        }
+        for (place, prefix) in host.addresses.iter().enumerate() {
+            let net = *prefix.get_ref();
+            let field = format!("hosts[{at}].addresses[{place}]");
+            let shares = |role: &Role, other: &IpNet| {
+                !role.responds() && !host.role.responds() && is_private(if other.contains(&net) { &net } else { other })
+            };
+            let clash = seen
+                .iter()
+                .find(|(owner, _, role, other)| overlap(other, &net) && (*owner == at || !shares(role, other)));
+            if let Some((_, other_field, _, other)) = clash {
+                checker.at(
+                    prefix.span(),
+                    field.as_str(),
+                    format_args!("{net} overlaps {other} of {other_field}"),
+                );
+            }
+            seen.push((at, field, host.role, net));
+        }
+    }
+}
+
+/// Whether every address of the prefix is private (RFC 1918) or shared (RFC 6598).
+fn is_private(net: &IpNet) -> bool {
+    const PRIVATE: [(Ipv4Addr, u8); 4] = [
+        (Ipv4Addr::new(10, 0, 0, 0), 8),
+        (Ipv4Addr::new(172, 16, 0, 0), 12),
+        (Ipv4Addr::new(192, 168, 0, 0), 16),
+        (Ipv4Addr::new(100, 64, 0, 0), 10),
+    ];
+    PRIVATE
+        .iter()
+        .any(|(address, length)| Ipv4Net::new(*address, *length).is_ok_and(|private| IpNet::V4(private).contains(net)))
+}

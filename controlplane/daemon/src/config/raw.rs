@@ -1,0 +1,492 @@
+//! The configuration files as TOML has them: shapes and types only. Meaning is checked on the way to the validated types.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ain_crypto::{AeadAlgorithm, MacAlgorithm};
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Text that holds a secret.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct SecretText(pub String);
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(..)")
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+/// A node's file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawNodeFile {
+    /// Who the node is.
+    pub node: RawNode,
+    /// Constants of the network.
+    #[serde(default)]
+    pub network: RawNetwork,
+    /// DPDK.
+    #[serde(default)]
+    pub dpdk: RawDpdk,
+    /// Threads.
+    #[serde(default)]
+    pub workers: RawWorkers,
+    /// Ports.
+    #[serde(default)]
+    pub ports: Vec<Spanned<RawPort>>,
+    /// PVTs.
+    #[serde(default)]
+    pub neighbours: Vec<Spanned<RawNeighbour>>,
+    /// Host tunnels.
+    #[serde(default)]
+    pub hosts: Vec<Spanned<RawHost>>,
+}
+
+/// `[node]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawNode {
+    /// Name in the directory.
+    pub name: Spanned<String>,
+    /// Ed25519 key file.
+    pub identity_key_file: Spanned<PathBuf>,
+    /// X25519 key file.
+    pub onion_key_file: Spanned<PathBuf>,
+    /// Directory file.
+    pub directory: Spanned<PathBuf>,
+    /// Where sequence numbers are kept.
+    pub state_dir: PathBuf,
+    /// Socket of `ain status`.
+    pub admin_socket: PathBuf,
+    /// `/metrics` and `/healthz`.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `[network]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawNetwork {
+    /// Length of every cell.
+    pub cell_profile: CellProfile,
+    /// Suite of the creating signal.
+    pub suite: Spanned<u8>,
+    /// Seconds without a packet after which an AIVT ends.
+    pub inactivity_s: Spanned<u32>,
+    /// AINs on a path, entrance and exit included, at least.
+    pub min_path_nodes: Spanned<u8>,
+    /// The same, at most.
+    pub max_path_nodes: Spanned<u8>,
+}
+
+impl Default for RawNetwork {
+    fn default() -> Self {
+        Self {
+            cell_profile: CellProfile::Standard,
+            suite: unplaced(3),
+            inactivity_s: unplaced(300),
+            min_path_nodes: unplaced(3),
+            max_path_nodes: unplaced(3),
+        }
+    }
+}
+
+/// A value that the file left to its default.
+fn unplaced<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}
+
+/// Length of every cell of the network (protocol section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CellProfile {
+    /// 1408 bytes, for an MTU of 1500.
+    Standard,
+    /// 8896 bytes, for an MTU of 9000.
+    Jumbo,
+}
+
+/// `[dpdk]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawDpdk {
+    /// Whether packet memory is in hugepages.
+    pub huge: RawHuge,
+    /// Packet memory in MiB.
+    pub memory_mib: Option<u32>,
+    /// More arguments of the EAL.
+    pub eal_args: Vec<String>,
+}
+
+/// `true`, `false` or `"auto"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RawHuge {
+    /// Hugepages when the machine has free ones.
+    #[default]
+    Auto,
+    /// Hugepages, or the start fails.
+    Always,
+    /// Ordinary memory.
+    Never,
+}
+
+impl<'de> Deserialize<'de> for RawHuge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected true, false or \"auto\"")]
+        enum Form {
+            Flag(bool),
+            Word(Word),
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Word {
+            Auto,
+        }
+        Ok(match Form::deserialize(deserializer)? {
+            Form::Flag(true) => Self::Always,
+            Form::Flag(false) => Self::Never,
+            Form::Word(Word::Auto) => Self::Auto,
+        })
+    }
+}
+
+/// `[workers]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawWorkers {
+    /// A worker is pinned to each.
+    pub cores: Spanned<Vec<u16>>,
+    /// Core of the control thread.
+    pub control_core: Option<Spanned<u16>>,
+    /// What a worker without packets does.
+    pub idle: RawIdle,
+    /// Longest sleep of an adaptive worker, in microseconds.
+    pub max_sleep_us: Option<Spanned<u32>>,
+}
+
+impl Default for RawWorkers {
+    fn default() -> Self {
+        Self {
+            cores: unplaced(vec![0]),
+            control_core: None,
+            idle: RawIdle::Spin,
+            max_sleep_us: None,
+        }
+    }
+}
+
+/// What a worker without packets does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawIdle {
+    /// Polls on: the lowest latency, a whole core.
+    #[default]
+    Spin,
+    /// Pauses, then sleeps, longer while nothing comes.
+    Adaptive,
+}
+
+/// `[[ports]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPort {
+    /// Name in logs and metrics.
+    pub name: Spanned<String>,
+    /// PCI address or DPDK virtual device.
+    pub device: Spanned<String>,
+    /// Kernel interface of the same MAC: neighbour look-ups.
+    pub interface: Spanned<String>,
+    /// Outer address and its on-link prefix.
+    pub address: Spanned<IpNet>,
+    /// Outer MTU, bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: Spanned<u16>,
+}
+
+fn default_mtu() -> Spanned<u16> {
+    unplaced(1500)
+}
+
+/// `[[neighbours]]`: a PVT.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawNeighbour {
+    /// Name in the directory.
+    pub node: Spanned<String>,
+    /// This node's outer address.
+    pub local: Option<Spanned<IpAddr>>,
+    /// The neighbour's outer address.
+    pub remote: Option<Spanned<IpAddr>>,
+    /// This node's address inside the PVT.
+    pub local_signal: Option<Spanned<IpAddr>>,
+    /// The neighbour's address inside the PVT.
+    pub remote_signal: Option<Spanned<IpAddr>>,
+    /// AH algorithm.
+    #[serde(default = "gmac")]
+    pub ah: RawAh,
+    /// ESP algorithm.
+    #[serde(default)]
+    pub esp: RawEsp,
+    /// The four SAs.
+    pub ah_in: Spanned<RawSa>,
+    /// Outbound AH.
+    pub ah_out: Spanned<RawSa>,
+    /// Inbound ESP.
+    pub esp_in: Spanned<RawSa>,
+    /// Outbound ESP.
+    pub esp_out: Spanned<RawSa>,
+}
+
+fn gmac() -> RawAh {
+    RawAh::Aes128Gmac
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_inner_mtu() -> Spanned<u16> {
+    unplaced(1386)
+}
+
+/// `[[hosts]]`: a host tunnel.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHost {
+    /// Name in logs at debug level and in messages.
+    pub name: Spanned<String>,
+    /// Whether it begins flows, answers them, or both.
+    pub role: Role,
+    /// How an initiator's source is treated.
+    pub option: Option<Spanned<AnonymityOption>>,
+    /// This node's outer address.
+    pub local: Option<Spanned<IpAddr>>,
+    /// The host's outer address.
+    pub remote: Spanned<IpAddr>,
+    /// Inner prefixes: served for a responder, registered for an initiator.
+    #[serde(default)]
+    pub addresses: Vec<Spanned<IpNet>>,
+    /// Inner MTU, bytes.
+    #[serde(default = "default_inner_mtu")]
+    pub inner_mtu: Spanned<u16>,
+    /// Extended sequence numbers.
+    #[serde(default = "yes")]
+    pub esn: bool,
+    /// AH algorithm.
+    #[serde(default)]
+    pub ah: RawAh,
+    /// ESP algorithm.
+    #[serde(default)]
+    pub esp: RawEsp,
+    /// Inbound AH.
+    pub ah_in: Spanned<RawSa>,
+    /// Outbound AH.
+    pub ah_out: Spanned<RawSa>,
+    /// Inbound ESP.
+    pub esp_in: Spanned<RawSa>,
+    /// Outbound ESP.
+    pub esp_out: Spanned<RawSa>,
+}
+
+/// What a host does in flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Begins them: this AIN is its entrance.
+    Initiator,
+    /// Answers them: this AIN is its exit.
+    Responder,
+    /// Both.
+    Both,
+}
+
+impl Role {
+    /// Whether it begins flows.
+    pub const fn initiates(self) -> bool {
+        matches!(self, Self::Initiator | Self::Both)
+    }
+
+    /// Whether it answers flows.
+    pub const fn responds(self) -> bool {
+        matches!(self, Self::Responder | Self::Both)
+    }
+}
+
+/// How the entrance treats an initiator's source (paper section 4.4, protocol section 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnonymityOption {
+    /// It reaches the responder as it was sent.
+    AsSent,
+    /// A fresh private source a flow.
+    RandomPrivate,
+}
+
+/// AH algorithm by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum RawAh {
+    /// RFC 4868.
+    #[default]
+    #[serde(rename = "hmac-sha2-256-128")]
+    HmacSha256,
+    /// RFC 4543.
+    #[serde(rename = "aes-128-gmac")]
+    Aes128Gmac,
+}
+
+impl RawAh {
+    /// As the packet path knows it.
+    pub const fn algorithm(self) -> MacAlgorithm {
+        match self {
+            Self::HmacSha256 => MacAlgorithm::HmacSha256_128,
+            Self::Aes128Gmac => MacAlgorithm::Aes128Gmac,
+        }
+    }
+}
+
+/// ESP algorithm by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum RawEsp {
+    /// RFC 4106, 128-bit key.
+    #[default]
+    #[serde(rename = "aes-128-gcm-16")]
+    Aes128Gcm,
+    /// RFC 4106, 256-bit key.
+    #[serde(rename = "aes-256-gcm-16")]
+    Aes256Gcm,
+}
+
+impl RawEsp {
+    /// As the packet path knows it.
+    pub const fn algorithm(self) -> AeadAlgorithm {
+        match self {
+            Self::Aes128Gcm => AeadAlgorithm::Aes128Gcm16,
+            Self::Aes256Gcm => AeadAlgorithm::Aes256Gcm16,
+        }
+    }
+}
+
+/// One SA with a hand-made key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSa {
+    /// SPI.
+    pub spi: Spanned<u32>,
+    /// Key in hex, salt behind it.
+    pub key: Option<Spanned<SecretText>>,
+    /// File that holds the same.
+    pub key_file: Option<Spanned<PathBuf>>,
+}
+
+/// The network's directory.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawDirectoryFile {
+    /// One entry an AIN.
+    pub nodes: Vec<Spanned<RawDirectoryNode>>,
+}
+
+/// `[[nodes]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawDirectoryNode {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Ed25519 public key in hex.
+    pub identity: Spanned<String>,
+    /// Outer address.
+    pub address: Spanned<IpAddr>,
+    /// Onion keys by suite.
+    pub onion_keys: Spanned<RawOnionKeys>,
+    /// Names of the AINs it has a PVT with.
+    #[serde(default)]
+    pub neighbours: Vec<Spanned<String>>,
+    /// Prefixes it serves as exit.
+    #[serde(default)]
+    pub exit_prefixes: Vec<Spanned<IpNet>>,
+}
+
+/// Onion keys by suite.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawOnionKeys {
+    /// X25519 public key in hex.
+    pub suite3: Spanned<String>,
+}
+
+/// A host's file, for `ain endpoint`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawEndpointFile {
+    /// The host.
+    pub endpoint: RawEndpoint,
+    /// Its tunnel.
+    pub tunnel: RawTunnel,
+}
+
+/// `[endpoint]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawEndpoint {
+    /// Whether it begins or answers flows.
+    pub role: Role,
+    /// Kernel interface towards the AIN.
+    pub interface: Spanned<String>,
+    /// Its outer address.
+    pub local: Spanned<IpAddr>,
+    /// The AIN's outer address.
+    pub remote: Spanned<IpAddr>,
+    /// TUN device to make.
+    pub tun: Spanned<String>,
+    /// Inner addresses, given to the TUN device.
+    pub addresses: Spanned<Vec<Spanned<IpNet>>>,
+    /// Prefixes routed into the TUN device.
+    #[serde(default)]
+    pub routes: Vec<Spanned<IpNet>>,
+    /// Inner MTU, bytes.
+    #[serde(default = "default_inner_mtu")]
+    pub inner_mtu: Spanned<u16>,
+    /// Outer MTU, bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: Spanned<u16>,
+    /// Where sequence numbers are kept.
+    pub state_dir: PathBuf,
+    /// What the worker without packets does.
+    #[serde(default)]
+    pub idle: RawIdle,
+    /// Longest sleep of an adaptive worker, in microseconds.
+    pub max_sleep_us: Option<Spanned<u32>>,
+}
+
+/// `[tunnel]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTunnel {
+    /// Extended sequence numbers.
+    #[serde(default = "yes")]
+    pub esn: bool,
+    /// AH algorithm.
+    #[serde(default)]
+    pub ah: RawAh,
+    /// ESP algorithm.
+    #[serde(default)]
+    pub esp: RawEsp,
+    /// Inbound AH.
+    pub ah_in: Spanned<RawSa>,
+    /// Outbound AH.
+    pub ah_out: Spanned<RawSa>,
+    /// Inbound ESP.
+    pub esp_in: Spanned<RawSa>,
+    /// Outbound ESP.
+    pub esp_out: Spanned<RawSa>,
+}

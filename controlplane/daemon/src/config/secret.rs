@@ -1,0 +1,237 @@
+//! Key material and the files it comes from. It redacts itself, is wiped when dropped, and can neither be copied nor printed.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Longest key file, in bytes.
+const KEY_FILE_BYTES_MAX: u64 = 4096;
+
+/// Secret bytes.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct KeyMaterial(Box<[u8]>);
+
+impl KeyMaterial {
+    /// Takes over `bytes`.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes.into_boxed_slice())
+    }
+
+    /// From hex digits, white space around them allowed.
+    pub fn from_hex(text: &str) -> Result<Self, SecretError> {
+        hex::decode(text.trim()).map(Self::new).map_err(|_| SecretError::NotHex)
+    }
+
+    /// The bytes, for the code that makes a key schedule of them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, if they are `N`.
+    pub fn expose_array<const N: usize>(&self) -> Option<&[u8; N]> {
+        self.0.as_ref().try_into().ok()
+    }
+}
+
+impl fmt::Debug for KeyMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyMaterial({} bytes)", self.0.len())
+    }
+}
+
+/// Why a key could not be had.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// The text is not pairs of hex digits.
+    #[error("not an even number of hex digits")]
+    NotHex,
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// Others may read the file.
+    #[error(
+        "{path}: mode {mode:03o} lets others than its owner at it; `chmod 600` it and make a new key if others could"
+    )]
+    Exposed {
+        /// The file.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Not a plain file of a sensible size.
+    #[error("{path}: not a plain file of at most 4096 bytes")]
+    NotAKeyFile {
+        /// The file.
+        path: String,
+    },
+    /// The file has another kind of key.
+    #[error("{path}: does not start with `{tag}`")]
+    WrongKind {
+        /// The file.
+        path: String,
+        /// What it should start with.
+        tag: &'static str,
+    },
+    /// The file has a key of another length.
+    #[error("{path}: {given} bytes of key where {wanted} are due")]
+    WrongLength {
+        /// The file.
+        path: String,
+        /// Bytes it has.
+        given: usize,
+        /// Bytes it should have.
+        wanted: usize,
+    },
+}
+
+/// Refuses permission bits that give group or world any access.
+pub fn check_mode(path: &Path, file: &File) -> Result<(), SecretError> {
+    let metadata = file.metadata().map_err(|source| SecretError::Unreadable {
+        path: path.display().to_string(),
+        source,
+    })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::Exposed {
+            path: path.display().to_string(),
+            mode,
+        });
+    }
+    Ok(())
+}
+
+/// Reads a file that only its owner may read.
+fn read_private(path: &Path) -> Result<Zeroizing<String>, SecretError> {
+    let shown = || path.display().to_string();
+    let unreadable = |source| SecretError::Unreadable { path: shown(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > KEY_FILE_BYTES_MAX {
+        return Err(SecretError::NotAKeyFile { path: shown() });
+    }
+    check_mode(path, &file)?;
+    // Room from the start: a string that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_BYTES_MAX as usize + 1));
+    file.take(KEY_FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    Ok(text)
+}
+
+/// Key material of an SA: a file of hex digits.
+pub fn read_sa_key(path: &Path) -> Result<KeyMaterial, SecretError> {
+    KeyMaterial::from_hex(&read_private(path)?)
+}
+
+/// What a long-term key is for; first word of its file, so that two files cannot be taken for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongTermKey {
+    /// Ed25519, the node's identity.
+    Identity,
+    /// X25519, opens creating signals of suite 3.
+    Onion,
+}
+
+impl LongTermKey {
+    /// What its file starts with.
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::Identity => "ed25519-secret:",
+            Self::Onion => "x25519-secret:",
+        }
+    }
+}
+
+/// Reads a 32-byte long-term key.
+pub fn read_long_term(path: &Path, kind: LongTermKey) -> Result<KeyMaterial, SecretError> {
+    let text = read_private(path)?;
+    let shown = || path.display().to_string();
+    let Some(digits) = text.strip_prefix(kind.tag()) else {
+        return Err(SecretError::WrongKind {
+            path: shown(),
+            tag: kind.tag(),
+        });
+    };
+    let key = KeyMaterial::from_hex(digits)?;
+    match key.expose().len() {
+        32 => Ok(key),
+        given => Err(SecretError::WrongLength {
+            path: shown(),
+            given,
+            wanted: 32,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn write(dir: &Path, name: &str, text: &str, mode: u32) -> std::path::PathBuf {
+        let path = dir.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn refuses_files_that_others_may_read_or_write() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o640, 0o604, 0o660, 0o620, 0o602] {
+            let path = write(dir.path(), "k", "00112233\n", mode);
+            assert!(matches!(read_sa_key(&path), Err(SecretError::Exposed { mode: m, .. }) if m == mode));
+        }
+        let path = write(dir.path(), "k", "00112233\n", 0o600);
+        assert_eq!(read_sa_key(&path).unwrap().expose(), [0, 0x11, 0x22, 0x33]);
+    }
+
+    #[test]
+    fn tells_the_two_long_term_keys_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "k", &format!("x25519-secret:{}\n", "07".repeat(32)), 0o600);
+        assert_eq!(read_long_term(&path, LongTermKey::Onion).unwrap().expose(), [7; 32]);
+        assert!(matches!(
+            read_long_term(&path, LongTermKey::Identity),
+            Err(SecretError::WrongKind { .. })
+        ));
+    }
+
+    #[test]
+    fn refuses_what_is_no_key_file() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(read_sa_key(dir.path()), Err(SecretError::NotAKeyFile { .. })));
+        assert!(matches!(
+            read_sa_key(&dir.path().join("none")),
+            Err(SecretError::Unreadable { .. })
+        ));
+        let long = write(dir.path(), "long", &"0".repeat(4097), 0o600);
+        assert!(matches!(read_sa_key(&long), Err(SecretError::NotAKeyFile { .. })));
+        let odd = write(dir.path(), "odd", "012", 0o600);
+        assert!(matches!(read_sa_key(&odd), Err(SecretError::NotHex)));
+        let short = write(dir.path(), "short", "x25519-secret:0011", 0o600);
+        assert!(matches!(
+            read_long_term(&short, LongTermKey::Onion),
+            Err(SecretError::WrongLength { given: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        assert_eq!(
+            format!("{:?}", KeyMaterial::new(vec![0xab; 20])),
+            "KeyMaterial(20 bytes)"
+        );
+    }
+}

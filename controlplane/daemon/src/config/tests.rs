@@ -1,0 +1,480 @@
+//! The samples pass, and one change at a time makes each check speak.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+use ain_dataplane::id::PeerId;
+
+use super::*;
+use crate::keygen;
+
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/samples");
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + std::time::Duration::from_secs(RELEASED_UNIX_S + 86_400)
+}
+
+/// The samples in a directory of their own, with keys made for them.
+struct Samples {
+    dir: tempfile::TempDir,
+}
+
+impl Samples {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut directory = fs::read_to_string(format!("{SAMPLES}/directory.toml")).unwrap();
+        for node in 1..=3 {
+            let keys = if node == 1 {
+                dir.path().to_owned()
+            } else {
+                dir.path().join(format!("other{node}"))
+            };
+            fs::create_dir_all(&keys).unwrap();
+            let entry = keygen::node_keys(&keys, "x", "192.0.2.1".parse().unwrap()).unwrap();
+            let entry: toml::Table = entry.parse().unwrap();
+            let entry = &entry["nodes"][0];
+            directory = directory
+                .replace(&format!("IDENTITY-OF-AIN{node}"), entry["identity"].as_str().unwrap())
+                .replace(
+                    &format!("ONION-KEY-OF-AIN{node}"),
+                    entry["onion_keys"]["suite3"].as_str().unwrap(),
+                );
+        }
+        fs::write(dir.path().join("directory.toml"), directory).unwrap();
+        for file in ["ain.toml", "endpoint-initiator.toml", "endpoint-responder.toml"] {
+            fs::copy(format!("{SAMPLES}/{file}"), dir.path().join(file)).unwrap();
+        }
+        let samples = Self { dir };
+        samples.make_key_files();
+        samples
+    }
+
+    /// One file a `key_file` of the samples, each with a key of its own.
+    fn make_key_files(&self) {
+        fs::create_dir(self.dir.path().join("keys")).unwrap();
+        let lengths = [
+            ("ain2.ah", 20),
+            ("ain2.esp", 20),
+            ("alice.ah", 32),
+            ("alice.esp", 20),
+            ("web.ah", 32),
+        ];
+        let lengths = lengths.into_iter().chain([("web.esp", 20), ("ah", 32), ("esp", 20)]);
+        for (seed, (name, bytes)) in lengths.enumerate() {
+            for (way, suffix) in ["in", "out"].iter().enumerate() {
+                let key: Vec<u8> = (0..bytes).map(|at| (at * 16 + seed * 2 + way) as u8).collect();
+                self.write_private(&format!("keys/{name}_{suffix}"), &hex::encode(key));
+            }
+        }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    fn write_private(&self, file: &str, text: &str) {
+        fs::write(self.path(file), text).unwrap();
+        fs::set_permissions(self.path(file), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Replaces `from`, which must be there, by `to`.
+    fn edit(&self, file: &str, from: &str, to: &str) -> &Self {
+        let text = fs::read_to_string(self.path(file)).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        fs::write(self.path(file), text.replacen(from, to, 1)).unwrap();
+        self
+    }
+
+    fn check(&self, file: &str) -> Result<AnyConfig, Problems> {
+        check_any(&self.path(file), now())
+    }
+
+    /// The problems, each without the name of the temporary directory.
+    fn problems(&self, file: &str) -> Vec<String> {
+        let prefix = format!("{}/", self.dir.path().display());
+        self.check(file)
+            .unwrap_err()
+            .0
+            .iter()
+            .map(|problem| problem.to_string().replace(&prefix, ""))
+            .collect()
+    }
+}
+
+/// Changes one thing in one sample and expects exactly one problem; `@` stands for the file and the line of the change.
+fn one_problem(file: &str, from: &str, to: &str, expected: &str) {
+    let samples = Samples::new();
+    let text = fs::read_to_string(samples.path(file)).unwrap();
+    let line = text.split(from).next().unwrap().matches('\n').count() + 1;
+    let expected = expected.replace('@', &format!("{file}:{line}"));
+    samples.edit(file, from, to);
+    assert_eq!(samples.problems(file), [expected], "after {from} -> {to}");
+}
+
+#[test]
+fn the_samples_pass() {
+    let samples = Samples::new();
+    let Ok(AnyConfig::Node(node)) = samples.check("ain.toml") else {
+        panic!("{:?}", samples.check("ain.toml"))
+    };
+    assert_eq!(node.own_entry().unwrap().neighbours, [1]);
+    assert_eq!(node.neighbours[0].tunnel.remote, node.directory.nodes[1].address);
+    let peers: Vec<PeerId> = node.tunnels().map(|(peer, ..)| peer).collect();
+    assert_eq!(peers, [PeerId(0), PeerId(1), PeerId(2)]);
+    assert!(matches!(samples.check("directory.toml"), Ok(AnyConfig::Directory(_))));
+    for file in ["endpoint-initiator.toml", "endpoint-responder.toml"] {
+        assert!(
+            matches!(samples.check(file), Ok(AnyConfig::Endpoint(_))),
+            "{:?}",
+            samples.check(file)
+        );
+    }
+}
+
+#[test]
+fn generated_tunnel_keys_pass_inline_in_a_private_file() {
+    let samples = Samples::new();
+    let keys = keygen::tunnel_keys(
+        ain_crypto::MacAlgorithm::HmacSha256_128,
+        ain_crypto::AeadAlgorithm::Aes128Gcm16,
+    )
+    .unwrap();
+    let (_, other_end) = keys.split_once("# other end").unwrap();
+    let text = fs::read_to_string(samples.path("endpoint-initiator.toml")).unwrap();
+    let (head, _) = text.split_once("ah_in ").unwrap();
+    fs::write(samples.path("endpoint-initiator.toml"), format!("{head}{other_end}")).unwrap();
+    let problems = samples.problems("endpoint-initiator.toml");
+    assert!(
+        problems[0].contains("has keys in it") && problems[0].contains("chmod 600"),
+        "{problems:?}"
+    );
+    fs::set_permissions(
+        samples.path("endpoint-initiator.toml"),
+        fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
+    assert!(samples.check("endpoint-initiator.toml").is_ok());
+}
+
+#[test]
+fn shape_is_named_by_line_and_field() {
+    one_problem(
+        "ain.toml",
+        "inner_mtu = 1386",
+        "inner_mtuu = 1386",
+        "@: hosts[0].inner_mtuu: unknown field `inner_mtuu`, expected one of `name`, `role`, `option`, `local`, `remote`, `addresses`, `inner_mtu`, `esn`, `ah`, `esp`, `ah_in`, `ah_out`, `esp_in`, `esp_out`",
+    );
+    one_problem(
+        "ain.toml",
+        "spi = 0x1003",
+        "spi = \"x\"",
+        "@: neighbours[0].esp_in.spi: invalid type: string \"x\", expected u32",
+    );
+    one_problem("ain.toml", "[node]", "[node", "@: unclosed table, expected `]`");
+    one_problem(
+        "ain.toml",
+        "name = \"wan\"\n",
+        "",
+        "ain.toml:33: ports[0]: missing field `name`",
+    );
+}
+
+#[test]
+fn a_key_of_a_wrong_type_is_not_quoted() {
+    let samples = Samples::new();
+    samples.edit("ain.toml", "key_file = \"keys/ain2.ah_in\"", "key = 1234567890");
+    assert_eq!(
+        samples.problems("ain.toml"),
+        ["ain.toml:51: neighbours[0].ah_in.key: expected hex digits in quotes"]
+    );
+}
+
+#[test]
+fn keys_and_spis_are_checked() {
+    let file = "ain.toml";
+    one_problem(
+        file,
+        "spi = 0x1001",
+        "spi = 255",
+        "@: neighbours[0].ah_in.spi: 255 is reserved; the lowest SPI is 256",
+    );
+    one_problem(
+        file,
+        "spi = 0x2001",
+        "spi = 0x1001",
+        "@: hosts[0].ah_in.spi: neighbours[0].ah_in.spi has the same SPI, protocol and receiver",
+    );
+    one_problem(
+        file,
+        "keys/alice.esp_in",
+        "keys/ain2.esp_in",
+        "@: hosts[0].esp_in.key_file: the same key as neighbours[0].esp_in.key_file; every SA needs its own",
+    );
+    one_problem(
+        file,
+        "keys/alice.esp_in",
+        "keys/alice.ah_in",
+        "@: hosts[0].esp_in.key_file: 32 bytes where aes-128-gcm-16 takes 20 (16 of key, 4 of salt)",
+    );
+    one_problem(
+        file,
+        "keys/alice.ah_in",
+        "keys/ain2.ah_in",
+        "@: hosts[0].ah_in.key_file: 20 bytes where hmac-sha2-256-128 takes 32",
+    );
+    one_problem(
+        file,
+        ", key_file = \"keys/ain2.ah_in\"",
+        "",
+        "@: neighbours[0].ah_in: neither `key` nor `key_file`",
+    );
+    one_problem(
+        file,
+        "key_file = \"keys/ain2.ah_in\"",
+        "key_file = \"a\", key = \"00\"",
+        "@: neighbours[0].ah_in: both `key` and `key_file`",
+    );
+}
+
+#[test]
+fn a_key_that_differs_in_its_salt_only_is_the_same() {
+    let samples = Samples::new();
+    let key = fs::read_to_string(samples.path("keys/ain2.esp_in")).unwrap();
+    samples.write_private("keys/alice.esp_out", &format!("{}00000000", &key[..32]));
+    assert_eq!(
+        samples.problems("ain.toml"),
+        [
+            "ain.toml:71: hosts[0].esp_out.key_file: the same key as neighbours[0].esp_in.key_file; every SA needs its own"
+        ]
+    );
+}
+
+#[test]
+fn files_are_there_and_private() {
+    let samples = Samples::new();
+    fs::set_permissions(samples.path("identity.key"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::remove_file(samples.path("keys/web.ah_out")).unwrap();
+    let problems = samples.problems("ain.toml");
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].starts_with("ain.toml:6: node.identity_key_file: identity.key: mode 640 lets others"));
+    assert!(problems[1].starts_with("ain.toml:79: hosts[1].ah_out.key_file: keys/web.ah_out: No such file"));
+    one_problem(
+        "ain.toml",
+        "\"onion.key\"",
+        "\"identity.key\"",
+        "@: node.onion_key_file: identity.key: does not start with `x25519-secret:`",
+    );
+    one_problem(
+        "ain.toml",
+        "\"onion.key\"",
+        "\"other2/onion.key\"",
+        "@: node.onion_key_file: not the secret half of the key that the directory lists for this node",
+    );
+}
+
+#[test]
+fn network_workers_and_ports_are_checked() {
+    let file = "ain.toml";
+    one_problem(
+        file,
+        "suite = 3",
+        "suite = 2",
+        "@: network.suite: suite 2 is not in this release, which has 3",
+    );
+    one_problem(
+        file,
+        "inactivity_s = 300",
+        "inactivity_s = 0",
+        "@: network.inactivity_s: 0 is not 1 to 86400",
+    );
+    one_problem(
+        file,
+        "min_path_nodes = 3",
+        "min_path_nodes = 4",
+        "ain.toml:18: network.min_path_nodes: 4 is above max_path_nodes, 3",
+    );
+    one_problem(
+        file,
+        "max_path_nodes = 3",
+        "max_path_nodes = 7",
+        "@: network.max_path_nodes: 7 is not 2 to 6 AINs",
+    );
+    one_problem(
+        file,
+        "cores = [1]",
+        "cores = [1, 2, 1]",
+        "@: workers.cores: core 1 is named twice",
+    );
+    one_problem(
+        file,
+        "control_core = 0",
+        "control_core = 1",
+        "@: workers.control_core: a worker that spins on that core would starve the control thread",
+    );
+    one_problem(
+        file,
+        "\"standard\"",
+        "\"jumbo\"",
+        "ain.toml:38: ports[0].mtu: 1500: the network's cells need 9000",
+    );
+    one_problem(
+        file,
+        "inner_mtu = 1386",
+        "inner_mtu = 1387",
+        "@: hosts[0].inner_mtu: 1387 is not 576 to 1386 (the port's MTU less the tunnel's headers)",
+    );
+}
+
+#[test]
+fn addresses_are_checked() {
+    let file = "ain.toml";
+    one_problem(
+        file,
+        "remote = \"192.0.2.10\"",
+        "remote = \"2001:db8::1\"",
+        "@: hosts[0].remote: 2001:db8::1 is IPv6, which this release does not carry",
+    );
+    one_problem(
+        file,
+        "# local = \"203.0.113.1\"",
+        "local = \"203.0.113.9\"",
+        "@: neighbours[0].local: no port has this address",
+    );
+    one_problem(
+        file,
+        "10.0.0.1/32",
+        "10.0.0.1/24",
+        "@: hosts[0].addresses[0]: 10.0.0.1/24 has bits set behind its prefix; 10.0.0.0/24 is meant?",
+    );
+    one_problem(
+        file,
+        "198.51.100.0/28",
+        "198.51.100.64/28",
+        "@: hosts[1].addresses[0]: 198.51.100.64/28 is in none of the exit_prefixes that the directory lists for this node",
+    );
+    one_problem(
+        file,
+        "10.0.0.1/32",
+        "198.51.100.8/32",
+        "ain.toml:77: hosts[1].addresses[0]: 198.51.100.0/28 overlaps 198.51.100.8/32 of hosts[0].addresses[0]",
+    );
+}
+
+#[test]
+fn initiators_may_share_private_addresses_only() {
+    for (address, shared) in [("10.0.0.1/32", true), ("192.0.2.77/32", false)] {
+        let samples = Samples::new();
+        samples.edit("ain.toml", "10.0.0.1/32", address);
+        samples.edit("ain.toml", "role = \"responder\"", "role = \"initiator\"");
+        samples.edit("ain.toml", "198.51.100.0/28", address);
+        assert_eq!(samples.check("ain.toml").is_ok(), shared, "{address}");
+    }
+}
+
+#[test]
+fn the_node_and_its_neighbours_are_in_the_directory() {
+    let samples = Samples::new();
+    samples.edit("ain.toml", "node = \"ain2\"", "node = \"ain3\"");
+    assert_eq!(
+        samples.problems("ain.toml"),
+        [
+            "ain.toml: the directory names `ain2` as a neighbour, but no [[neighbours]] has its tunnel",
+            "ain.toml:44: neighbours[0].node: the directory does not name `ain3` as a neighbour of this node",
+        ]
+    );
+    one_problem(
+        "ain.toml",
+        "name = \"ain1\"",
+        "name = \"ain9\"",
+        "@: node.name: no AIN named `ain9` in the directory",
+    );
+}
+
+#[test]
+fn the_directory_is_consistent() {
+    let file = "directory.toml";
+    one_problem(
+        file,
+        "neighbours = [\"ain1\", \"ain3\"]",
+        "neighbours = [\"ain3\"]",
+        "directory.toml:14: nodes[0].neighbours[0]: `ain2` does not name `ain1` as its neighbour",
+    );
+    one_problem(
+        file,
+        "[\"ain1\", \"ain3\"]",
+        "[\"ain1\", \"ain3\", \"ain9\"]",
+        "@: nodes[1].neighbours[2]: no AIN named `ain9` in the directory",
+    );
+    one_problem(
+        file,
+        "[\"ain1\", \"ain3\"]",
+        "[\"ain1\", \"ain3\", \"ain2\"]",
+        "@: nodes[1].neighbours[2]: an AIN is not its own neighbour",
+    );
+    one_problem(
+        file,
+        "198.51.100.64/26",
+        "198.51.100.0/24",
+        "@: nodes[2].exit_prefixes[0]: 198.51.100.0/24 overlaps 198.51.100.0/26 of nodes[0].exit_prefixes[0]",
+    );
+    one_problem(
+        file,
+        "203.0.113.3",
+        "203.0.113.2",
+        "@: nodes[2].address: the same as nodes[1].address",
+    );
+    let samples = Samples::new();
+    let text = fs::read_to_string(samples.path(file)).unwrap();
+    let key = text.split("identity = \"").nth(1).unwrap()[..64].to_owned();
+    samples.edit(file, &key, &format!("{}zz", &key[..62]));
+    assert_eq!(
+        samples.problems(file),
+        ["directory.toml:8: nodes[0].identity: not 64 hex digits"]
+    );
+    let zero = "0".repeat(64);
+    samples.edit(file, &format!("{}zz", &key[..62]), &zero);
+    assert_eq!(
+        samples.problems(file),
+        ["directory.toml:8: nodes[0].identity: not a valid public key"]
+    );
+}
+
+#[test]
+fn an_endpoint_is_checked() {
+    let file = "endpoint-initiator.toml";
+    one_problem(
+        file,
+        "addresses = [\"10.0.0.1/32\"]",
+        "addresses = []",
+        "@: endpoint.addresses: at least one inner address is needed",
+    );
+    one_problem(
+        file,
+        "\"198.51.100.0/24\"",
+        "\"203.0.0.0/16\"",
+        "@: endpoint.routes[0]: 203.0.0.0/16 holds 203.0.113.1, the AIN's own address: the tunnel would swallow itself",
+    );
+    one_problem(
+        file,
+        "tun = \"ain0\"",
+        "tun = \"a-name-beyond-15\"",
+        "@: endpoint.tun: not a name of a kernel interface (1 to 15 bytes, no slash, no space)",
+    );
+    one_problem(
+        file,
+        "idle = \"adaptive\"",
+        "idle = \"spin\"",
+        "endpoint-initiator.toml:17: endpoint.max_sleep_us: a worker that spins never sleeps: leave it out, or `idle = \"adaptive\"`",
+    );
+}
+
+#[test]
+fn a_clock_far_off_is_told_with_everything_else() {
+    let samples = Samples::new();
+    samples.edit("ain.toml", "suite = 3", "suite = 9");
+    let problems = check_any(&samples.path("ain.toml"), UNIX_EPOCH).unwrap_err().0;
+    assert!(problems[0].message.contains("the system clock is"), "{problems:?}");
+    assert_eq!(problems[1].field, "network.suite");
+}

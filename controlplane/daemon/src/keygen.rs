@@ -1,0 +1,146 @@
+//! Keys of a new node, and of hand-made tunnels.
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use ain_crypto::{AeadAlgorithm, MacAlgorithm};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::config::public_of;
+use crate::config::secret::LongTermKey;
+
+/// File of the identity key, in the directory that is asked for.
+pub const IDENTITY_FILE: &str = "identity.key";
+/// File of the onion key.
+pub const ONION_FILE: &str = "onion.key";
+
+/// Why no key was made.
+#[derive(Debug, Error)]
+pub enum KeygenError {
+    /// The file cannot be made; it may be there already, and is never overwritten.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// The operating system gives no random bytes.
+    #[error("no random bytes from the operating system: {0}")]
+    Random(String),
+}
+
+/// `N` bytes from the operating system.
+fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, KeygenError> {
+    let mut bytes = Zeroizing::new([0; N]);
+    SysRng
+        .try_fill_bytes(bytes.as_mut())
+        .map_err(|error| KeygenError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Makes both long-term keys in `directory` and returns the node's entry for the network's directory.
+pub fn node_keys(directory: &Path, name: &str, address: IpAddr) -> Result<String, KeygenError> {
+    let identity_path = directory.join(IDENTITY_FILE);
+    let identity = write_long_term(&identity_path, LongTermKey::Identity)?;
+    let onion = write_long_term(&directory.join(ONION_FILE), LongTermKey::Onion).inspect_err(|_| {
+        // Half a pair would stop the next try.
+        let _ = std::fs::remove_file(&identity_path);
+    })?;
+    Ok(format!(
+        "[[nodes]]\nname = \"{name}\"\nidentity = \"{}\"\naddress = \"{address}\"\n\
+         onion_keys = {{ suite3 = \"{}\" }}\nneighbours = []\nexit_prefixes = []\n",
+        hex::encode(identity),
+        hex::encode(onion)
+    ))
+}
+
+/// Writes a new key and returns its public half.
+fn write_long_term(path: &Path, kind: LongTermKey) -> Result<[u8; 32], KeygenError> {
+    let secret = random::<32>()?;
+    let mut digits = Zeroizing::new([0; 64]);
+    hex::encode_to_slice(secret.as_slice(), digits.as_mut()).expect("64 digits hold 32 bytes");
+    let failed = |source| KeygenError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    for part in [kind.tag().as_bytes(), digits.as_slice(), b"\n"] {
+        file.write_all(part).map_err(failed)?;
+    }
+    file.sync_all().map_err(failed)?;
+    Ok(public_of(kind, &secret))
+}
+
+/// The eight lines of one hand-made tunnel, for the files of both its ends: what goes out at one comes in at the other. SPIs are
+/// random from 2^16 up.
+pub fn tunnel_keys(ah: MacAlgorithm, esp: AeadAlgorithm) -> Result<Zeroizing<String>, KeygenError> {
+    let [to_second_ah, to_first_ah] = [sa_line(ah.key_bytes())?, sa_line(ah.key_bytes())?];
+    let [to_second_esp, to_first_esp] = [sa_line(esp.key_bytes())?, sa_line(esp.key_bytes())?];
+    let mut text = Zeroizing::new(String::with_capacity(2048));
+    let mut end = |title: &str, ah_in: &str, ah_out: &str, esp_in: &str, esp_out: &str| {
+        writeln!(
+            text,
+            "# {title}\nah_in   = {ah_in}\nah_out  = {ah_out}\nesp_in  = {esp_in}\nesp_out = {esp_out}"
+        )
+    };
+    end("one end", &to_first_ah, &to_second_ah, &to_first_esp, &to_second_esp).expect("a string takes all");
+    end("other end", &to_second_ah, &to_first_ah, &to_second_esp, &to_first_esp).expect("a string takes all");
+    Ok(text)
+}
+
+/// `{ spi = ..., key = "..." }` with `bytes` bytes of key.
+fn sa_line(bytes: usize) -> Result<Zeroizing<String>, KeygenError> {
+    let spi = u32::from_be_bytes(*random::<4>()?) | 0x1_0000;
+    let key = random::<64>()?;
+    let mut digits = Zeroizing::new([0; 128]);
+    hex::encode_to_slice(key.as_slice(), digits.as_mut()).expect("128 digits hold 64 bytes");
+    let digits = std::str::from_utf8(&digits[..2 * bytes]).expect("digits are ASCII");
+    let mut line = Zeroizing::new(String::with_capacity(192));
+    write!(line, "{{ spi = 0x{spi:08x}, key = \"{digits}\" }}").expect("a string takes all");
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::config::secret::read_long_term;
+
+    #[test]
+    fn makes_private_files_and_never_overwrites_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = node_keys(dir.path(), "ain1", "192.0.2.1".parse().unwrap()).unwrap();
+        for (file, kind) in [(IDENTITY_FILE, LongTermKey::Identity), (ONION_FILE, LongTermKey::Onion)] {
+            let path = dir.path().join(file);
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            let secret = read_long_term(&path, kind).unwrap();
+            assert!(entry.contains(&hex::encode(public_of(kind, secret.expose_array().unwrap()))));
+            assert!(!entry.contains(&hex::encode(secret.expose())));
+        }
+        let before = std::fs::read(dir.path().join(ONION_FILE)).unwrap();
+        assert!(node_keys(dir.path(), "ain1", "192.0.2.1".parse().unwrap()).is_err());
+        assert_eq!(std::fs::read(dir.path().join(ONION_FILE)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_failure_leaves_no_half_pair() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(ONION_FILE), "").unwrap();
+        assert!(node_keys(dir.path(), "ain1", "192.0.2.1".parse().unwrap()).is_err());
+        assert!(!dir.path().join(IDENTITY_FILE).exists());
+    }
+}

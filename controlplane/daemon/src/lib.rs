@@ -1,0 +1,7 @@
+//! What the `ain` binary is made of: configuration, secrets, durable state, the control thread and its windows to the outside.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod keygen;
