@@ -7,12 +7,16 @@
 pub mod aggfrag;
 pub mod count;
 pub mod fragment;
+pub mod handoff;
 pub mod icmp;
 pub mod id;
 pub mod limits;
 pub mod mss;
 pub mod packet;
+pub mod publish;
 pub mod rewrite;
 pub mod sa;
+mod sync;
+pub mod table;
 pub mod verdict;
 pub mod wire;

@@ -12,3 +12,5 @@ pub const EDGE_CELLS: u32 = 64;
 pub const EDGE_WAIT_NS: u64 = 100_000_000;
 /// Pieces of datagrams that wait in one worker. With standard cells 5.4 MiB.
 pub const EDGES: usize = 4096;
+/// Buckets of the flow table that one key may lead through, its home included.
+pub const TABLE_PROBES: usize = 32;
