@@ -1,0 +1,65 @@
+# `make demo` and `make test` are all a newcomer needs; `make help` lists the rest. Each target does the set-up it needs.
+#
+# HUGEPAGES=N       hugepages of 2 MiB to reserve (512)
+# FUZZ_SECONDS=N    time a fuzz target runs (30)
+# AIN_VECTORS=DIR   folder of published test vectors that the project does not carry
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-build build demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
+        test-oracle test-netns test-fuzz fuzz loom miri bench test-bare audit clean
+
+PARTS := lint unit nodpdk loom miri oracle netns fuzz
+
+help: ## this list
+	@sed -n 's|^\([a-z][a-z -]*\):.*## |\1\t|p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+
+setup: ## packages, hugepages, checks; root; once
+	@deploy/setup.sh all
+
+setup-build:
+	@deploy/setup.sh build
+
+build: setup-build ## the `ain` binary, optimised, with DPDK
+	cargo build --release -p ain
+
+demo: setup build ## a user's traffic through three nodes, and who could see what
+	deploy/demo.sh run
+
+demo-up: setup build ## the demo's network, kept running to play with
+	deploy/demo.sh up
+
+demo-down: ## ends it
+	deploy/demo.sh down
+
+test: setup build ## every part below but bench, test-bare and audit
+	@.ci/test $(PARTS)
+
+test-lint: setup-build ## format, clippy, docs, shell scripts, licences
+	@.ci/test lint
+test-unit: setup-build ## every crate's own tests
+	@.ci/test unit
+test-nodpdk: ## the same where DPDK is not installed
+	@.ci/test nodpdk
+test-oracle: setup build ## our AH and ESP against scapy's
+	@.ci/test oracle
+test-netns: setup build ## real nodes in network namespaces
+	@.ci/test netns
+test-loom loom: ## every interleaving of what is lock-free
+	@.ci/test loom
+test-miri miri: ## undefined behaviour in the pure crates, where miri is installed
+	@.ci/test miri
+test-fuzz fuzz: setup-build ## each parser's fuzz target, FUZZ_SECONDS each
+	@.ci/test fuzz
+
+audit: ## known vulnerabilities of dependencies; needs the network
+	@.ci/test audit
+
+bench: setup-build ## measurements
+	cargo run --release -p ain-bench
+
+test-bare: ## the demo and every test in a fresh Debian root; root, debootstrap
+	deploy/bare/run.sh
+
+clean: ## build results and the marks of set-up
+	cargo clean
