@@ -11,3 +11,4 @@ pub mod pvt;
 pub mod replay;
 pub mod signal;
 pub mod spi;
+pub mod table_writer;

@@ -5,18 +5,30 @@
 #![forbid(unsafe_code)]
 
 pub mod aggfrag;
+pub mod command;
 pub mod count;
+pub mod engine;
+pub mod entry;
+pub mod flow;
 pub mod fragment;
 pub mod handoff;
 pub mod icmp;
 pub mod id;
+pub mod key;
 pub mod limits;
 pub mod mss;
+pub mod outside;
 pub mod packet;
+pub mod peers;
+pub mod pipeline;
 pub mod publish;
+pub mod reserve;
 pub mod rewrite;
 pub mod sa;
+pub mod slab;
+pub mod stage;
 mod sync;
 pub mod table;
 pub mod verdict;
+pub mod waiting;
 pub mod wire;

@@ -14,3 +14,7 @@ pub const EDGE_WAIT_NS: u64 = 100_000_000;
 pub const EDGES: usize = 4096;
 /// Buckets of the flow table that one key may lead through, its home included.
 pub const TABLE_PROBES: usize = 32;
+/// Datagrams that wait in one worker, for AIVTs and bindings together.
+pub const WAITING: usize = 1024;
+/// AH key schedules: two a peer, and generations.
+pub const KEY_SLOTS: usize = 4096;

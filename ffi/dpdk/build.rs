@@ -26,11 +26,8 @@ fn main() {
         .atleast_version(DPDK)
         .cargo_metadata(false)
         .probe("libdpdk");
-    let library = library.unwrap_or_else(|e| {
-        stop(&format!(
-            "DPDK {DPDK} or later is needed, and pkg-config says: {e}"
-        ))
-    });
+    let library =
+        library.unwrap_or_else(|e| stop(&format!("DPDK {DPDK} or later is needed, and pkg-config says: {e}")));
     let flags = compiler_flags();
     compile_shim(&flags);
     write_bindings(&flags);
@@ -120,16 +117,7 @@ impl Clang {
             return None;
         }
         let mut roots: Vec<(u32, PathBuf)> = entries(Path::new("/usr/lib"))
-            .filter_map(|p| {
-                Some((
-                    p.file_name()?
-                        .to_str()?
-                        .strip_prefix("llvm-")?
-                        .parse()
-                        .ok()?,
-                    p,
-                ))
-            })
+            .filter_map(|p| Some((p.file_name()?.to_str()?.strip_prefix("llvm-")?.parse().ok()?, p)))
             .collect();
         roots.sort();
         let found = roots.into_iter().rev().find_map(|(_, root)| Self::at(root));
@@ -141,8 +129,7 @@ impl Clang {
 
     fn at(root: PathBuf) -> Option<Self> {
         let library = entries(&root.join("lib")).any(|p| is_libclang(p.file_name()));
-        let headers =
-            entries(&root.join("lib/clang")).find(|p| p.join("include/stddef.h").is_file())?;
+        let headers = entries(&root.join("lib/clang")).find(|p| p.join("include/stddef.h").is_file())?;
         library.then_some(Self { root, headers })
     }
 
@@ -159,9 +146,8 @@ impl Clang {
 }
 
 fn is_libclang(name: Option<&OsStr>) -> bool {
-    name.and_then(OsStr::to_str).is_some_and(|n| {
-        n.starts_with("libclang.so") || n.starts_with("libclang-") && n.contains(".so")
-    })
+    name.and_then(OsStr::to_str)
+        .is_some_and(|n| n.starts_with("libclang.so") || n.starts_with("libclang-") && n.contains(".so"))
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {

@@ -97,8 +97,7 @@ impl Eal {
         // The EAL keeps pointers into its arguments: they stay for good, as does it.
         let count = arguments.len() as c_int;
         let strings = arguments.into_iter().map(CString::into_raw);
-        let arguments: &'static mut [*mut c_char] =
-            strings.chain([ptr::null_mut()]).collect::<Vec<_>>().leak();
+        let arguments: &'static mut [*mut c_char] = strings.chain([ptr::null_mut()]).collect::<Vec<_>>().leak();
         // SAFETY: `count` writable, NUL-terminated strings and a null pointer behind them, all of static life; called once.
         let parsed = unsafe { sys::rte_eal_init(count, arguments.as_mut_ptr()) };
         if parsed < 0 {
@@ -148,10 +147,7 @@ impl Shared {
     /// No handle is left, so no lcore but the main one, which is this thread, holds a mempool cache. All other threads return
     /// buffers straight to the pool's ring, whose tail moves last: a pool that counts full here is full.
     fn end(self) -> Result<(), CleanupError> {
-        let pools = self
-            .pools
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let pools = self.pools.into_inner().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: pools live until the cleanup below.
         let in_use: usize = pools
             .iter()
@@ -227,18 +223,11 @@ pub fn memory_options(megabytes: u32) -> Vec<String> {
 
 /// Megabytes of free hugepages of all sizes.
 pub fn free_hugepages_mb() -> u64 {
-    let directories = fs::read_dir("/sys/kernel/mm/hugepages")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let directories = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
     directories
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let page_kb: u64 = name
-                .strip_prefix("hugepages-")?
-                .strip_suffix("kB")?
-                .parse()
-                .ok()?;
+            let page_kb: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
             let free: u64 = fs::read_to_string(entry.path().join("free_hugepages"))
                 .ok()?
                 .trim()

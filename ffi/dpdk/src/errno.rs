@@ -12,11 +12,7 @@ pub struct Errno(pub i32);
 impl Errno {
     /// What a call that returns a negative number or sets `rte_errno` has left behind.
     pub(crate) fn of(returned: i32) -> Self {
-        if returned < -1 {
-            Self(-returned)
-        } else {
-            Self::last()
-        }
+        if returned < -1 { Self(-returned) } else { Self::last() }
     }
 
     /// This thread's `rte_errno`.

@@ -177,12 +177,9 @@ impl Mbuf {
     fn set(&mut self, data_off: usize, len: usize) {
         // SAFETY: the three fields, of these types, of a buffer that is borrowed mutably.
         unsafe {
-            self.field::<u16>(offset::SHIM_MBUF_DATA_OFF)
-                .write(data_off as u16);
-            self.field::<u16>(offset::SHIM_MBUF_DATA_LEN)
-                .write(len as u16);
-            self.field::<u32>(offset::SHIM_MBUF_PKT_LEN)
-                .write(len as u32);
+            self.field::<u16>(offset::SHIM_MBUF_DATA_OFF).write(data_off as u16);
+            self.field::<u16>(offset::SHIM_MBUF_DATA_LEN).write(len as u16);
+            self.field::<u32>(offset::SHIM_MBUF_PKT_LEN).write(len as u32);
         }
     }
 

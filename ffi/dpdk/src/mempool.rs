@@ -77,14 +77,7 @@ impl Mempool {
         let socket = config.socket.map_or(-1, |s| s as i32);
         // SAFETY: the EAL runs; the name is NUL-terminated and copied. 0 bytes of private area per buffer.
         let pool = unsafe {
-            sys::rte_pktmbuf_pool_create(
-                name.as_ptr(),
-                config.buffers,
-                config.cache,
-                0,
-                config.data_room,
-                socket,
-            )
+            sys::rte_pktmbuf_pool_create(name.as_ptr(), config.buffers, config.cache, 0, config.data_room, socket)
         };
         let Some(pool) = NonNull::new(pool) else {
             return Err(PoolError::Create {
@@ -120,17 +113,9 @@ impl Mempool {
     /// # Panics
     /// When `into` has no room for `count`.
     #[inline]
-    pub fn alloc_bulk<const N: usize>(
-        &self,
-        count: usize,
-        into: &mut ArrayVec<Mbuf, N>,
-    ) -> Result<(), Exhausted> {
+    pub fn alloc_bulk<const N: usize>(&self, count: usize, into: &mut ArrayVec<Mbuf, N>) -> Result<(), Exhausted> {
         let start = into.len();
-        assert!(
-            count <= N - start,
-            "room for {} buffers, asked for {count}",
-            N - start
-        );
+        assert!(count <= N - start, "room for {} buffers, asked for {count}", N - start);
         // SAFETY: `Mbuf` is a transparent non-null pointer; there is room for `count` of them behind `start`, and DPDK fills
         // all of it or none. Fresh buffers are whole: one segment, one reference, length 0.
         unsafe {

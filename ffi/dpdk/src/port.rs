@@ -230,19 +230,13 @@ impl Port {
         device.configure(config)?;
         device.set_up_queues(config, pool)?;
         // SAFETY: configured, with every queue set up.
-        device.call("rte_eth_dev_start", |id| unsafe {
-            sys::rte_eth_dev_start(id)
-        })?;
+        device.call("rte_eth_dev_start", |id| unsafe { sys::rte_eth_dev_start(id) })?;
         let running = Arc::new(Running(device));
         if config.promiscuous {
             running.0.set_promiscuous(true)?;
         }
-        let rx = (0..config.rx_queues)
-            .map(|q| RxQueue::new(&running, q))
-            .collect();
-        let tx = (0..config.tx_queues)
-            .map(|q| TxQueue::new(&running, q))
-            .collect();
+        let rx = (0..config.rx_queues).map(|q| RxQueue::new(&running, q)).collect();
+        let tx = (0..config.tx_queues).map(|q| TxQueue::new(&running, q)).collect();
         Ok(Started {
             port: RunningPort(running),
             rx,
@@ -285,9 +279,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         // A driver that will not stop has said so in DPDK's log; closing comes next in any case.
         // SAFETY: a started port, whose queues are gone.
-        let _ = self.0.call("rte_eth_dev_stop", |id| unsafe {
-            sys::rte_eth_dev_stop(id)
-        });
+        let _ = self
+            .0
+            .call("rte_eth_dev_stop", |id| unsafe { sys::rte_eth_dev_stop(id) });
     }
 }
 
@@ -366,11 +360,7 @@ impl Device {
     }
 
     /// Runs a control call alone on this port and makes a negative answer an error.
-    pub(crate) fn call(
-        &self,
-        call: &'static str,
-        run: impl FnOnce(u16) -> c_int,
-    ) -> Result<c_int, PortError> {
+    pub(crate) fn call(&self, call: &'static str, run: impl FnOnce(u16) -> c_int) -> Result<c_int, PortError> {
         let answer = {
             let _alone = lock(&self.0.calls);
             run(self.0.id)
@@ -418,10 +408,7 @@ impl Device {
                 max: info.max_mtu,
             });
         }
-        let (needed, room) = (
-            HEADROOM + usize::from(mtu) + FRAME_OVERHEAD,
-            pool.data_room(),
-        );
+        let (needed, room) = (HEADROOM + usize::from(mtu) + FRAME_OVERHEAD, pool.data_room());
         if needed > room {
             return Err(PortError::Buffers {
                 port: port(),
@@ -450,9 +437,7 @@ impl Device {
         let Some(mtu) = config.mtu else { return Ok(()) };
         // Drivers over a kernel interface change its MTU only on request; those without such a thing say so.
         // SAFETY: a claimed port that does not run.
-        match self.call("rte_eth_dev_set_mtu", |id| unsafe {
-            sys::rte_eth_dev_set_mtu(id, mtu)
-        }) {
+        match self.call("rte_eth_dev_set_mtu", |id| unsafe { sys::rte_eth_dev_set_mtu(id, mtu) }) {
             Err(PortError::Call {
                 errno: Errno(libc::ENOTSUP),
                 ..
@@ -471,14 +456,7 @@ impl Device {
         for queue in 0..config.rx_queues {
             // SAFETY: a configured port, a queue number within it, the driver's default configuration, a living pool.
             self.call("rte_eth_rx_queue_setup", |id| unsafe {
-                sys::rte_eth_rx_queue_setup(
-                    id,
-                    queue,
-                    rx_size,
-                    socket,
-                    std::ptr::null(),
-                    pool.as_ptr(),
-                )
+                sys::rte_eth_rx_queue_setup(id, queue, rx_size, socket, std::ptr::null(), pool.as_ptr())
             })?;
         }
         for queue in 0..config.tx_queues {

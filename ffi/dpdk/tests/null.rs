@@ -20,11 +20,7 @@ fn null_port() {
     assert_eq!(eal.cleanup(), Err(CleanupError::BuffersInUse(1)));
     last.append(4).expect("room");
     last.data_mut().copy_from_slice(b"live");
-    assert_eq!(
-        last.data(),
-        b"live",
-        "the buffer outlives the owner of the EAL"
-    );
+    assert_eq!(last.data(), b"live", "the buffer outlives the owner of the EAL");
 }
 
 fn source_to_sink(eal: &Handle, pool: &Mempool) {

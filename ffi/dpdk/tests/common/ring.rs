@@ -15,10 +15,7 @@ pub fn whole_life(eal: Eal) {
     let twice = Eal::init(["--no-pci"]);
     assert!(matches!(twice, Err(EalError::AlreadyStarted)));
     let buffers = pool(&handle, "ring", 1023);
-    assert_eq!(
-        (buffers.size(), buffers.available(), buffers.in_use()),
-        (1023, 1023, 0)
-    );
+    assert_eq!((buffers.size(), buffers.available(), buffers.in_use()), (1023, 1023, 0));
     buffer_geometry(&buffers);
     pool_limits(&handle, &buffers);
     packets_come_back_as_sent(&handle, &buffers);
@@ -62,20 +59,8 @@ fn buffer_geometry(pool: &Mempool) {
             there: buf.tailroom()
         })
     );
-    assert_eq!(
-        buf.adj(10),
-        Err(NoRoom {
-            asked: 10,
-            there: 9
-        })
-    );
-    assert_eq!(
-        buf.trim(10),
-        Err(NoRoom {
-            asked: 10,
-            there: 9
-        })
-    );
+    assert_eq!(buf.adj(10), Err(NoRoom { asked: 10, there: 9 }));
+    assert_eq!(buf.trim(10), Err(NoRoom { asked: 10, there: 9 }));
     assert_eq!(buf.data(), b"cd0123456", "a refusal changes nothing");
     assert_eq!(pool.in_use(), 1);
     drop(buf);
@@ -169,20 +154,14 @@ fn two_threads(eal: &Handle, pool: &Mempool) {
             }
         });
     });
-    assert_eq!(
-        pool.in_use(),
-        0,
-        "caches of lcores that are gone count as free"
-    );
+    assert_eq!(pool.in_use(), 0, "caches of lcores that are gone count as free");
     let (earlier, later) = (lcore::tsc(), lcore::tsc());
     assert!(lcore::tsc_hz(eal) > 1_000_000 && later >= earlier && earlier > 0);
 }
 
 fn stop_and_start(eal: &Handle, pool: &Mempool) {
     let mut first = started(eal, "net_ring2", 1, pool);
-    assert!(
-        matches!(Port::open(eal, "net_ring2"), Err(PortError::InUse(name)) if name == "net_ring2")
-    );
+    assert!(matches!(Port::open(eal, "net_ring2"), Err(PortError::InUse(name)) if name == "net_ring2"));
     let refused = first.port.stop().expect_err("its queues are in our hands");
     assert_eq!(refused.queues, 2);
     let mut burst = Burst::new();
@@ -208,11 +187,7 @@ fn stop_and_start(eal: &Handle, pool: &Mempool) {
     for queue in [1, 0] {
         fill(pool, 8, 1, &mut burst);
         send_all(&mut second.tx[queue], &mut burst);
-        assert_eq!(
-            second.rx[1 - queue].rx_burst(&mut burst),
-            0,
-            "the other queue"
-        );
+        assert_eq!(second.rx[1 - queue].rx_burst(&mut burst), 0, "the other queue");
         receive(&mut second.rx[queue], 1, &mut burst, |_| true);
         assert_eq!(burst.pop().expect("packet").data(), frame(8));
         assert_eq!(usize::from(second.rx[queue].index()), queue);
@@ -225,10 +200,7 @@ fn refusals(eal: &Handle, pool: &Mempool) {
     };
     assert_eq!(name, "net_ring9");
     assert_eq!(known, port::names(eal));
-    assert!(matches!(
-        eal.plug("net_nosuchdriver0"),
-        Err(EalError::Probe { .. })
-    ));
+    assert!(matches!(eal.plug("net_nosuchdriver0"), Err(EalError::Probe { .. })));
     let fresh = |device: &str| {
         eal.plug(device).expect("plug");
         Port::open(eal, device).expect("open")
@@ -242,16 +214,7 @@ fn refusals(eal: &Handle, pool: &Mempool) {
         ..PortConfig::default()
     };
     let error = port.start(&many, pool).expect_err("too many queues");
-    assert!(
-        matches!(
-            &error,
-            PortError::Queues {
-                direction: "rx",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(&error, PortError::Queues { direction: "rx", .. }), "{error}");
     let none = PortConfig {
         tx_queues: 0,
         ..PortConfig::default()

@@ -11,9 +11,7 @@ use dpdk_sys::mempool::Mempool;
 use dpdk_sys::port::Started;
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket};
 
 use super::{Burst, eal, fill, frame, pool, receive, send_all, started};
 
@@ -34,20 +32,13 @@ pub fn both_ways(driver: &str, device: &str, kept: usize) {
         port_to_host(&mut port, &host, &buffers);
         host_to_port(&mut port, &host);
         let stats = port.port.device().stats().expect("stats");
-        assert!(
-            stats.rx_packets >= FRAMES && stats.tx_packets >= FRAMES,
-            "{stats:?}"
-        );
+        assert!(stats.rx_packets >= FRAMES && stats.tx_packets >= FRAMES, "{stats:?}");
         assert!(
             stats.rx_bytes > FRAMES * 60 && stats.tx_bytes > FRAMES * 60,
             "{stats:?}"
         );
     }
-    assert!(
-        buffers.in_use() <= kept,
-        "{} buffers leaked",
-        buffers.in_use()
-    );
+    assert!(buffers.in_use() <= kept, "{} buffers leaked", buffers.in_use());
 }
 
 fn describes_itself(driver: &str, port: &Started) {

@@ -1,0 +1,388 @@
+//! An Internet in memory: AINs and hosts, each with the real packet path, joined by a network that loses, repeats and reorders
+//! by a seeded rule. No clock, no thread.
+
+#![allow(dead_code)] // each test uses its part
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelSpec, Workers};
+use ain_crypto::Portable;
+use ain_crypto::{AeadAlgorithm, MacAlgorithm};
+use ain_dataplane::command::{Command, Event, Handoff};
+use ain_dataplane::count::Counters;
+use ain_dataplane::engine::{Capacity, Engine};
+use ain_dataplane::id::{Now, PeerId, PortId, Spi, WorkerId};
+use ain_dataplane::outside::Outside;
+use ain_dataplane::packet::{BufPool, HEADROOM, PacketBuf};
+use ain_dataplane::peers::{HostPolicy, Link, Peer, PeerKind, Peers};
+use ain_dataplane::reserve::Grant;
+use ain_dataplane::stage::Lane;
+use ain_dataplane::table::flow_table;
+use ain_dataplane::verdict::DropReason;
+use ain_dataplane::wire::cell::CellProfile;
+use ain_dataplane::wire::ethernet::MacAddr;
+use zeroize::Zeroizing;
+
+/// Largest packet of the in-memory network, bytes.
+const BUFFER: usize = 16_384;
+
+/// A packet on the heap.
+#[derive(Debug, Clone)]
+pub struct Buf {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buf {
+    /// An empty buffer.
+    pub fn new() -> Self {
+        Self {
+            bytes: vec![0; BUFFER],
+            start: HEADROOM,
+            end: HEADROOM,
+        }
+    }
+
+    /// A buffer that holds `data`.
+    pub fn of(data: &[u8]) -> Self {
+        let mut buf = Self::new();
+        buf.grow_back(data.len());
+        buf.data_mut().copy_from_slice(data);
+        buf
+    }
+}
+
+impl PacketBuf for Buf {
+    fn data(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+    fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+    fn headroom(&self) -> usize {
+        self.start
+    }
+    fn tailroom(&self) -> usize {
+        self.bytes.len() - self.end
+    }
+    fn grow_front(&mut self, n: usize) {
+        self.start = self.start.checked_sub(n).expect("headroom");
+    }
+    fn grow_back(&mut self, n: usize) {
+        self.end += n;
+        assert!(self.end <= self.bytes.len(), "tailroom");
+    }
+    fn trim_front(&mut self, n: usize) {
+        self.start += n;
+        assert!(self.start <= self.end, "length");
+    }
+    fn truncate(&mut self, n: usize) {
+        self.end = self.end.min(self.start + n);
+    }
+}
+
+/// What a worker's engine asks for, kept in queues.
+#[derive(Default)]
+pub struct Io {
+    pub frames: Vec<Buf>,
+    pub handed: Vec<(WorkerId, Handoff<Buf>)>,
+    pub events: VecDeque<Event<Portable, Buf>>,
+    pub delivered: Vec<Buf>,
+}
+
+impl BufPool for Io {
+    type Buf = Buf;
+    fn alloc(&mut self) -> Option<Buf> {
+        Some(Buf::new())
+    }
+}
+
+impl Outside<Portable, Buf> for Io {
+    fn transmit(&mut self, _port: PortId, frame: Buf) {
+        self.frames.push(frame);
+    }
+    fn hand_over(&mut self, to: WorkerId, item: Handoff<Buf>) -> Result<(), Handoff<Buf>> {
+        self.handed.push((to, item));
+        Ok(())
+    }
+    fn report(&mut self, event: Event<Portable, Buf>) -> Result<(), Event<Portable, Buf>> {
+        self.events.push_back(event);
+        Ok(())
+    }
+    fn deliver(&mut self, datagram: Buf) {
+        self.delivered.push(datagram);
+    }
+}
+
+/// Command rings of one machine.
+#[derive(Default)]
+pub struct Rings {
+    queues: Vec<VecDeque<Command<Portable, Buf>>>,
+    done: Vec<u64>,
+}
+
+impl Workers<Portable, Buf> for Rings {
+    fn send(&mut self, to: WorkerId, command: Command<Portable, Buf>) -> Result<(), Command<Portable, Buf>> {
+        self.queues[usize::from(to.0)].push_back(command);
+        Ok(())
+    }
+    fn done(&self, worker: WorkerId) -> u64 {
+        self.done[usize::from(worker.0)]
+    }
+}
+
+/// One machine: an AIN or a host, with its workers.
+pub struct Machine {
+    pub address: Ipv4Addr,
+    pub mac: MacAddr,
+    pub engines: Vec<Engine<Portable, Buf>>,
+    pub writer: TableWriter<Portable, Buf>,
+    pub peers: Peers,
+    pub io: Io,
+    rings: Rings,
+}
+
+/// Keys and SPIs of one direction of a tunnel.
+#[derive(Clone, Copy)]
+pub struct OneWay {
+    seed: u8,
+    spi: u32,
+}
+
+/// The algorithms of a tunnel.
+#[derive(Clone, Copy)]
+pub struct Suite {
+    pub ah: MacAlgorithm,
+    pub esp: AeadAlgorithm,
+    pub esn: bool,
+}
+
+pub const GMAC: Suite = Suite {
+    ah: MacAlgorithm::Aes128Gmac,
+    esp: AeadAlgorithm::Aes128Gcm16,
+    esn: true,
+};
+pub const HMAC: Suite = Suite {
+    ah: MacAlgorithm::HmacSha256_128,
+    esp: AeadAlgorithm::Aes256Gcm16,
+    esn: false,
+};
+
+fn key(kind: u8, seed: u8, len: usize) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(
+        (0..len)
+            .map(|i| (i as u8).wrapping_mul(kind).wrapping_add(seed.wrapping_mul(37)))
+            .collect(),
+    )
+}
+
+/// One machine's view of a tunnel.
+pub struct Towards {
+    pub kind: PeerKind,
+    pub remote: Ipv4Addr,
+    pub remote_mac: MacAddr,
+    pub suite: Suite,
+    pub outbound: OneWay,
+    pub inbound: OneWay,
+    pub owner: WorkerId,
+}
+
+impl Machine {
+    /// A machine with `workers` workers at `address`.
+    pub fn new(number: u8, workers: u8, towards: Vec<Towards>) -> Self {
+        let capacity = Capacity {
+            tvts: 4096,
+            tunnels: 64,
+            flows: 1024,
+        };
+        let (table, reader) = flow_table(8192, [1, 2]);
+        let mut writer = TableWriter::new(table, workers, capacity);
+        let profile = CellProfile::Standard;
+        let engine = |id| Engine::new(WorkerId(id), Portable::default(), reader.clone(), capacity, profile);
+        let engines: Vec<_> = (0..workers).map(engine).collect();
+        let (address, mac) = (address_of(number), mac_of(number));
+        let mut peers = Vec::new();
+        for (id, to) in (0..).map(PeerId).zip(towards) {
+            let (tunnel, _) = writer.add_tunnel(&spec(id, &to, workers)).expect("tunnel");
+            peers.push(Peer {
+                port: PortId(0),
+                local: IpAddr::V4(address),
+                remote: IpAddr::V4(to.remote),
+                link: Some(Link {
+                    source: mac,
+                    destination: to.remote_mac,
+                }),
+                owner: to.owner,
+                tunnel,
+                kind: to.kind,
+            });
+        }
+        let each = usize::from(workers);
+        let rings = Rings {
+            queues: (0..each).map(|_| VecDeque::new()).collect(),
+            done: vec![0; each],
+        };
+        let io = Io::default();
+        Self {
+            address,
+            mac,
+            engines,
+            writer,
+            peers: Peers::new(peers, profile),
+            io,
+            rings,
+        }
+    }
+
+    /// Carries out what the table writer has queued, and what workers have handed each other.
+    pub fn settle(&mut self, now: Now) {
+        loop {
+            self.writer.pump(&mut self.rings);
+            let mut idle = true;
+            for (at, engine) in self.engines.iter_mut().enumerate() {
+                while let Some(command) = self.rings.queues[at].pop_front() {
+                    engine.command(now, &self.peers, command, &mut self.io);
+                    self.rings.done[at] += 1;
+                    idle = false;
+                }
+            }
+            for (to, item) in std::mem::take(&mut self.io.handed) {
+                self.engines[usize::from(to.0)].from_worker(now, &self.peers, item, &mut self.io);
+                idle = false;
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    /// AIVTs whose entries are in place.
+    pub fn installed(&mut self) -> Option<ain_dataplane::id::AivtId> {
+        self.writer.poll_installed(&self.rings)
+    }
+
+    /// A burst of frames arrives at worker `rx`'s queue.
+    pub fn receive(&mut self, now: Now, rx: usize, frames: impl IntoIterator<Item = Buf>) {
+        let mut burst: Lane<Buf> = frames.into_iter().collect();
+        self.engines[rx].from_wire(now, &self.peers, &mut burst, &mut self.io);
+        self.settle(now);
+    }
+
+    /// A host sends datagrams of its own.
+    pub fn send(&mut self, now: Now, datagrams: impl IntoIterator<Item = Buf>) {
+        let mut burst: Lane<Buf> = datagrams.into_iter().collect();
+        self.engines[0].from_device(now, &self.peers, PeerId(0), &mut burst, &mut self.io);
+        self.settle(now);
+    }
+
+    /// Packets lost for `why` on all workers.
+    pub fn drops(&self, why: DropReason) -> u64 {
+        self.counters().iter().map(|counters| counters.drops(why)).sum()
+    }
+
+    /// Every reason with a count.
+    pub fn all_drops(&self) -> Vec<(DropReason, u64)> {
+        DropReason::ALL
+            .iter()
+            .map(|why| (*why, self.drops(*why)))
+            .filter(|(_, n)| *n > 0)
+            .collect()
+    }
+
+    /// Counters of the workers.
+    pub fn counters(&self) -> Vec<Arc<Counters>> {
+        self.engines.iter().map(Engine::counters).collect()
+    }
+}
+
+/// Outer address of a machine.
+pub fn address_of(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, number)
+}
+
+/// Link-layer address of a machine.
+pub fn mac_of(number: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, number])
+}
+
+fn spec(peer: PeerId, to: &Towards, workers: u8) -> TunnelSpec {
+    let spi = |n: u32| Spi::new(n).expect("SPI");
+    let inbound = |kind: u8, spi_offset: u32, len: usize| InboundSa {
+        spi: spi(to.inbound.spi + spi_offset),
+        key: key(kind, to.inbound.seed, len),
+        resume_after: 0,
+    };
+    let outbound = |kind: u8, spi_offset: u32, len: usize| OutboundSa {
+        spi: spi(to.outbound.spi + spi_offset),
+        key: key(kind, to.outbound.seed, len),
+        grant: Grant::new(1, u64::MAX),
+    };
+    let ivs = match to.suite.ah {
+        MacAlgorithm::Aes128Gmac => (0..u64::from(workers))
+            .map(|w| Grant::new(w << 56, (w << 56) + (1 << 56)))
+            .collect(),
+        MacAlgorithm::HmacSha256_128 => Vec::new(),
+    };
+    TunnelSpec {
+        peer,
+        owner: to.owner,
+        ah: to.suite.ah,
+        esp: to.suite.esp,
+        esn: to.suite.esn,
+        ah_in: inbound(3, 0, to.suite.ah.key_bytes()),
+        ah_out: outbound(3, 0, to.suite.ah.key_bytes()),
+        ah_ivs: ivs,
+        esp_in: inbound(5, 1, to.suite.esp.key_bytes()),
+        esp_out: outbound(5, 1, to.suite.esp.key_bytes()),
+    }
+}
+
+/// What joins two machines: (kind of b as a sees it, kind of a as b sees it).
+pub struct Joint {
+    pub a: u8,
+    pub b: u8,
+    pub b_is: PeerKind,
+    pub a_is: PeerKind,
+    pub suite: Suite,
+    pub seed: u8,
+}
+
+/// `joint` as machine `number` sees it, if it is at one of its ends.
+pub fn towards(joint: &Joint, number: u8, owner: WorkerId) -> Option<Towards> {
+    let there = OneWay {
+        seed: joint.seed,
+        spi: 0x1000 + 16 * u32::from(joint.seed),
+    };
+    let back = OneWay {
+        seed: joint.seed + 1,
+        spi: 0x9000 + 16 * u32::from(joint.seed),
+    };
+    let (remote, kind, outbound, inbound) = match number {
+        n if n == joint.a => (joint.b, joint.b_is.clone(), there, back),
+        n if n == joint.b => (joint.a, joint.a_is.clone(), back, there),
+        _ => return None,
+    };
+    let (remote, remote_mac) = (address_of(remote), mac_of(remote));
+    Some(Towards {
+        kind,
+        remote,
+        remote_mac,
+        suite: joint.suite,
+        outbound,
+        inbound,
+        owner,
+    })
+}
+
+/// A host policy.
+pub fn host(initiator: bool, addresses: &[&str], inner_mtu: u16) -> PeerKind {
+    let addresses = addresses.iter().map(|net| net.parse().expect("prefix")).collect();
+    PeerKind::Host(HostPolicy {
+        initiator,
+        addresses,
+        inner_mtu,
+    })
+}

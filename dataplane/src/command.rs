@@ -1,0 +1,138 @@
+//! What passes between the control thread and the workers, and between workers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ain_crypto::Backend;
+
+use crate::entry::{AhKey, Flow, Tunnel, Tvt, Way};
+use crate::id::{AivtId, FlowId, KeySlot, Pair, PeerId};
+use crate::reserve::Reserved;
+
+/// Control thread to worker. Entries arrive ready-made: a worker never expands a key.
+pub enum Command<C: Backend, B> {
+    /// An AH key schedule for tunnels and TVTs.
+    Key {
+        /// Its slot, the same on every worker.
+        slot: KeySlot,
+        /// The schedule.
+        key: Arc<AhKey<C>>,
+        /// This worker's explicit IVs under the key, for GMAC outbound.
+        iv: Option<IvSource>,
+    },
+    /// The key's slot is free again.
+    RemoveKey(KeySlot),
+    /// A tunnel whose owner this worker is.
+    Tunnel(u32, Box<Tunnel<C>>),
+    /// The tunnel is gone.
+    RemoveTunnel(u32),
+    /// An inbound TVT whose owner this worker is.
+    Tvt(u32, Box<Tvt<C>>),
+    /// The TVT is gone.
+    RemoveTvt(u32),
+    /// An AIVT now carries the entrance's flow; datagrams that waited leave.
+    OpenFlow(FlowId, Box<Way<C>>),
+    /// The flow's AIVT is gone; datagrams wait again.
+    SuspendFlow(FlowId),
+    /// The source to show for a flow.
+    Rewrite(FlowId, IpAddr),
+    /// Forget the flow; tell the initiator if refused.
+    CloseFlow(FlowId, Closing),
+    /// The exit's answers of `Flow::pair` through `Flow::tunnel` go into an AIVT.
+    AnswerFlow(Box<Flow<C>>),
+    /// No longer.
+    RemoveAnswerFlow(PeerId, Pair),
+    /// The exit's AIVT in a TVT slot is bound: datagrams that waited leave through the tunnel.
+    Bind {
+        /// The inbound TVT.
+        slot: u32,
+        /// The responder's tunnel.
+        tunnel: PeerId,
+        /// The forward pair.
+        pair: Pair,
+    },
+    /// The exit refuses: send one verdict cell and drop what waits on the TVT in `slot`.
+    Refuse {
+        /// The inbound TVT.
+        slot: u32,
+        /// Backward way, for this one cell.
+        way: Box<Way<C>>,
+        /// Reason.
+        verdict: u8,
+    },
+    /// Seal a whole inner datagram into the PVT of a peer.
+    Signal(PeerId, B),
+}
+
+/// Whether a closed flow's initiator hears of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Closing {
+    /// No.
+    Silently,
+    /// ICMP communication administratively prohibited.
+    Prohibited,
+}
+
+/// Explicit IVs of one worker under one key (protocol section 2): (worker u8 | counter u56) XOR mask.
+#[derive(Debug)]
+pub struct IvSource {
+    /// Counters; the worker's number is in the top byte of the grant.
+    pub counter: Reserved,
+    /// A secret of the key.
+    pub mask: u64,
+}
+
+impl IvSource {
+    /// The next IV, or `None` until the grant is extended.
+    pub fn take(&mut self) -> Option<[u8; 8]> {
+        self.counter.take().map(|n| (n ^ self.mask).to_be_bytes())
+    }
+}
+
+/// Worker to control thread.
+pub enum Event<C: Backend, B> {
+    /// A signal came through a PVT: the inner datagram.
+    Signal(PeerId, B),
+    /// An initiator's datagram with no AIVT; it waits.
+    NewFlow {
+        /// Chosen by the worker.
+        flow: FlowId,
+        /// The initiator's tunnel.
+        tunnel: PeerId,
+        /// The pair as sent.
+        pair: Pair,
+    },
+    /// The first datagram of an AIVT at its exit; it waits.
+    FirstDatagram(AivtId, Pair),
+    /// A cell that passed AH but not the last layer's check: a hop misbehaves.
+    Misbehaviour(AivtId),
+    /// The exit's verdict reached the entrance.
+    Verdict(AivtId, u8),
+    /// An entry comes home to be freed and its keys erased.
+    Retired(Retired<C>),
+}
+
+/// Entries on their way to be freed on the control thread.
+pub enum Retired<C: Backend> {
+    /// A tunnel.
+    Tunnel(Box<Tunnel<C>>),
+    /// A TVT.
+    Tvt(Box<Tvt<C>>),
+    /// A way.
+    Way(Box<Way<C>>),
+    /// A flow.
+    Flow(Box<Flow<C>>),
+    /// A key.
+    Key(Arc<AhKey<C>>),
+}
+
+/// Worker to worker.
+#[derive(Debug)]
+pub enum Handoff<B> {
+    /// A packet whose association the other worker owns, from its IP header on; looked up again there.
+    Packet(B),
+    /// A datagram for a host's tunnel.
+    Datagram(PeerId, B),
+    /// A datagram of this node's making that goes back into the AIVT of an answer flow, or into an initiator's flow.
+    IntoFlow(PeerId, Pair, B),
+}

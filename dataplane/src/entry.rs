@@ -1,0 +1,245 @@
+//! What a worker keeps of each security association, TVT and flow it owns.
+//!
+//! ```text
+//!   inbound packet ──(peer, SPI)──► Tunnel ─┬─► PVT: a signal for the control thread
+//!                          │                └─► host: a datagram ──(tunnel, pair)──► Flow ─► Way ─► first or last TVT
+//!                          └──────► Tvt ────┬─► Relay: the next TVT
+//!                                           └─► Edge: datagrams ─► a host's Tunnel
+//! ```
+//! Everything that changes with a packet (sequence numbers, windows, reassembly) lives here and belongs to one worker.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ain_crypto::{Backend, Direction, LayerOp, MacAlgorithm};
+use arrayvec::ArrayVec;
+
+use crate::aggfrag::Unpacker;
+use crate::id::{AivtId, FlowId, KeySlot, Now, Pair, PeerId, Spi};
+use crate::limits::MAX_HOPS;
+use crate::reserve::Reserved;
+use crate::sa::{TunnelWindow, TvtWindow};
+
+/// An AH key schedule: one a PVT and direction, shared by the TVTs copied from it and by all workers.
+pub struct AhKey<C: Backend> {
+    /// Algorithm.
+    pub algorithm: MacAlgorithm,
+    /// Expanded key.
+    pub key: C::MacKey,
+}
+
+/// When an AIVT last carried a cell, seen by the control thread for the inactivity timer; both directions touch it.
+#[derive(Debug, Default)]
+pub struct Activity(AtomicU64);
+
+impl Activity {
+    /// A cell passed. Written at most every 100 ms so that two workers do not fight over the line.
+    pub fn touch(&self, now: Now) {
+        let seen = self.0.load(Ordering::Relaxed);
+        if now.0.saturating_sub(seen) >= Now::SECOND / 10 {
+            self.0.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The last time, accurate to 100 ms.
+    pub fn last(&self) -> Now {
+        Now(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The outbound half of a TVT.
+#[derive(Debug)]
+pub struct TvtOut {
+    /// The neighbour at its other end.
+    pub peer: PeerId,
+    /// Its SPI.
+    pub spi: Spi,
+    /// AH key of the PVT in this direction.
+    pub key: KeySlot,
+    /// Next AH sequence number; a TVT's SPI is never used twice under a key, so it begins at 1.
+    pub next_seq: u64,
+}
+
+/// The inbound half of a TVT: one direction of an AIVT at this node.
+pub struct Tvt<C: Backend> {
+    /// The AIVT.
+    pub aivt: AivtId,
+    /// The neighbour it comes from.
+    pub peer: PeerId,
+    /// Its SPI.
+    pub spi: Spi,
+    /// AH key of the PVT in this direction.
+    pub key: KeySlot,
+    /// Anti-replay window over AH sequence numbers.
+    pub window: TvtWindow,
+    /// This node's layers, in the order they are applied.
+    pub layers: ArrayVec<C::LayerKey, MAX_HOPS>,
+    /// Add or take off.
+    pub op: LayerOp,
+    /// Tweak of the layers.
+    pub tweak: [u8; 16],
+    /// Where the cell goes.
+    pub next: Next,
+    /// Shared with the opposite direction.
+    pub activity: Arc<Activity>,
+}
+
+/// Where a cell goes after its layers.
+pub enum Next {
+    /// On through another TVT.
+    Relay {
+        /// The TVT.
+        out: TvtOut,
+        /// Whether towards the exit.
+        direction: Direction,
+    },
+    /// Out of the AIVT.
+    Edge(Box<Edge>),
+}
+
+/// The end of an AIVT, where cells become datagrams again.
+pub struct Edge {
+    /// Window over the cells' inner sequence numbers.
+    pub window: TvtWindow,
+    /// Datagrams split across cells.
+    pub unpacker: Unpacker,
+    /// Whose datagrams.
+    pub to: EdgeTo,
+}
+
+/// Whose datagrams come out at an edge.
+#[derive(Clone, Copy, Debug)]
+pub enum EdgeTo {
+    /// The entrance's initiator.
+    Initiator {
+        /// The initiator's tunnel.
+        tunnel: PeerId,
+        /// The flow, as the initiator sends it.
+        pair: Pair,
+        /// The source that the responder sees in place of the initiator's.
+        shown: Option<IpAddr>,
+    },
+    /// Not bound yet: the first datagram's pair has been reported to the control thread, if `asked`.
+    Unbound {
+        /// The pair reported.
+        asked: Option<Pair>,
+    },
+    /// The exit's responder.
+    Responder {
+        /// The responder's tunnel.
+        tunnel: PeerId,
+        /// The flow, as it leaves the AIVT.
+        pair: Pair,
+    },
+}
+
+/// The way from an edge into an AIVT.
+pub struct Way<C: Backend> {
+    /// The AIVT.
+    pub aivt: AivtId,
+    /// Layers to add, in the order they are applied.
+    pub layers: ArrayVec<C::LayerKey, MAX_HOPS>,
+    /// Tweak of the layers.
+    pub tweak: [u8; 16],
+    /// Inner sequence number of the next cell, from 1.
+    pub next_cell: u64,
+    /// The first TVT.
+    pub out: TvtOut,
+    /// Shared with the opposite direction.
+    pub activity: Arc<Activity>,
+}
+
+/// Datagrams of one pair coming in through a host tunnel.
+pub struct Flow<C: Backend> {
+    /// The tunnel.
+    pub tunnel: PeerId,
+    /// Their pair.
+    pub pair: Pair,
+    /// Entrance or exit.
+    pub end: FlowEnd,
+    /// The AIVT that carries them; none while it is being made.
+    pub way: Option<Box<Way<C>>>,
+}
+
+/// Which end of an AIVT a flow is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlowEnd {
+    /// Of an initiator.
+    Entrance {
+        /// Its name at the control thread.
+        id: FlowId,
+        /// Source to show in place of the initiator's.
+        shown: Option<IpAddr>,
+    },
+    /// Of a responder, answering.
+    Exit,
+}
+
+/// The four associations of an ESP+AH tunnel.
+pub struct Tunnel<C: Backend> {
+    /// The other end.
+    pub peer: PeerId,
+    /// AH from it.
+    pub ah_in: AhIn,
+    /// AH to it.
+    pub ah_out: AhOut,
+    /// ESP from it.
+    pub esp_in: EspIn<C>,
+    /// ESP to it.
+    pub esp_out: EspOut<C>,
+}
+
+/// Inbound AH of a tunnel.
+pub struct AhIn {
+    /// SPI chosen here.
+    pub spi: Spi,
+    /// Key.
+    pub key: KeySlot,
+    /// 64-bit sequence numbers.
+    pub esn: bool,
+    /// Anti-replay window.
+    pub window: TunnelWindow,
+    /// Highest number accepted, for the control thread to save.
+    pub highest: Arc<AtomicU64>,
+}
+
+/// Outbound AH of a tunnel.
+pub struct AhOut {
+    /// SPI chosen by the peer.
+    pub spi: Spi,
+    /// Key.
+    pub key: KeySlot,
+    /// 64-bit sequence numbers.
+    pub esn: bool,
+    /// Sequence numbers.
+    pub seq: Reserved,
+}
+
+/// Inbound ESP of a tunnel.
+pub struct EspIn<C: Backend> {
+    /// SPI chosen here.
+    pub spi: Spi,
+    /// Expanded key.
+    pub key: C::AeadKey,
+    /// 64-bit sequence numbers.
+    pub esn: bool,
+    /// Anti-replay window.
+    pub window: TunnelWindow,
+    /// Highest number accepted, for the control thread to save.
+    pub highest: Arc<AtomicU64>,
+}
+
+/// Outbound ESP of a tunnel.
+pub struct EspOut<C: Backend> {
+    /// SPI chosen by the peer.
+    pub spi: Spi,
+    /// Expanded key.
+    pub key: C::AeadKey,
+    /// 64-bit sequence numbers.
+    pub esn: bool,
+    /// Sequence numbers; the explicit IV is the sequence number XOR `iv_mask`, so it repeats no sooner.
+    pub seq: Reserved,
+    /// Hides the count in the IV.
+    pub iv_mask: u64,
+}

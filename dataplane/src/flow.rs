@@ -1,0 +1,115 @@
+//! The flows of the host tunnels that a worker owns: which AIVT a host's datagram goes into.
+
+use std::collections::HashMap;
+
+use ain_crypto::Backend;
+
+use crate::entry::{Flow, FlowEnd};
+use crate::id::{FlowId, Pair, PeerId, WorkerId};
+use crate::slab::Slab;
+
+/// Flows by (tunnel, pair). An exit's binding wins over the entrance's table when both ends have opened AIVTs (protocol section 7).
+/// Inner addresses are the hosts' choice, hence the keyed hash of the standard library.
+pub struct Flows<C: Backend> {
+    worker: WorkerId,
+    slab: Slab<Flow<C>>,
+    free: Vec<u32>,
+    made: u32,
+    answers: HashMap<(PeerId, Pair), u32>,
+    entrances: HashMap<(PeerId, Pair), u32>,
+}
+
+impl<C: Backend> Flows<C> {
+    /// Room for `capacity` flows.
+    pub fn new(worker: WorkerId, capacity: u32) -> Self {
+        let size = capacity as usize;
+        Self {
+            worker,
+            slab: Slab::new(size),
+            free: (0..capacity).rev().collect(),
+            made: 0,
+            answers: HashMap::with_capacity(size),
+            entrances: HashMap::with_capacity(size),
+        }
+    }
+
+    /// The flows by slot.
+    pub fn slab(&self) -> &Slab<Flow<C>> {
+        &self.slab
+    }
+
+    /// The flow in a slot.
+    pub fn entry_mut(&mut self, slot: u32) -> Option<&mut Flow<C>> {
+        self.slab.entry_mut(slot)
+    }
+
+    /// The slot for a host's datagram, if there is a flow.
+    pub fn find(&self, tunnel: PeerId, pair: Pair) -> Option<u32> {
+        let key = (tunnel, pair);
+        self.answers.get(&key).or_else(|| self.entrances.get(&key)).copied()
+    }
+
+    /// The slot of an entrance flow.
+    pub fn by_id(&self, id: FlowId) -> Option<u32> {
+        let slot = id.0 as u32;
+        match self.slab.entry(slot)?.end {
+            FlowEnd::Entrance { id: named, .. } if named == id => Some(slot),
+            FlowEnd::Entrance { .. } | FlowEnd::Exit => None,
+        }
+    }
+
+    /// Begins an initiator's flow; `None` when there is no room.
+    pub fn begin(&mut self, tunnel: PeerId, pair: Pair) -> Option<(u32, FlowId)> {
+        let slot = self.free.pop()?;
+        self.made = self.made.wrapping_add(1) & 0x00ff_ffff;
+        let id = FlowId(u64::from(self.worker.0) << 56 | u64::from(self.made) << 32 | u64::from(slot));
+        let end = FlowEnd::Entrance { id, shown: None };
+        self.slab.put(
+            slot,
+            Box::new(Flow {
+                tunnel,
+                pair,
+                end,
+                way: None,
+            }),
+        );
+        self.entrances.insert((tunnel, pair), slot);
+        Some((slot, id))
+    }
+
+    /// Adds the flow of an exit's answers, in place of an older one of the same pair. Returns what is not needed any more: the older
+    /// flow, or this one when there is no room.
+    pub fn add_answers(&mut self, flow: Box<Flow<C>>) -> Option<Box<Flow<C>>> {
+        let key = (flow.tunnel, flow.pair);
+        let older = self.remove_answers(flow.tunnel, flow.pair);
+        let Some(slot) = self.free.pop() else { return Some(flow) };
+        self.answers.insert(key, slot);
+        self.slab.put(slot, flow);
+        older
+    }
+
+    /// Removes the flow of an exit's answers.
+    pub fn remove_answers(&mut self, tunnel: PeerId, pair: Pair) -> Option<Box<Flow<C>>> {
+        let slot = self.answers.remove(&(tunnel, pair))?;
+        self.free.push(slot);
+        self.slab.take(slot)
+    }
+
+    /// Removes an initiator's flow.
+    pub fn end(&mut self, slot: u32) -> Option<Box<Flow<C>>> {
+        let flow = self.slab.take(slot)?;
+        self.entrances.remove(&(flow.tunnel, flow.pair));
+        self.free.push(slot);
+        Some(flow)
+    }
+
+    /// Flows of both kinds.
+    pub fn len(&self) -> usize {
+        self.answers.len() + self.entrances.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

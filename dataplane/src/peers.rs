@@ -1,0 +1,126 @@
+//! The peers of this node as every worker sees them: small, immutable, published as a whole when a link-layer address or the
+//! configuration changes.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rustc_hash::FxHashMap;
+
+use crate::id::{PeerId, PortId, WorkerId};
+use crate::wire::cell::CellProfile;
+use crate::wire::ethernet::MacAddr;
+
+/// What is at the other end of a tunnel.
+#[derive(Clone, Debug)]
+pub enum PeerKind {
+    /// A neighbouring AIN: its ESP+AH tunnel is a PVT, and TVTs run beside it.
+    Neighbour,
+    /// A user's host behind an ESP+AH tunnel.
+    Host(HostPolicy),
+    /// The AIN, seen from the host's own side (`ain endpoint`): datagrams come from and go to a local device.
+    Gateway,
+}
+
+/// What a host may do.
+#[derive(Clone, Debug)]
+pub struct HostPolicy {
+    /// May begin flows.
+    pub initiator: bool,
+    /// Prefixes behind the tunnel: this node delivers to them as an exit.
+    pub addresses: Vec<IpNet>,
+    /// Largest inner datagram of the tunnel, bytes.
+    pub inner_mtu: u16,
+}
+
+/// Link-layer addresses towards a peer's next hop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// This node's port.
+    pub source: MacAddr,
+    /// The next hop.
+    pub destination: MacAddr,
+}
+
+/// One peer.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The port towards it.
+    pub port: PortId,
+    /// This node's outer address.
+    pub local: IpAddr,
+    /// Its outer address.
+    pub remote: IpAddr,
+    /// Known once the kernel has resolved the next hop.
+    pub link: Option<Link>,
+    /// The worker that owns its ESP+AH tunnel.
+    pub owner: WorkerId,
+    /// The tunnel's slot there.
+    pub tunnel: u32,
+    /// What it is.
+    pub kind: PeerKind,
+}
+
+/// All peers.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    list: Vec<Peer>,
+    by_remote: FxHashMap<IpAddr, PeerId>,
+    profile: CellProfile,
+}
+
+impl Peers {
+    /// Index of `list`, whose order gives the [`PeerId`]s. Of two peers with one remote address the first wins; configuration
+    /// refuses that earlier.
+    pub fn new(list: Vec<Peer>, profile: CellProfile) -> Self {
+        let mut by_remote = FxHashMap::default();
+        for (id, peer) in (0..).map(PeerId).zip(&list) {
+            by_remote.entry(peer.remote).or_insert(id);
+        }
+        Self {
+            list,
+            by_remote,
+            profile,
+        }
+    }
+
+    /// The peer of this id.
+    pub fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.list.get(usize::from(id.0))
+    }
+
+    /// The peer at an outer address.
+    pub fn by_remote(&self, remote: IpAddr) -> Option<PeerId> {
+        self.by_remote.get(&remote).copied()
+    }
+
+    /// The host whose registered prefix covers `address`, by the longest prefix.
+    pub fn host_for(&self, address: IpAddr) -> Option<PeerId> {
+        let lengths = self.iter().filter_map(|(id, peer)| match &peer.kind {
+            PeerKind::Host(policy) => {
+                let covers = policy.addresses.iter().filter(|net| net.contains(&address));
+                covers.map(|net| net.prefix_len()).max().map(|length| (length, id))
+            }
+            PeerKind::Neighbour | PeerKind::Gateway => None,
+        });
+        lengths.max().map(|(_, id)| id)
+    }
+
+    /// All peers in order of id.
+    pub fn iter(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
+        (0..).map(PeerId).zip(&self.list)
+    }
+
+    /// These peers with other link-layer addresses: `links` in order of id.
+    pub fn with_links(&self, links: impl IntoIterator<Item = Option<Link>>) -> Self {
+        let mut changed = self.clone();
+        for (peer, link) in changed.list.iter_mut().zip(links) {
+            peer.link = link;
+        }
+        changed
+    }
+
+    /// The network's cell profile.
+    pub const fn profile(&self) -> CellProfile {
+        self.profile
+    }
+}

@@ -1,0 +1,240 @@
+//! The story of a packet, one short function a direction. Each line is a stage; each stage takes the whole burst.
+//!
+//! ```text
+//!   from the wire      classify → replay check → verify → replay mark → peel → forward → sign → out
+//!                                                                            └→ deliver → seal → sign → out
+//!                                                                  └→ open → enter → pack → wrap → sign → out
+//!   from a worker      the same from `classify` on, or a datagram for a tunnel or a flow that this worker owns
+//!   from the device    (`ain endpoint`) seal → sign → out
+//! ```
+
+use ain_crypto::{Backend, LayerJob, LayerOp};
+
+use crate::command::{Event, Handoff};
+use crate::count::Traffic;
+use crate::engine::Engine;
+use crate::entry::Way;
+use crate::id::{Now, PeerId};
+use crate::outside::Outside;
+use crate::packet::PacketBuf;
+use crate::peers::{PeerKind, Peers};
+use crate::stage::classify::{Sorter, Source};
+use crate::stage::forward::{forward, outgoing};
+use crate::stage::layer::{peel, wrap};
+use crate::stage::pack::{FreshCell, pack};
+use crate::stage::sign::sign;
+use crate::stage::verify::verify;
+use crate::stage::{Lane, Received, esp, replay};
+use crate::verdict::DropReason;
+
+impl<C: Backend, B: PacketBuf> Engine<C, B> {
+    /// A burst of Ethernet frames from a port.
+    pub fn from_wire(&mut self, now: Now, peers: &Peers, frames: &mut Lane<B>, io: &mut impl Outside<C, B>) {
+        self.packets(now, peers, Source::Wire, frames, io);
+        self.flush(now, peers, io);
+    }
+
+    /// What another worker handed over.
+    pub fn from_worker(&mut self, now: Now, peers: &Peers, item: Handoff<B>, io: &mut impl Outside<C, B>) {
+        match item {
+            Handoff::Packet(packet) => {
+                let mut one = Lane::new();
+                one.push(packet);
+                self.packets(now, peers, Source::Worker, &mut one, io);
+            }
+            Handoff::Datagram(tunnel, datagram) => self.outbox.push_back((tunnel, datagram)),
+            Handoff::IntoFlow(tunnel, pair, datagram) => self.into_flow.push_back((tunnel, pair, datagram)),
+        }
+        self.flush(now, peers, io);
+    }
+
+    /// Datagrams from the local device for the gateway's tunnel (`ain endpoint`).
+    pub fn from_device(
+        &mut self,
+        now: Now,
+        peers: &Peers,
+        gateway: PeerId,
+        datagrams: &mut Lane<B>,
+        io: &mut impl Outside<C, B>,
+    ) {
+        self.outbox
+            .extend(datagrams.drain(..).map(|datagram| (gateway, datagram)));
+        self.flush(now, peers, io);
+    }
+
+    /// Gives up pieces of datagrams that waited too long. Call a few times a second.
+    pub fn tick(&mut self, now: Now) {
+        let expired = self.pool.expire(now);
+        self.counters.dropped_many(DropReason::ReassemblyLost, expired);
+    }
+
+    /// Packets from their IP header on (or from Ethernet, by `source`).
+    fn packets(&mut self, now: Now, peers: &Peers, source: Source, burst: &mut Lane<B>, io: &mut impl Outside<C, B>) {
+        let sorter = Sorter {
+            me: self.id,
+            table: &self.table,
+            peers,
+            counters: &self.counters,
+        };
+        let mut sorted = sorter.classify(source, burst, io);
+        self.cells(now, peers, &mut sorted.tvts, io);
+        self.tunnel_packets(now, peers, &mut sorted.tunnels, io);
+    }
+
+    /// TVT packets: one layer, then on, or out at an edge.
+    fn cells(&mut self, now: Now, peers: &Peers, lane: &mut Lane<Received<B>>, io: &mut impl Outside<C, B>) {
+        if lane.is_empty() {
+            return;
+        }
+        replay::check(&self.tvts, &self.counters, lane);
+        verify(&mut self.crypto, &self.keys, &self.tvts, &self.counters, lane);
+        replay::mark(&mut self.tvts, &self.counters, lane);
+        peel(
+            &mut self.crypto,
+            &self.tvts,
+            &self.counters,
+            peers.profile().cell_len(),
+            lane,
+        );
+        let mut onward = Lane::new();
+        forward(now, &mut self.tvts, &self.counters, lane, &mut onward);
+        sign(&mut self.crypto, &mut self.keys, peers, &self.counters, &mut onward, io);
+        self.deliver(now, peers, lane, io);
+    }
+
+    /// Packets of PVTs and host tunnels: signals for the control thread, datagrams of hosts.
+    fn tunnel_packets(&mut self, now: Now, peers: &Peers, lane: &mut Lane<Received<B>>, io: &mut impl Outside<C, B>) {
+        if lane.is_empty() {
+            return;
+        }
+        replay::check(&self.tunnels, &self.counters, lane);
+        verify(&mut self.crypto, &self.keys, &self.tunnels, &self.counters, lane);
+        replay::mark(&mut self.tunnels, &self.counters, lane);
+        for (peer, datagram) in esp::open(&mut self.crypto, &mut self.tunnels, &self.counters, lane) {
+            match peers.peer(peer).map(|peer| &peer.kind) {
+                Some(PeerKind::Host(policy)) => self.enter(now, peers, (peer, policy), datagram, io),
+                Some(PeerKind::Neighbour) => self.signal(peer, datagram, io),
+                Some(PeerKind::Gateway) => self.to_device(datagram, io),
+                None => self.counters.dropped(DropReason::Gone),
+            }
+        }
+    }
+
+    fn signal(&mut self, peer: PeerId, datagram: B, io: &mut impl Outside<C, B>) {
+        self.counters.moved(Traffic::PvtIn, datagram.data().len());
+        if io.report(Event::Signal(peer, datagram)).is_err() {
+            self.counters.dropped(DropReason::ControlFull);
+        }
+    }
+
+    fn to_device(&mut self, datagram: B, io: &mut impl Outside<C, B>) {
+        self.counters.moved(Traffic::HostOut, datagram.data().len());
+        io.deliver(datagram);
+    }
+
+    /// Everything that the stages have queued goes out. What a datagram causes (an ICMP error back into a flow) causes nothing more.
+    pub(crate) fn flush(&mut self, now: Now, peers: &Peers, io: &mut impl Outside<C, B>) {
+        while let Some((tunnel, pair, datagram)) = self.into_flow.pop_front() {
+            self.return_to_flow(now, peers, tunnel, pair, datagram, io);
+        }
+        self.flush_ready(now, peers, io);
+        self.flush_outbox(peers, io);
+    }
+
+    /// Datagrams of open flows: into cells, under their layers, out.
+    pub(crate) fn flush_ready(&mut self, now: Now, peers: &Peers, io: &mut impl Outside<C, B>) {
+        let cell_len = peers.profile().cell_len();
+        pack(
+            now,
+            &mut self.flows,
+            &self.counters,
+            cell_len,
+            &mut self.ready,
+            &mut self.fresh,
+            io,
+        );
+        while !self.fresh.is_empty() {
+            let burst = self.fresh.len().min(crate::limits::BURST);
+            let mut cells: Lane<FreshCell<B>> = self.fresh.drain(..burst).collect();
+            wrap(&mut self.crypto, self.flows.slab(), &mut cells);
+            let mut onward = Lane::new();
+            for cell in cells {
+                let way = self.flows.entry_mut(cell.flow).and_then(|flow| flow.way.as_deref_mut());
+                match way {
+                    Some(way) => onward.push(outgoing(&mut way.out, cell.buf)),
+                    None => self.counters.dropped(DropReason::Gone),
+                }
+            }
+            sign(&mut self.crypto, &mut self.keys, peers, &self.counters, &mut onward, io);
+        }
+    }
+
+    /// Datagrams and signals for tunnels: sealed here, or handed to the worker that owns the tunnel.
+    fn flush_outbox(&mut self, peers: &Peers, io: &mut impl Outside<C, B>) {
+        while !self.outbox.is_empty() {
+            let burst = self.outbox.len().min(crate::limits::BURST);
+            let mut mine: Lane<(u32, B)> = Lane::new();
+            for (id, datagram) in self.outbox.drain(..burst) {
+                let Some(peer) = peers.peer(id) else {
+                    self.counters.dropped(DropReason::Gone);
+                    continue;
+                };
+                if peer.owner == self.id {
+                    let traffic = if matches!(peer.kind, PeerKind::Neighbour) {
+                        Traffic::PvtOut
+                    } else {
+                        Traffic::HostOut
+                    };
+                    self.counters.moved(traffic, datagram.data().len());
+                    mine.push((peer.tunnel, datagram));
+                } else if io.hand_over(peer.owner, Handoff::Datagram(id, datagram)).is_err() {
+                    self.counters.dropped(DropReason::HandoffFull);
+                }
+            }
+            let mut onward = esp::seal(&mut self.crypto, &mut self.tunnels, &self.counters, &mut mine);
+            sign(&mut self.crypto, &mut self.keys, peers, &self.counters, &mut onward, io);
+        }
+    }
+
+    fn return_to_flow(
+        &mut self,
+        now: Now,
+        peers: &Peers,
+        tunnel: PeerId,
+        pair: crate::id::Pair,
+        datagram: B,
+        io: &mut impl Outside<C, B>,
+    ) {
+        let owner = peers.peer(tunnel).map(|peer| peer.owner);
+        if owner != Some(self.id) {
+            let Some(owner) = owner else {
+                return self.counters.dropped(DropReason::Gone);
+            };
+            if io.hand_over(owner, Handoff::IntoFlow(tunnel, pair, datagram)).is_err() {
+                self.counters.dropped(DropReason::HandoffFull);
+            }
+            return;
+        }
+        match self.flows.find(tunnel, pair) {
+            Some(slot) => self.queue(now, peers, slot, datagram, io),
+            None => self.counters.dropped(DropReason::Gone),
+        }
+    }
+
+    /// Sends one cell along a way that no flow holds.
+    pub(crate) fn send_alone(&mut self, peers: &Peers, way: &mut Way<C>, mut cell: B, io: &mut impl Outside<C, B>) {
+        for key in &way.layers {
+            let job = LayerJob {
+                key,
+                tweak: way.tweak,
+                op: LayerOp::Encrypt,
+                cell: cell.data_mut(),
+            };
+            self.crypto.apply(&mut [job]);
+        }
+        self.counters.moved(Traffic::ExitBackward, cell.data().len());
+        let mut onward = Lane::new();
+        onward.push(outgoing(&mut way.out, cell));
+        sign(&mut self.crypto, &mut self.keys, peers, &self.counters, &mut onward, io);
+    }
+}

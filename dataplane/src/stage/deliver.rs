@@ -1,0 +1,292 @@
+//! Cells that have lost their last layer: checked, unpacked, and their datagrams brought to the host they are for.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ain_crypto::Backend;
+
+use super::enter::{icmp_error, look};
+use super::{Lane, Received};
+use crate::aggfrag::{self, Content};
+use crate::command::Event;
+use crate::count::{Counters, Traffic};
+use crate::engine::{Engine, IntoFlow, Outbox};
+use crate::entry::{Edge, EdgeTo, Next};
+use crate::fragment::fragments;
+use crate::icmp::Problem;
+use crate::id::{AivtId, Now, Pair, PeerId};
+use crate::outside::Outside;
+use crate::packet::PacketBuf;
+use crate::peers::{PeerKind, Peers};
+use crate::sa::ReplayError;
+use crate::verdict::DropReason;
+use crate::waiting::{Waiting, WaitsFor};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::{mss, rewrite};
+
+/// Why a cell is refused after its last layer.
+enum Refused {
+    /// AH excludes the wire: a hop did it (protocol section 4).
+    Misbehaviour(DropReason),
+    /// Too late; the network reorders.
+    Late,
+}
+
+impl<C: Backend, B: PacketBuf> Engine<C, B> {
+    /// Unpacks the cells of edges. Datagrams go to the outbox; those that must go back into a flow, to `into_flow`.
+    pub(crate) fn deliver(
+        &mut self,
+        now: Now,
+        peers: &Peers,
+        lane: &mut Lane<Received<B>>,
+        io: &mut impl Outside<C, B>,
+    ) {
+        for packet in lane.drain(..) {
+            let Some(tvt) = self.tvts.entry_mut(packet.slot) else {
+                continue;
+            };
+            let Next::Edge(edge) = &mut tvt.next else { continue };
+            let Edge { window, unpacker, to } = &mut **edge;
+            let traffic = match to {
+                EdgeTo::Initiator { .. } => Traffic::EntranceBackward,
+                EdgeTo::Unbound { .. } | EdgeTo::Responder { .. } => Traffic::ExitForward,
+            };
+            self.counters.moved(traffic, packet.buf.data().len());
+            let opened = aggfrag::open(packet.buf.data())
+                .map_err(|_| Refused::Misbehaviour(DropReason::CellBroken))
+                .and_then(|opened| match window.check_full(opened.sequence) {
+                    Ok(sequence) if window.mark(sequence) => Ok(opened),
+                    Err(ReplayError::Old) => Err(Refused::Late),
+                    Ok(_) | Err(ReplayError::Repeated) => Err(Refused::Misbehaviour(DropReason::CellReplay)),
+                });
+            let mut delivery = Delivery {
+                peers,
+                counters: &self.counters,
+                outbox: &mut self.outbox,
+                into_flow: &mut self.into_flow,
+                waiting: &mut self.waiting,
+                slot: packet.slot,
+                aivt: tvt.aivt,
+                io,
+            };
+            match opened {
+                Ok(opened) => match opened.content {
+                    Content::Data(blocks) => {
+                        let fed = unpacker.feed(now, opened.sequence, blocks, &mut self.pool, |datagram| {
+                            delivery.datagram(to, datagram);
+                        });
+                        self.counters
+                            .dropped_many(DropReason::InnerMalformed, fed.malformed as usize);
+                        let lost = fed.expired + fed.evicted;
+                        self.counters.dropped_many(DropReason::ReassemblyLost, lost as usize);
+                    }
+                    Content::Verdict(reason) => delivery.verdict(to, reason),
+                },
+                Err(Refused::Late) => self.counters.dropped(DropReason::CellReplay),
+                Err(Refused::Misbehaviour(why)) => {
+                    self.counters.dropped(why);
+                    delivery.report(Event::Misbehaviour(tvt.aivt));
+                }
+            }
+        }
+    }
+
+    /// Sends on what waited for the binding of the TVT in `slot`.
+    pub(crate) fn deliver_waiting(&mut self, peers: &Peers, slot: u32, io: &mut impl Outside<C, B>) {
+        while let Some(buf) = self.waiting.take_first(WaitsFor::Binding(slot)) {
+            let Some(tvt) = self.tvts.entry_mut(slot) else { continue };
+            let Next::Edge(edge) = &mut tvt.next else { continue };
+            let mut delivery = Delivery {
+                peers,
+                counters: &self.counters,
+                outbox: &mut self.outbox,
+                into_flow: &mut self.into_flow,
+                waiting: &mut self.waiting,
+                slot,
+                aivt: tvt.aivt,
+                io,
+            };
+            delivery.datagram(&mut edge.to, buf.data());
+        }
+    }
+}
+
+/// Everything that bringing a datagram to its host may touch.
+struct Delivery<'a, B, O> {
+    peers: &'a Peers,
+    counters: &'a Counters,
+    outbox: &'a mut Outbox<B>,
+    into_flow: &'a mut IntoFlow<B>,
+    waiting: &'a mut Waiting<B>,
+    slot: u32,
+    aivt: AivtId,
+    io: &'a mut O,
+}
+
+impl<B: PacketBuf, O> Delivery<'_, B, O> {
+    fn report<C: Backend>(&mut self, event: Event<C, B>)
+    where
+        O: Outside<C, B>,
+    {
+        if self.io.report(event).is_err() {
+            self.counters.dropped(DropReason::ControlFull);
+        }
+    }
+
+    fn verdict<C: Backend>(&mut self, to: &EdgeTo, reason: u8)
+    where
+        O: Outside<C, B>,
+    {
+        match to {
+            EdgeTo::Initiator { .. } => self.report(Event::Verdict(self.aivt, reason)),
+            EdgeTo::Unbound { .. } | EdgeTo::Responder { .. } => self.counters.dropped(DropReason::CellBroken),
+        }
+    }
+
+    fn datagram<C: Backend>(&mut self, to: &mut EdgeTo, datagram: &[u8])
+    where
+        O: Outside<C, B>,
+    {
+        if let Err(why) = self.bring(to, datagram) {
+            self.counters.dropped(why);
+        }
+    }
+
+    fn bring<C: Backend>(&mut self, to: &mut EdgeTo, datagram: &[u8]) -> Result<(), DropReason>
+    where
+        O: Outside<C, B>,
+    {
+        let seen = look(datagram)?;
+        match *to {
+            EdgeTo::Initiator { tunnel, pair, shown } => {
+                let outside = Pair {
+                    source: shown.unwrap_or(pair.source),
+                    destination: pair.destination,
+                };
+                if seen.pair != outside.reversed() {
+                    return Err(DropReason::WrongPair);
+                }
+                if seen.ttl <= 1 {
+                    return Err(DropReason::TtlExceeded);
+                }
+                let back = (tunnel, pair);
+                self.to_host(tunnel, back, seen.dont_fragment, datagram, |bytes| {
+                    to_initiator(bytes, pair, shown)
+                })
+            }
+            EdgeTo::Responder { tunnel, pair } => {
+                if seen.pair != pair {
+                    return Err(DropReason::WrongPair);
+                }
+                let back = (tunnel, pair.reversed());
+                self.to_host(tunnel, back, seen.dont_fragment, datagram, |_| Ok(()))
+            }
+            EdgeTo::Unbound { ref mut asked } => {
+                if asked.is_some_and(|pair| pair != seen.pair) {
+                    return Err(DropReason::WrongPair);
+                }
+                self.wait_for_binding(asked, seen.pair, datagram)
+            }
+        }
+    }
+
+    /// Keeps a datagram until the control thread has bound the AIVT; the first asks it to.
+    fn wait_for_binding<C: Backend>(
+        &mut self,
+        asked: &mut Option<Pair>,
+        pair: Pair,
+        datagram: &[u8],
+    ) -> Result<(), DropReason>
+    where
+        O: Outside<C, B>,
+    {
+        let copy = copy_of(datagram, self.io)?;
+        if asked.is_none() {
+            self.io
+                .report(Event::FirstDatagram(self.aivt, pair))
+                .map_err(|_| DropReason::ControlFull)?;
+            *asked = Some(pair);
+        }
+        match self.waiting.push(WaitsFor::Binding(self.slot), copy) {
+            Some(_) => Err(DropReason::WaitedTooLong),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a datagram to a host, in fragments if it must and may be; `back` is the flow that takes a complaint.
+    fn to_host<C: Backend>(
+        &mut self,
+        tunnel: PeerId,
+        back: (PeerId, Pair),
+        dont_fragment: bool,
+        datagram: &[u8],
+        finish: impl Fn(&mut [u8]) -> Result<(), DropReason>,
+    ) -> Result<(), DropReason>
+    where
+        O: Outside<C, B>,
+    {
+        let Some(PeerKind::Host(policy)) = self.peers.peer(tunnel).map(|peer| &peer.kind) else {
+            return Err(DropReason::Gone);
+        };
+        let mtu = policy.inner_mtu;
+        let send = |this: &mut Self, mut buf: B| -> Result<(), DropReason> {
+            finish(buf.data_mut())?;
+            mss::clamp(buf.data_mut(), mtu);
+            this.outbox.push_back((tunnel, buf));
+            Ok(())
+        };
+        if datagram.len() <= usize::from(mtu) {
+            let copy = copy_of(datagram, self.io)?;
+            return send(self, copy);
+        }
+        if dont_fragment {
+            self.too_big(back, mtu, datagram);
+            return Err(DropReason::TooBig);
+        }
+        let whole = Ipv4::parse(datagram).map_err(|_| DropReason::InnerMalformed)?;
+        for piece in fragments(&whole, usize::from(mtu)).map_err(|_| DropReason::TooBig)? {
+            let mut buf = self.io.alloc().ok_or(DropReason::NoBuffer)?;
+            if buf.tailroom() < piece.total_len() {
+                return Err(DropReason::NoBuffer);
+            }
+            buf.grow_back(piece.total_len());
+            piece.write(buf.data_mut());
+            send(self, buf)?;
+        }
+        Ok(())
+    }
+
+    /// Answers in the name of the host that its tunnel is too narrow (RFC 1191).
+    fn too_big<C: Backend>(&mut self, back: (PeerId, Pair), mtu: u16, datagram: &[u8])
+    where
+        O: Outside<C, B>,
+    {
+        let destination: Option<Ipv4Addr> = match look(datagram).map(|seen| seen.pair.destination) {
+            Ok(IpAddr::V4(address)) => Some(address),
+            _ => None,
+        };
+        let error = destination.and_then(|host| icmp_error(host, Problem::FragmentationNeeded(mtu), datagram, self.io));
+        if let Some(error) = error {
+            self.into_flow.push_back((back.0, back.1, error));
+        }
+    }
+}
+
+/// The way back ends at the initiator: one hop less to live, and its own address again.
+fn to_initiator(datagram: &mut [u8], pair: Pair, shown: Option<IpAddr>) -> Result<(), DropReason> {
+    ipv4::decrement_ttl(datagram).map_err(|_| DropReason::InnerMalformed)?;
+    match (shown, pair.source) {
+        (None, _) => Ok(()),
+        (Some(_), IpAddr::V4(own)) => rewrite::destination(datagram, own).map_err(|_| DropReason::NotRewritable),
+        (Some(_), IpAddr::V6(_)) => Err(DropReason::NotRewritable),
+    }
+}
+
+fn copy_of<C: Backend, B: PacketBuf>(datagram: &[u8], io: &mut impl Outside<C, B>) -> Result<B, DropReason> {
+    let mut buf = io.alloc().ok_or(DropReason::NoBuffer)?;
+    if buf.tailroom() < datagram.len() {
+        return Err(DropReason::NoBuffer);
+    }
+    buf.grow_back(datagram.len());
+    buf.data_mut().copy_from_slice(datagram);
+    Ok(buf)
+}

@@ -1,0 +1,168 @@
+//! A host's datagram: an answer into the AIVT it is bound to, or an initiator's into the AIVT of its flow. The first of a flow asks
+//! the control thread for an AIVT; datagrams wait in order until it is there (protocol section 7).
+
+use std::net::IpAddr;
+
+use ain_crypto::Backend;
+
+use crate::command::Event;
+use crate::count::Traffic;
+use crate::engine::Engine;
+use crate::entry::{Flow, FlowEnd};
+use crate::icmp::{self, Problem};
+use crate::id::{Now, Pair, PeerId};
+use crate::outside::Outside;
+use crate::packet::PacketBuf;
+use crate::peers::{HostPolicy, Peer, Peers};
+use crate::verdict::DropReason;
+use crate::waiting::WaitsFor;
+use crate::wire::ipv4::{self, Ipv4};
+use crate::{mss, rewrite};
+
+/// What an inner datagram says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub pair: Pair,
+    pub ttl: u8,
+    pub dont_fragment: bool,
+}
+
+/// Reads an inner datagram.
+pub(crate) fn look(datagram: &[u8]) -> Result<Seen, DropReason> {
+    if datagram.first().is_some_and(|first| first >> 4 != 4) {
+        return Err(DropReason::WrongProtocol);
+    }
+    let ip = Ipv4::parse(datagram).map_err(|_| DropReason::InnerMalformed)?;
+    let pair = Pair {
+        source: IpAddr::V4(ip.source()),
+        destination: IpAddr::V4(ip.destination()),
+    };
+    Ok(Seen {
+        pair,
+        ttl: ip.ttl(),
+        dont_fragment: ip.dont_fragment(),
+    })
+}
+
+impl<C: Backend, B: PacketBuf> Engine<C, B> {
+    /// Takes a datagram out of a host tunnel.
+    pub(crate) fn enter(
+        &mut self,
+        now: Now,
+        peers: &Peers,
+        (tunnel, policy): (PeerId, &HostPolicy),
+        mut buf: B,
+        io: &mut impl Outside<C, B>,
+    ) {
+        self.counters.moved(Traffic::HostIn, buf.data().len());
+        let seen = match look(buf.data()) {
+            Ok(seen) => seen,
+            Err(why) => return self.counters.dropped(why),
+        };
+        mss::clamp(buf.data_mut(), policy.inner_mtu);
+        let found = self.flows.find(tunnel, seen.pair);
+        let answers = found.is_some_and(|slot| self.flows.slab().entry(slot).is_some_and(|f| f.end == FlowEnd::Exit));
+        if !answers {
+            if !policy.initiator {
+                return self.counters.dropped(DropReason::NoBinding);
+            }
+            if seen.ttl <= 1 {
+                self.counters.dropped(DropReason::TtlExceeded);
+                return self.complain(peers, tunnel, Problem::TtlExceeded, buf.data(), io);
+            }
+            if ipv4::decrement_ttl(buf.data_mut()).is_err() {
+                return self.counters.dropped(DropReason::InnerMalformed);
+            }
+        }
+        match found.or_else(|| self.begin(tunnel, seen.pair, io)) {
+            Some(slot) => self.into_flow(now, peers, slot, buf, io),
+            None => self.counters.dropped(DropReason::ControlFull),
+        }
+    }
+
+    /// Begins a flow and asks for its AIVT.
+    fn begin(&mut self, tunnel: PeerId, pair: Pair, io: &mut impl Outside<C, B>) -> Option<u32> {
+        let (slot, flow) = self.flows.begin(tunnel, pair)?;
+        if io.report(Event::NewFlow { flow, tunnel, pair }).is_err() {
+            self.flows.end(slot);
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// Puts a datagram into an open flow's burst, or lets it wait.
+    pub(crate) fn into_flow(&mut self, now: Now, peers: &Peers, slot: u32, mut buf: B, io: &mut impl Outside<C, B>) {
+        let Some(flow) = self.flows.entry_mut(slot) else {
+            return self.counters.dropped(DropReason::Gone);
+        };
+        if flow.way.is_none() {
+            if self.waiting.push(WaitsFor::Flow(slot), buf).is_some() {
+                self.counters.dropped(DropReason::WaitedTooLong);
+            }
+            return;
+        }
+        match show(flow, buf.data_mut()) {
+            Ok(()) => self.queue(now, peers, slot, buf, io),
+            Err(why) => self.counters.dropped(why),
+        }
+    }
+
+    /// Queues a datagram that is as the AIVT shall carry it.
+    pub(crate) fn queue(&mut self, now: Now, peers: &Peers, slot: u32, buf: B, io: &mut impl Outside<C, B>) {
+        if self.ready.is_full() {
+            self.flush_ready(now, peers, io);
+        }
+        self.ready.push((slot, buf));
+    }
+
+    /// Tells the sender of a datagram that came in through a tunnel why it goes no further.
+    pub(crate) fn complain(
+        &mut self,
+        peers: &Peers,
+        tunnel: PeerId,
+        problem: Problem,
+        datagram: &[u8],
+        io: &mut impl Outside<C, B>,
+    ) {
+        let Some(&Peer {
+            local: IpAddr::V4(local),
+            ..
+        }) = peers.peer(tunnel)
+        else {
+            return;
+        };
+        if let Some(error) = icmp_error(local, problem, datagram, io) {
+            self.outbox.push_back((tunnel, error));
+        }
+    }
+}
+
+/// Gives the datagram the source that the flow shows.
+fn show<C: Backend>(flow: &Flow<C>, datagram: &mut [u8]) -> Result<(), DropReason> {
+    match flow.end {
+        FlowEnd::Entrance {
+            shown: Some(IpAddr::V4(source)),
+            ..
+        } => rewrite::source(datagram, source).map_err(|_| DropReason::NotRewritable),
+        FlowEnd::Entrance { shown: None, .. } | FlowEnd::Exit => Ok(()),
+        FlowEnd::Entrance {
+            shown: Some(IpAddr::V6(_)),
+            ..
+        } => Err(DropReason::NotRewritable),
+    }
+}
+
+/// An ICMP error about `datagram` in a buffer of its own; none where RFC 1122 forbids one or no buffer is free.
+pub(crate) fn icmp_error<C: Backend, B: PacketBuf>(
+    source: std::net::Ipv4Addr,
+    problem: Problem,
+    datagram: &[u8],
+    io: &mut impl Outside<C, B>,
+) -> Option<B> {
+    let mut buf = io.alloc()?;
+    let room = buf.tailroom().min(icmp::MAX_ERROR);
+    buf.grow_back(room);
+    let len = icmp::error(problem, &Ipv4::parse(datagram).ok()?, source, buf.data_mut())?;
+    buf.truncate(len);
+    Some(buf)
+}

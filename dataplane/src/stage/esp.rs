@@ -1,0 +1,229 @@
+//! ESP under the AH of PVTs and host tunnels: open what came in, seal what goes out, a burst in one batch (RFC 4303, RFC 4106).
+
+use std::sync::atomic::Ordering;
+
+use ain_crypto::{AeadJob, Backend};
+use zerocopy::IntoBytes;
+
+use super::replay::look;
+use super::{Lane, Outgoing, Received};
+use crate::count::Counters;
+use crate::entry::Tunnel;
+use crate::id::{PeerId, Spi};
+use crate::packet::PacketBuf;
+use crate::reserve::Reserved;
+use crate::sa::SeqNo;
+use crate::slab::Slab;
+use crate::verdict::DropReason;
+use crate::wire::esp::{self, Aad, Esp, EspHeader, HEADER_LEN, ICV_LEN, IV_LEN, Inner};
+use crate::wire::protocol;
+
+/// What is read off an ESP packet before its text is decrypted in place.
+struct Kept {
+    aad: Aad,
+    iv: [u8; IV_LEN],
+    tag: [u8; ICV_LEN],
+    seq: SeqNo,
+}
+
+/// Opens authentic AH payloads into the datagrams inside, with their peer.
+pub fn open<C: Backend, B: PacketBuf>(
+    crypto: &mut C,
+    tunnels: &mut Slab<Tunnel<C>>,
+    counters: &Counters,
+    lane: &mut Lane<Received<B>>,
+) -> Lane<(PeerId, B)> {
+    let mut kept: Lane<Kept> = Lane::new();
+    lane.retain(|packet| {
+        match tunnels
+            .entry(packet.slot)
+            .ok_or(DropReason::Gone)
+            .and_then(|tunnel| read(tunnel, packet.buf.data()))
+        {
+            Ok(k) => kept.push(k),
+            Err(why) => {
+                counters.dropped(why);
+                return false;
+            }
+        }
+        true
+    });
+    let mut jobs: Lane<AeadJob<'_, C::AeadKey>> = Lane::new();
+    for (packet, kept) in lane.iter_mut().zip(&kept) {
+        if let Some(tunnel) = tunnels.entry(packet.slot) {
+            jobs.push(AeadJob {
+                key: &tunnel.esp_in.key,
+                iv: kept.iv,
+                aad: kept.aad.as_bytes(),
+                text: text_of(&mut packet.buf),
+                tag: kept.tag,
+                authentic: false,
+            });
+        }
+    }
+    crypto.open(&mut jobs);
+    let authentic: Lane<bool> = jobs.iter().map(|job| job.authentic).collect();
+    drop(jobs);
+    let mut datagrams = Lane::new();
+    for ((packet, kept), authentic) in lane.drain(..).zip(&kept).zip(authentic) {
+        match finish_open(tunnels, &packet, kept.seq, authentic) {
+            Ok(Some(len)) => {
+                let mut buf = packet.buf;
+                buf.trim_front(HEADER_LEN + IV_LEN);
+                buf.truncate(len);
+                datagrams.push((packet.peer, buf));
+            }
+            Ok(None) => {}
+            Err(why) => counters.dropped(why),
+        }
+    }
+    datagrams
+}
+
+fn read<C: Backend>(tunnel: &Tunnel<C>, packet: &[u8]) -> Result<Kept, DropReason> {
+    let esp = Esp::parse(packet).map_err(|_| DropReason::Malformed)?;
+    let sa = &tunnel.esp_in;
+    if esp.spi() != sa.spi {
+        return Err(DropReason::UnknownSpi);
+    }
+    let seq = look(&sa.window, sa.esn, esp.sequence_low()).map_err(|_| DropReason::EspReplay)?;
+    Ok(Kept {
+        aad: Aad::new(sa.spi, seq.0, sa.esn),
+        iv: *esp.iv(),
+        tag: *esp.icv(),
+        seq,
+    })
+}
+
+fn text_of<B: PacketBuf>(buf: &mut B) -> &mut [u8] {
+    let end = buf.data().len() - ICV_LEN;
+    &mut buf.data_mut()[HEADER_LEN + IV_LEN..end]
+}
+
+/// Marks the sequence number and gives the length of the inner datagram, none for a dummy.
+fn finish_open<C: Backend, B: PacketBuf>(
+    tunnels: &mut Slab<Tunnel<C>>,
+    packet: &Received<B>,
+    seq: SeqNo,
+    authentic: bool,
+) -> Result<Option<usize>, DropReason> {
+    let sa = &mut tunnels.entry_mut(packet.slot).ok_or(DropReason::Gone)?.esp_in;
+    if !authentic {
+        return Err(DropReason::EspIcv);
+    }
+    if !sa.window.mark(seq) {
+        return Err(DropReason::EspReplay);
+    }
+    sa.highest.store(sa.window.highest().0, Ordering::Relaxed);
+    let data = packet.buf.data();
+    match Inner::parse(&data[HEADER_LEN + IV_LEN..data.len() - ICV_LEN]) {
+        Ok(Inner::Ipv4(datagram) | Inner::Ipv6(datagram)) => Ok(Some(datagram.len())),
+        Ok(Inner::Dummy) => Ok(None),
+        Err(_) => Err(DropReason::InnerMalformed),
+    }
+}
+
+/// What sealing draws from the tunnel's associations.
+struct Drawn {
+    aad: Aad,
+    iv: [u8; IV_LEN],
+    ah_seq: u64,
+}
+
+/// Seals datagrams into the tunnels in the named slots; what comes out wants signing.
+pub fn seal<C: Backend, B: PacketBuf>(
+    crypto: &mut C,
+    tunnels: &mut Slab<Tunnel<C>>,
+    counters: &Counters,
+    lane: &mut Lane<(u32, B)>,
+) -> Lane<Outgoing<B>> {
+    let mut drawn: Lane<Drawn> = Lane::new();
+    lane.retain(|(slot, buf)| {
+        match tunnels
+            .entry_mut(*slot)
+            .ok_or(DropReason::Gone)
+            .and_then(|tunnel| prepare(tunnel, buf))
+        {
+            Ok(d) => drawn.push(d),
+            Err(why) => {
+                counters.dropped(why);
+                return false;
+            }
+        }
+        true
+    });
+    let mut jobs: Lane<AeadJob<'_, C::AeadKey>> = Lane::new();
+    for ((slot, buf), drawn) in lane.iter_mut().zip(&drawn) {
+        if let Some(tunnel) = tunnels.entry(*slot) {
+            let (key, aad) = (&tunnel.esp_out.key, drawn.aad.as_bytes());
+            jobs.push(AeadJob {
+                key,
+                iv: drawn.iv,
+                aad,
+                text: text_of(buf),
+                tag: [0; ICV_LEN],
+                authentic: false,
+            });
+        }
+    }
+    crypto.seal(&mut jobs);
+    let tags: Lane<[u8; ICV_LEN]> = jobs.iter().map(|job| job.tag).collect();
+    drop(jobs);
+    let mut outgoing = Lane::new();
+    for (((slot, mut buf), drawn), tag) in lane.drain(..).zip(&drawn).zip(tags) {
+        let at = buf.data().len() - ICV_LEN;
+        buf.data_mut()[at..].copy_from_slice(&tag);
+        if let Some(tunnel) = tunnels.entry(slot) {
+            outgoing.push(Outgoing {
+                buf,
+                peer: tunnel.peer,
+                spi: tunnel.ah_out.spi,
+                key: tunnel.ah_out.key,
+                seq: drawn.ah_seq,
+                esn: tunnel.ah_out.esn,
+                next_header: protocol::ESP,
+            });
+        }
+    }
+    outgoing
+}
+
+/// Header, IV and trailer round the datagram.
+fn prepare<C: Backend, B: PacketBuf>(tunnel: &mut Tunnel<C>, buf: &mut B) -> Result<Drawn, DropReason> {
+    let next_header = match buf.data().first().map(|first| first >> 4) {
+        Some(4) => protocol::IPV4,
+        Some(6) => protocol::IPV6,
+        _ => return Err(DropReason::InnerMalformed),
+    };
+    let inner_len = buf.data().len();
+    let trailer = esp::trailer_len(inner_len);
+    if buf.headroom() < HEADER_LEN + IV_LEN || buf.tailroom() < trailer + ICV_LEN {
+        return Err(DropReason::NoBuffer);
+    }
+    let seq = take(&mut tunnel.esp_out.seq, tunnel.esp_out.esn)?;
+    let ah_seq = take(&mut tunnel.ah_out.seq, tunnel.ah_out.esn)?;
+    let iv = (seq ^ tunnel.esp_out.iv_mask).to_be_bytes();
+    buf.grow_back(trailer + ICV_LEN);
+    let trailer_bytes = &mut buf.data_mut()[inner_len..inner_len + trailer];
+    esp::write_trailer(trailer_bytes, next_header).map_err(|_| DropReason::Malformed)?;
+    buf.grow_front(HEADER_LEN + IV_LEN);
+    let spi: Spi = tunnel.esp_out.spi;
+    let front = &mut buf.data_mut()[..HEADER_LEN + IV_LEN];
+    front[..HEADER_LEN].copy_from_slice(EspHeader::new(spi, seq as u32).as_bytes());
+    front[HEADER_LEN..].copy_from_slice(&iv);
+    Ok(Drawn {
+        aad: Aad::new(spi, seq, tunnel.esp_out.esn),
+        iv,
+        ah_seq,
+    })
+}
+
+/// The next sequence number; it never wraps.
+fn take(reserved: &mut Reserved, esn: bool) -> Result<u64, DropReason> {
+    let seq = reserved.take().ok_or(DropReason::SequenceExhausted)?;
+    if esn || u32::try_from(seq).is_ok() {
+        Ok(seq)
+    } else {
+        Err(DropReason::SequenceExhausted)
+    }
+}

@@ -1,0 +1,69 @@
+//! The stages of the packet path, in the order a packet meets them. Each takes a whole burst: it prepares one job a packet, runs
+//! the cryptography of all of them at once, and sorts the losers out with a [`DropReason`](crate::verdict::DropReason).
+//!
+//! ```text
+//! classify ─► replay ─► verify ─► replay ─┬─► peel ─┬─► forward ─────────────────────► sign ─► out
+//!             check               mark    │         └─► deliver ─► (host) ─┐            ▲
+//!                                         └─► open ─┬─► signal             ├─► seal ────┤
+//!                                                   └─► enter ─► pack ─► wrap ──────────┘
+//! ```
+
+pub mod classify;
+pub mod deliver;
+pub mod enter;
+pub mod esp;
+pub mod forward;
+pub mod layer;
+pub mod pack;
+pub mod replay;
+pub mod sign;
+pub mod verify;
+
+use arrayvec::ArrayVec;
+
+use crate::id::{KeySlot, PeerId, Spi};
+use crate::limits::BURST;
+use crate::sa::SeqNo;
+
+/// Up to a burst of something.
+pub type Lane<T> = ArrayVec<T, BURST>;
+
+/// An inbound packet whose (peer, SPI) names an association of this worker.
+#[derive(Debug)]
+pub struct Received<B> {
+    /// The packet: from its IP header up to [`verify`], behind its AH from there on.
+    pub buf: B,
+    /// The association's slot.
+    pub slot: u32,
+    /// Who sent it, if the ICV is right.
+    pub peer: PeerId,
+    /// As on the wire.
+    pub spi: Spi,
+    /// Bytes of the IP header.
+    pub ip_len: usize,
+    /// Bytes of the AH.
+    pub ah_len: usize,
+    /// Low half of the AH sequence number.
+    pub seq_low: u32,
+    /// The whole number, as the window infers it.
+    pub seq: SeqNo,
+}
+
+/// A packet on its way out: the AH payload so far, and the association that will sign it.
+#[derive(Debug)]
+pub struct Outgoing<B> {
+    /// A cell or an ESP packet.
+    pub buf: B,
+    /// To whom.
+    pub peer: PeerId,
+    /// AH association.
+    pub spi: Spi,
+    /// AH key.
+    pub key: KeySlot,
+    /// AH sequence number.
+    pub seq: u64,
+    /// 64-bit sequence numbers.
+    pub esn: bool,
+    /// What the AH carries.
+    pub next_header: u8,
+}
