@@ -113,10 +113,8 @@ pub enum TableError {
 #[derive(Clone, Copy)]
 struct PeerKeys {
     owner: WorkerId,
-    slot: u32,
     key_in: KeySlot,
     key_out: KeySlot,
-    ah_spi: Spi,
 }
 
 /// One inbound half in a worker.
@@ -269,10 +267,8 @@ impl<C: Backend, B> TableWriter<C, B> {
             .map_err(|_| TableError::Full("association"))?;
         let keys = PeerKeys {
             owner: spec.owner,
-            slot,
             key_in: slot_in,
             key_out: slot_out,
-            ah_spi: spec.ah_in.spi,
         };
         self.peers.insert(spec.peer, keys);
         Ok((slot, progress))

@@ -141,7 +141,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         let old = self.flows.entry_mut(slot).and_then(|flow| flow.way.replace(way));
         retire(old.map(Retired::Way), io);
         while let Some(datagram) = self.waiting.take_first(WaitsFor::Flow(slot)) {
-            self.into_flow(now, peers, slot, datagram, io);
+            self.enter_flow(now, peers, slot, datagram, io);
         }
     }
 

@@ -114,7 +114,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             match peers.peer(peer).map(|peer| &peer.kind) {
                 Some(PeerKind::Host(policy)) => self.enter(now, peers, (peer, policy), datagram, io),
                 Some(PeerKind::Neighbour) => self.signal(peer, datagram, io),
-                Some(PeerKind::Gateway) => self.to_device(datagram, io),
+                Some(PeerKind::Gateway) => self.device(datagram, io),
                 None => self.counters.dropped(DropReason::Gone),
             }
         }
@@ -127,7 +127,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         }
     }
 
-    fn to_device(&mut self, datagram: B, io: &mut impl Outside<C, B>) {
+    fn device(&mut self, datagram: B, io: &mut impl Outside<C, B>) {
         self.counters.moved(Traffic::HostOut, datagram.data().len());
         io.deliver(datagram);
     }

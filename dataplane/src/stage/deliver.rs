@@ -169,7 +169,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
                     return Err(DropReason::TtlExceeded);
                 }
                 let back = (tunnel, pair);
-                self.to_host(tunnel, back, seen.dont_fragment, datagram, |bytes| {
+                self.send_to_host(tunnel, back, seen.dont_fragment, datagram, |bytes| {
                     to_initiator(bytes, pair, shown)
                 })
             }
@@ -178,7 +178,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
                     return Err(DropReason::WrongPair);
                 }
                 let back = (tunnel, pair.reversed());
-                self.to_host(tunnel, back, seen.dont_fragment, datagram, |_| Ok(()))
+                self.send_to_host(tunnel, back, seen.dont_fragment, datagram, |_| Ok(()))
             }
             EdgeTo::Unbound { ref mut asked } => {
                 if asked.is_some_and(|pair| pair != seen.pair) {
@@ -213,7 +213,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
     }
 
     /// Sends a datagram to a host, in fragments if it must and may be; `back` is the flow that takes a complaint.
-    fn to_host<C: Backend>(
+    fn send_to_host<C: Backend>(
         &mut self,
         tunnel: PeerId,
         back: (PeerId, Pair),

@@ -75,7 +75,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             }
         }
         match found.or_else(|| self.begin(tunnel, seen.pair, io)) {
-            Some(slot) => self.into_flow(now, peers, slot, buf, io),
+            Some(slot) => self.enter_flow(now, peers, slot, buf, io),
             None => self.counters.dropped(DropReason::ControlFull),
         }
     }
@@ -91,7 +91,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     }
 
     /// Puts a datagram into an open flow's burst, or lets it wait.
-    pub(crate) fn into_flow(&mut self, now: Now, peers: &Peers, slot: u32, mut buf: B, io: &mut impl Outside<C, B>) {
+    pub(crate) fn enter_flow(&mut self, now: Now, peers: &Peers, slot: u32, mut buf: B, io: &mut impl Outside<C, B>) {
         let Some(flow) = self.flows.entry_mut(slot) else {
             return self.counters.dropped(DropReason::Gone);
         };
