@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build build demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
+.PHONY: help setup setup-build build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
         test-oracle test-netns test-fuzz fuzz loom miri bench test-bare audit clean
 
 PARTS := lint unit nodpdk loom miri oracle netns fuzz
@@ -23,16 +23,19 @@ setup-build:
 build: setup-build ## the `ain` binary, optimised, with DPDK
 	cargo build --release -p ain
 
-demo: setup build ## a user's traffic through three nodes, and who could see what
-	deploy/demo.sh run
+lab: setup-build ## the builds of `ain` that demo and namespace tests use
+	deploy/build.sh
 
-demo-up: setup build ## the demo's network, kept running to play with
-	deploy/demo.sh up
+demo: setup lab ## a user's traffic through three nodes, and who could see what
+	/usr/bin/python3 deploy/demo.py run
+
+demo-up: setup lab ## the demo's network, kept running to play with
+	/usr/bin/python3 deploy/demo.py up
 
 demo-down: ## ends it
-	deploy/demo.sh down
+	/usr/bin/python3 deploy/demo.py down
 
-test: setup build ## every part below but bench, test-bare and audit
+test: setup lab ## every part below but bench, test-bare and audit
 	@.ci/test $(PARTS)
 
 test-lint: setup-build ## format, clippy, docs, shell scripts, licences
@@ -41,9 +44,9 @@ test-unit: setup-build ## every crate's own tests
 	@.ci/test unit
 test-nodpdk: ## the same where DPDK is not installed
 	@.ci/test nodpdk
-test-oracle: setup build ## our AH and ESP against scapy's
+test-oracle: setup lab ## our AH and ESP against scapy's
 	@.ci/test oracle
-test-netns: setup build ## real nodes in network namespaces
+test-netns: setup lab ## real nodes in network namespaces
 	@.ci/test netns
 test-loom loom: ## every interleaving of what is lock-free
 	@.ci/test loom

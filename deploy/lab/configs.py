@@ -14,8 +14,10 @@ import os
 import secrets
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from itertools import pairwise
 from pathlib import Path
 
+from .shell import run
 from .topology import Lab, outer_of
 
 KEY_BYTES = {"hmac-sha2-256-128": 32, "aes-128-gmac": 20, "aes-128-gcm-16": 20, "aes-256-gcm-16": 36}
@@ -47,7 +49,7 @@ class Tunnel:
 
 @dataclass
 class Network:
-    """What is to be built. `links` are the PVTs."""
+    """What is to be built. `links` are the PVTs; the hosts in `by_hand` exist, but a test plays them."""
 
     links: list[tuple[str, str]]
     tunnels: list[Tunnel]
@@ -55,18 +57,24 @@ class Network:
     path_nodes: int = 3
     ah: str = "aes-128-gmac"
     memory_mib: int = 96
+    by_hand: tuple[str, ...] = ()
     spi: int = 0x1000
     keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
 
     @property
     def nodes(self) -> list[str]:
         """The AINs, in order."""
-        return sorted({node for link in self.links for node in link})
+        return sorted({node for link in self.links for node in link} | {tunnel.node for tunnel in self.tunnels})
 
     @property
     def hosts(self) -> list[str]:
         """Every namespace needed."""
         return self.nodes + [tunnel.host for tunnel in self.tunnels]
+
+    @property
+    def processes(self) -> list[str]:
+        """Every namespace in which a process of ours runs, nodes first."""
+        return [host for host in self.hosts if host not in self.by_hand]
 
     def sa(self, protocol: str, algorithm: str, sender: str, receiver: str) -> str:
         """The SA of one direction as an inline table: drawn at first use, the same for both ends."""
@@ -79,54 +87,62 @@ class Network:
 
     def four_sas(self, own: str, other: str, ah: str, esp: str) -> str:
         """The four SAs of a tunnel, seen from `own`."""
-        return "\n".join([
-            f"ah_in = {self.sa('ah', ah, other, own)}", f"ah_out = {self.sa('ah', ah, own, other)}",
-            f"esp_in = {self.sa('esp', esp, other, own)}", f"esp_out = {self.sa('esp', esp, own, other)}",
-        ])
+        return "\n".join(
+            [
+                f"ah_in = {self.sa('ah', ah, other, own)}",
+                f"ah_out = {self.sa('ah', ah, own, other)}",
+                f"esp_in = {self.sa('esp', esp, other, own)}",
+                f"esp_out = {self.sa('esp', esp, own, other)}",
+            ]
+        )
 
 
-def chain(count: int = 3, **more: object) -> Network:
+def chain(count: int = 3, option: str = "random-private", inactivity_s: int = 300) -> Network:
     """`count` AINs in a row, an initiator at the first and a responder at the last."""
     nodes = [f"ain{i}" for i in range(1, count + 1)]
-    return Network(list(zip(nodes, nodes[1:])), ends("ain1", nodes[-1]), path_nodes=count, **more)  # type: ignore[arg-type]
+    return Network(list(pairwise(nodes)), ends("ain1", nodes[-1], option), inactivity_s, count)
 
 
-def diamond(**more: object) -> Network:
+def diamond() -> Network:
     """Four AINs: from ain1 to ain3 by way of ain2 or of ain4."""
     links = [("ain1", "ain2"), ("ain2", "ain3"), ("ain1", "ain4"), ("ain4", "ain3")]
-    return Network(links, ends("ain1", "ain3"), **more)  # type: ignore[arg-type]
+    return Network(links, ends("ain1", "ain3"))
 
 
-def ends(entrance: str, exit_node: str) -> list[Tunnel]:
+def ends(entrance: str, exit_node: str, option: str = "random-private") -> list[Tunnel]:
     """One initiator, one responder."""
-    return [Tunnel("initiator", entrance, PRIVATE), Tunnel("responder", exit_node, RESPONDER, responder=True)]
+    return [
+        Tunnel("initiator", entrance, PRIVATE, option=option),
+        Tunnel("responder", exit_node, RESPONDER, responder=True),
+    ]
 
 
 def write(lab: Lab, network: Network, ain: Path) -> None:
     """Writes every file of `network` into the run's directory."""
     directory = []
     for node in network.nodes:
-        public = make_keys(lab.directory, node, ain)
+        printed = make_keys(lab.directory, node, ain)
         exits = any(t.responder and t.node == node for t in network.tunnels)
-        directory.append(directory_entry(network, node, public, exits))
-        _write(lab.directory / f"{node}.toml", node_file(lab.directory, network, node))
+        directory.append(directory_entry(network, node, printed, exits))
+        _write(lab.directory / f"{node}.toml", node_file(network, node))
     _write(lab.directory / "directory.toml", "\n".join(directory))
     for tunnel in network.tunnels:
-        _write(lab.directory / f"{tunnel.host}.toml", endpoint_file(lab.directory, network, tunnel))
+        _write(lab.directory / f"{tunnel.host}.toml", endpoint_file(network, tunnel))
 
 
-def node_file(directory: Path, network: Network, node: str) -> str:
+def node_file(network: Network, node: str) -> str:
     """Configuration of one AIN."""
     cores = sorted(os.sched_getaffinity(0))
     core = cores[network.nodes.index(node) % len(cores)]
-    parts = [f"""
+    parts = [
+        f"""
 [node]
 name = "{node}"
-identity_key_file = "{node}.identity.key"
-onion_key_file = "{node}.onion.key"
+identity_key_file = "{node}/identity.key"
+onion_key_file = "{node}/onion.key"
 directory = "directory.toml"
-state_dir = "{directory}/{node}.state"
-admin_socket = "{admin_socket(directory, node)}"
+state_dir = "{node}/state"
+admin_socket = "{node}/ain.sock"
 metrics = "{METRICS}"
 
 [network]
@@ -146,7 +162,8 @@ name = "wan"
 device = "net_af_packet0,iface=eth0,blocksz=65536,framesz=2048,framecnt=2048,qdisc_bypass=1"
 interface = "eth0"
 address = "{outer_of(node)}/24"
-"""]
+"""
+    ]
     parts += [neighbour(network, node, other) for other in neighbours(network, node)]
     parts += [host_tunnel(network, tunnel) for tunnel in network.tunnels if tunnel.node == node]
     return "".join(parts)
@@ -184,8 +201,10 @@ esp = "{tunnel.esp}"
 """
 
 
-def endpoint_file(directory: Path, network: Network, tunnel: Tunnel) -> str:
-    """Configuration of `ain endpoint` on a host. An initiator routes the exits' prefix into the tunnel, a responder everything private."""
+def endpoint_file(network: Network, tunnel: Tunnel) -> str:
+    """Configuration of `ain endpoint` on a host. An initiator routes the exits' prefix into the tunnel, a responder
+    everything private.
+    """
     routes = ["10.0.0.0/8", "203.0.113.0/24"] if tunnel.responder else [str(EXIT_PREFIX)]
     return f"""
 [endpoint]
@@ -196,7 +215,7 @@ remote = "{outer_of(tunnel.node)}"
 tun = "{TUN}"
 addresses = ["{tunnel.inner}/32"]
 routes = {json.dumps(routes)}
-state_dir = "{directory}/{tunnel.host}.state"
+state_dir = "{tunnel.host}/state"
 idle = "adaptive"
 
 [tunnel]
@@ -207,27 +226,21 @@ esp = "{tunnel.esp}"
 """
 
 
-def directory_entry(network: Network, node: str, public: dict[str, str], exits: bool) -> str:
-    """One AIN in the directory."""
-    return f"""
-[[nodes]]
-name = "{node}"
-identity = "{public['identity']}"
-address = "{outer_of(node)}"
-onion_keys = {{ suite3 = "{public['onion']}" }}
-neighbours = {json.dumps(neighbours(network, node))}
-exit_prefixes = {json.dumps([str(EXIT_PREFIX)] if exits else [])}
-"""
+def directory_entry(network: Network, node: str, printed: str, exits: bool) -> str:
+    """One AIN in the directory: what `ain keygen` printed, with its neighbours and prefixes filled in."""
+    filled = printed.replace("neighbours = []", f"neighbours = {json.dumps(neighbours(network, node))}")
+    return filled.replace("exit_prefixes = []", f"exit_prefixes = {json.dumps([str(EXIT_PREFIX)] if exits else [])}")
 
 
 def admin_socket(directory: Path, node: str) -> Path:
     """Where a node answers `ain status`."""
-    return directory / f"{node}.sock"
+    return directory / node / "ain.sock"
 
 
-def make_keys(directory: Path, node: str, ain: Path) -> dict[str, str]:
-    """Makes a node's long-term keys and returns their public halves."""
-    raise NotImplementedError
+def make_keys(directory: Path, node: str, ain: Path) -> str:
+    """Makes a node's long-term keys in its folder; returns its directory entry as printed."""
+    words = ["keygen", "--out-dir", str(directory / node), "--name", node, "--address", str(outer_of(node))]
+    return run([str(ain), *words]).stdout
 
 
 def _write(path: Path, text: str) -> None:

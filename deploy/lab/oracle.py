@@ -2,8 +2,8 @@
 
     IP | AH | ESP | inner IP datagram [| TFC padding]
 
-What scapy lacks is added here. It has no AES-GMAC for AH (RFC 4543), and its `AuthAlgo.sign` looks for an ESP layer first, so that AH
-over ESP gets an ICV of zeros.
+What scapy lacks is added here. It has no AES-GMAC for AH (RFC 4543), and its `AuthAlgo.sign` looks for an ESP layer
+first, so that AH over ESP gets an ICV of zeros.
 """
 
 from __future__ import annotations
@@ -17,10 +17,21 @@ from ipaddress import IPv4Address
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from scapy.layers.inet import IP
-from scapy.layers.ipsec import AH, AUTH_ALGOS, ESP, AuthAlgo, IPSecIntegrityError, SecurityAssociation, zero_mutable_fields
+from scapy.layers.ipsec import (
+    AH,
+    AUTH_ALGOS,
+    ESP,
+    AuthAlgo,
+    IPSecIntegrityError,
+    SecurityAssociation,
+    zero_mutable_fields,
+)
 from scapy.packet import Packet, Raw
 
-__all__ = ["IPSecIntegrityError", "Peer", "SaKey"]
+from .configs import Network
+from .topology import outer_of
+
+__all__ = ["IPSecIntegrityError", "Peer", "SaKey", "of_network", "sequence_of", "udp"]
 
 DF_TTL_64 = {"flags": "DF", "ttl": 64, "id": 0}
 ESP_NAMES = {"aes-128-gcm-16": "AES-GCM", "aes-256-gcm-16": "AES-GCM"}
@@ -72,14 +83,28 @@ class SaKey:
 class Peer:
     """The far end of a tunnel. Sequence numbers are 64 bits; without ESN the low half is all there is."""
 
-    def __init__(self, local: IPv4Address, remote: IPv4Address, ah: str, esp: str, esn: bool,
-                 ah_in: SaKey, ah_out: SaKey, esp_in: SaKey, esp_out: SaKey) -> None:
+    def __init__(
+        self,
+        local: IPv4Address,
+        remote: IPv4Address,
+        ah: str,
+        esp: str,
+        esn: bool,
+        ah_in: SaKey,
+        ah_out: SaKey,
+        esp_in: SaKey,
+        esp_out: SaKey,
+    ) -> None:
         self.esn = esn
         self.header_out = IP(src=str(local), dst=str(remote), **DF_TTL_64)
         header_in = IP(src=str(remote), dst=str(local))
-        self.ah_in, self.ah_out = (SecurityAssociation(AH, sa.spi, auth_algo=ah, auth_key=sa.key, esn_en=esn) for sa in (ah_in, ah_out))
+        self.ah_in, self.ah_out = (
+            SecurityAssociation(AH, sa.spi, auth_algo=ah, auth_key=sa.key, esn_en=esn) for sa in (ah_in, ah_out)
+        )
         self.esp_in, self.esp_out = (
-            SecurityAssociation(ESP, sa.spi, crypt_algo=ESP_NAMES[esp], crypt_key=sa.key, tunnel_header=header, esn_en=esn)
+            SecurityAssociation(
+                ESP, sa.spi, crypt_algo=ESP_NAMES[esp], crypt_key=sa.key, tunnel_header=header, esn_en=esn
+            )
             for sa, header in ((esp_in, header_in), (esp_out, self.header_out))
         )
 
@@ -94,8 +119,9 @@ class Peer:
         return sa.encrypt(packet, seq_num=low, esn_en=self.esn, esn=high)
 
     def open(self, outer: bytes, high: int = 0) -> tuple[bytes, int]:
-        """The inner datagram of an outer packet, and the bytes of TFC padding behind it. `high` is the upper half of both sequence
-        numbers. Raises `IPSecIntegrityError` if AH or ESP is not authentic."""
+        """The inner datagram of an outer packet, and the bytes of TFC padding behind it. `high` is the upper half of
+        both sequence numbers. Raises `IPSecIntegrityError` if AH or ESP is not authentic.
+        """
         packet = IP(outer)
         self.ah_in.esn = self.esp_in.esn = high
         without_ah = self.ah_in.decrypt(packet, esn_en=self.esn, esn=high)
@@ -114,3 +140,23 @@ def udp(source: IPv4Address, destination: IPv4Address, payload: bytes, ports: tu
     from scapy.layers.inet import UDP
 
     return bytes(IP(src=str(source), dst=str(destination), ttl=64) / UDP(sport=ports[0], dport=ports[1]) / Raw(payload))
+
+
+def of_network(network: Network, own: str, other: str, ah: str, esp: str, esn: bool = True) -> Peer:
+    """`own` played by scapy: its end of the tunnel with `other`, keys taken from the network."""
+
+    def key(protocol: str, sender: str, receiver: str) -> SaKey:
+        spi, material = network.keys[protocol, sender, receiver]
+        return SaKey(spi, bytes.fromhex(material))
+
+    return Peer(
+        outer_of(own),
+        outer_of(other),
+        ah,
+        esp,
+        esn,
+        key("ah", other, own),
+        key("ah", own, other),
+        key("esp", other, own),
+        key("esp", own, other),
+    )

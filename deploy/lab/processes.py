@@ -20,11 +20,11 @@ CHUNK_BYTES = 32 << 20
 OVERLAP_BYTES = 64
 
 
-def binary(variable: str = "AIN") -> Path:
-    """The `ain` to use: what the environment variable names, else the release build."""
-    path = Path(os.environ.get(variable) or Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "ain")
+def binary(name: str = "ain") -> Path:
+    """One of the two builds that `deploy/build.sh` makes: ain, ain-no-onion."""
+    path = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "lab" / name
     if not path.exists():
-        raise LabError(f"{path} is not there: build it (`make build`), or name one in {variable}")
+        raise LabError(f"{path} is not there: run deploy/build.sh")
     return path
 
 
@@ -34,8 +34,11 @@ class Counters(dict[str, float]):
     def total(self, name: str, **labels: str) -> float:
         """Sum over every series of `name` that carries `labels`."""
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        return sum(value for series, value in self.items()
-                   if series.partition("{")[0] == name and all(one in series for one in wanted))
+        return sum(
+            value
+            for series, value in self.items()
+            if series.partition("{")[0] == name and all(one in series for one in wanted)
+        )
 
 
 class Fleet:
@@ -59,13 +62,11 @@ class Fleet:
         self.lab.close()
 
     def up(self) -> None:
-        """Writes the files, starts everything, waits until every PVT is up and every host has its TUN device."""
+        """Writes the files, starts every process, waits until every PVT is up and every host has its TUN device."""
         configs.write(self.lab, self.network, self.ain)
-        for node in self.network.nodes:
-            self.start(node, wait=False)
-        for tunnel in self.network.tunnels:
-            self.start(tunnel.host, wait=False)
-        for name in self.network.hosts:
+        for name in self.network.processes:
+            self.start(name, wait=False)
+        for name in self.network.processes:
             self.wait_ready(name)
 
     def host(self, name: str) -> Host:
@@ -79,13 +80,15 @@ class Fleet:
     def start(self, name: str, wait: bool = True) -> None:
         """Starts the process of a node or a host."""
         verb = "run" if name in self.network.nodes else "endpoint"
-        words = [str(self.ain), verb, str(self.lab.directory / f"{name}.toml")]
+        words = [str(self.ain), verb, "--config", str(self.lab.directory / f"{name}.toml")]
         self.running[name] = self.lab.spawn(self.lab[name], words, name)
         if wait:
             self.wait_ready(name)
 
     def wait_ready(self, name: str, timeout_s: float = 20) -> None:
-        """Waits until a node has every PVT up, or a host its TUN device; raises with the log's end when its process is gone."""
+        """Waits until a node has every PVT up, or a host its TUN device; raises with the log's end when its process
+        is gone.
+        """
         probe = self._node_ready if name in self.network.nodes else self._host_ready
         try:
             wait_for(f"{name} is ready", lambda: probe(name), timeout_s, 0.1)

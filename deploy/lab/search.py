@@ -1,10 +1,10 @@
 """Who could see what: the search, and the table it fills.
 
-One search serves everything, captures of links as well as dumps and memory of nodes, and the controls: it looks for the raw bytes
-of what is secret, in headers and payloads alike. Nothing is concluded from how the network should work.
+One search serves everything, captures of links as well as dumps and memory of nodes, and the controls: it looks for
+the raw bytes of what is secret, in headers and payloads alike. Nothing is concluded from how the network should work.
 
 Four bytes of an address turn up in ciphertext by chance, once in 2^32 places. So a name counts as seen where at least
-`CHANCE_HITS` places show its address; a marker of 32 bytes or a (source, destination) pair of 8 counts at once.
+`CHANCE_HITS` places show its address; the marker of 32 bytes counts at once.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def look_at_capture(place: str, path: Path, secrets: Secrets) -> Sight:
 
 
 def look_at_text(place: str, text: str, secrets: Secrets) -> Sight:
-    """`look` at a dump of tables in text form: addresses as dotted quads or in hex, the marker in hex. No chance here: one is enough."""
+    """`look` at a dump of tables in text form: addresses as dotted quads or in hex, the marker in hex. No chance
+    here: one is enough.
+    """
     sight = Sight(place)
     for name, address in secrets.addresses.items():
         dotted = re.compile(rf"(?<![\d.]){re.escape(str(address))}(?![\d.])")
@@ -110,21 +112,26 @@ def inner_headers(chunk: bytes, address: IPv4Address) -> set[InnerHeader]:
     at = chunk.find(address.packed)
     while at >= 0:
         for start in (at - 12, at - 16):
-            header = chunk[max(start, 0):start + 20]
+            header = chunk[max(start, 0) : start + 20]
             if len(header) == 20 and header[0] == 0x45 and _checksum_right(header):
-                found.add(InnerHeader(IPv4Address(header[12:16]), IPv4Address(header[16:20]), int.from_bytes(header[2:4], "big")))
+                found.add(
+                    InnerHeader(
+                        IPv4Address(header[12:16]), IPv4Address(header[16:20]), int.from_bytes(header[2:4], "big")
+                    )
+                )
         at = chunk.find(address.packed, at + 1)
     return found
 
 
 def _checksum_right(header: bytes) -> bool:
-    total = sum(int.from_bytes(header[i:i + 2], "big") for i in range(0, 20, 2))
+    total = sum(int.from_bytes(header[i : i + 2], "big") for i in range(0, 20, 2))
     return total % 0xFFFF == 0
 
 
 def look_at_memory(place: str, pieces: Iterable[bytes], secrets: Secrets) -> Sight:
-    """What a process holds in the clear: the marker, and inner datagrams by their headers. An address counts where a header with
-    a right checksum shows it, as four bytes alone are anything in so large a heap."""
+    """What a process holds in the clear: the marker, and inner datagrams by their headers. An address counts
+    where a header with a right checksum shows it, as four bytes alone are anything in so large a heap.
+    """
     sight = Sight(place)
     inner = {name: address for name, address in secrets.addresses.items() if name.endswith(" inner")}
     for piece in pieces:

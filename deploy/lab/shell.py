@@ -19,10 +19,10 @@ class LabError(Exception):
     """Something in the laboratory did not work; the text says what and where."""
 
 
-def run(command: Sequence[str], timeout_s: float = 20, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
+def run(command: Sequence[str], timeout_s: float = 20, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs `command` to its end. A failure raises with the output in the text, unless `check` is off."""
     try:
-        done = subprocess.run(list(command), capture_output=True, text=True, timeout=timeout_s, **more)  # type: ignore[call-overload]
+        done = subprocess.run(list(command), capture_output=True, text=True, timeout=timeout_s)
     except FileNotFoundError as error:
         raise LabError(f"{command[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:

@@ -3,11 +3,11 @@
       initiator     ain1      ain2      ain3    responder
       eth0 .101    eth0 .1   eth0 .2   eth0 .3  eth0 .201        192.0.2.0/24, MTU 1500, no offloads
           |           |         |         |         |
-      ----+-----------+---------+---------+---------+----        br0 in namespace `inet`; its port NAME leads to host NAME
+      ----+-----------+---------+---------+---------+----        br0 in namespace `inet`, a port a host
 
-Namespaces are called ain-RUN-HOST. A run's directory /run/ain-lab/RUN holds its logs, configurations and captures, and a lock that
-its owner holds: a run whose lock is free was left behind by a crash and the next start sweeps it. Nothing is made outside
-namespaces and that directory.
+Namespaces are called ain-RUN-HOST. A run's directory /run/ain-lab/RUN holds its logs, configurations and captures,
+and a lock that its owner holds: a run whose lock is free was left behind by a crash and the next start sweeps it.
+Nothing is made outside namespaces and that directory.
 """
 
 from __future__ import annotations
@@ -71,12 +71,17 @@ class Lab:
         return namespace_of(self.name, INET)
 
     def spawn(self, host: Host | None, words: list[str], log: str) -> subprocess.Popen[bytes]:
-        """Starts a process in `host` (the bridge's namespace if `None`), output appended to LOG.log in the run's directory."""
+        """Starts a process in `host` (the bridge's namespace if `None`), output appended to LOG.log in the run's
+        directory.
+        """
         namespace = host.namespace if host else self.inet
         with open(self.directory / f"{log}.log", "ab") as out:
             child = subprocess.Popen(
                 ["ip", "netns", "exec", namespace, *words],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         self.children[child.pid] = child
         return child
@@ -94,7 +99,9 @@ class Lab:
         return child.returncode
 
     def close(self) -> None:
-        """Ends every process and removes the namespaces. Logs and captures stay until the name is used again or swept."""
+        """Ends every process and removes the namespaces. Logs and captures stay until the name is used again or
+        swept.
+        """
         sweep_namespaces(self.name)
         for child in list(self.children.values()):
             self.stop(child)
@@ -110,7 +117,7 @@ def namespace_of(run_name: str, host: str) -> str:
 def outer_of(host: str) -> IPv4Address:
     """Outer address by name: ain1 is .1, initiator (or initiator1) .101, responder .201."""
     kind = host.rstrip("0123456789")
-    number = int(host[len(kind):] or 1)
+    number = int(host[len(kind) :] or 1)
     return IPv4Address(f"{OUTER}.{ {'ain': 0, 'initiator': 100, 'responder': 200}[kind] + number}")
 
 
@@ -120,7 +127,9 @@ def mac_of(address: IPv4Address) -> str:
 
 
 def create(hosts: list[str], name: str | None = None) -> Lab:
-    """Makes the bridge and the hosts. `name` is drawn at random if not given; a run of the same name is taken down first."""
+    """Makes the bridge and the hosts. `name` is drawn at random if not given; a run of the same name is taken down
+    first.
+    """
     if os.geteuid() != 0:
         raise LabError("network namespaces need root")
     name = name or secrets.token_hex(3)
@@ -144,7 +153,9 @@ def create(hosts: list[str], name: str | None = None) -> Lab:
 
 
 def attach(name: str) -> Lab:
-    """An existing run as another process made it, to look into it or to use its hosts; its processes are not children of ours."""
+    """An existing run as another process made it, to look into it or to use its hosts; its processes are not children
+    of ours.
+    """
     if not (RUNS / name).is_dir():
         raise LabError(f"there is no run {name}")
     prefix = namespace_of(name, "")
@@ -220,11 +231,50 @@ def _host(name: str, host: str) -> Host:
 def _join(lab: Lab, name: str) -> Host:
     host = _host(lab.name, name)
     _make_namespace(host.namespace)
-    run(["ip", "-n", host.namespace, "link", "add", "eth0", "address", host.mac, "mtu", str(MTU), "type", "veth",
-         "peer", "name", name, "mtu", str(MTU), "netns", lab.inet])
+    run(
+        [
+            "ip",
+            "-n",
+            host.namespace,
+            "link",
+            "add",
+            "eth0",
+            "address",
+            host.mac,
+            "mtu",
+            str(MTU),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            name,
+            "mtu",
+            str(MTU),
+            "netns",
+            lab.inet,
+        ]
+    )
     # Offloads would show captures and af_packet ports giant packets with partial checksums.
     for namespace, interface in ((host.namespace, "eth0"), (lab.inet, name)):
-        run(["ip", "netns", "exec", namespace, "ethtool", "-K", interface, "tx", "off", "gso", "off", "tso", "off", "gro", "off"])
+        run(
+            [
+                "ip",
+                "netns",
+                "exec",
+                namespace,
+                "ethtool",
+                "-K",
+                interface,
+                "tx",
+                "off",
+                "gso",
+                "off",
+                "tso",
+                "off",
+                "gro",
+                "off",
+            ]
+        )
     run(["ip", "-n", lab.inet, "link", "set", name, "master", "br0", "up"])
     run(["ip", "-n", host.namespace, "address", "add", f"{host.outer}/24", "dev", "eth0"])
     run(["ip", "-n", host.namespace, "link", "set", "eth0", "up"])

@@ -37,21 +37,38 @@ def listening(host: Host, address: IPv4Address, port: int) -> bool:
 
 
 def serve_page(lab: Lab, host: Host, address: IPv4Address) -> bytes:
-    """Starts a web server whose /page.html holds a fresh marker of 32 random bytes many times, and returns the marker."""
+    """Starts a web server whose /page.html holds a fresh marker of 32 random bytes many times, and returns the
+    marker.
+    """
     marker = secrets.token_bytes(32)
     site = lab.directory / "site"
     site.mkdir(exist_ok=True)
-    (site / "page.html").write_bytes(b"<!doctype html><title>ain</title>\n" + b"".join(
-        b"<p>%d " % n + marker + b"</p>\n" for n in range(PAGE_MARKERS)))
-    lab.spawn(host, [sys.executable, "-m", "http.server", str(WEB_PORT), "--bind", str(address), "--directory", str(site)], "web")
+    (site / "page.html").write_bytes(
+        b"<!doctype html><title>ain</title>\n"
+        + b"".join(b"<p>%d " % n + marker + b"</p>\n" for n in range(PAGE_MARKERS))
+    )
+    lab.spawn(
+        host,
+        [sys.executable, "-m", "http.server", str(WEB_PORT), "--bind", str(address), "--directory", str(site)],
+        "web",
+    )
     wait_for("the web server listens", lambda: listening(host, address, WEB_PORT))
     return marker
 
 
 def curl(lab: Lab, host: Host, address: IPv4Address, timeout_s: int = 20) -> subprocess.CompletedProcess[str]:
     """Fetches the page to page.html in the run's directory."""
-    return host.run("curl", "-sS", "--max-time", str(timeout_s), "-o", str(page(lab)), f"http://{address}/page.html",
-                    timeout_s=timeout_s + 5, check=False)
+    return host.run(
+        "curl",
+        "-sS",
+        "--max-time",
+        str(timeout_s),
+        "-o",
+        str(page(lab)),
+        f"http://{address}/page.html",
+        timeout_s=timeout_s + 5,
+        check=False,
+    )
 
 
 def page(lab: Lab) -> Path:
@@ -70,8 +87,21 @@ class Ping:
 
 def ping(host: Host, address: IPv4Address, count: int = 10, interval_s: float = 0.05, size: int = 56) -> Ping:
     """Pings; losses are no error."""
-    done = host.run("ping", "-n", "-c", str(count), "-i", str(interval_s), "-s", str(size), "-W", "5", str(address),
-                    timeout_s=count * interval_s + 20, check=False)
+    done = host.run(
+        "ping",
+        "-n",
+        "-c",
+        str(count),
+        "-i",
+        str(interval_s),
+        "-s",
+        str(size),
+        "-W",
+        "5",
+        str(address),
+        timeout_s=count * interval_s + 20,
+        check=False,
+    )
     words = done.stdout.replace("/", " ").split()
     if "transmitted," not in words:
         raise LabError(f"ping: {done.stdout}{done.stderr}")
@@ -105,7 +135,9 @@ def udp_echo(host: Host, address: IPv4Address, port: int = UDP_PORT) -> Iterator
 
 
 def udp_exchange(host: Host, address: IPv4Address, sizes: list[int], port: int = UDP_PORT) -> int:
-    """Sends one random datagram of each size to an echo server, one after the other; returns how many came back unchanged."""
+    """Sends one random datagram of each size to an echo server, one after the other; returns how many came back
+    unchanged.
+    """
     returned = 0
     with open_socket(host, socket.SOCK_DGRAM, 5) as client:
         for size in sizes:
@@ -132,7 +164,13 @@ class TcpExchange:
     """Server in `server`, client in `client`, one connection. `at_bytes` of the download calls `midway` once."""
 
     def __init__(self, client: Host, server: Host, address: IPv4Address, size: int, timeout_s: float = 30) -> None:
-        self.client, self.server, self.address, self.size, self.timeout_s = client, server, (str(address), TCP_PORT), size, timeout_s
+        self.client, self.server, self.address, self.size, self.timeout_s = (
+            client,
+            server,
+            (str(address), TCP_PORT),
+            size,
+            timeout_s,
+        )
         self.result = Transfer()
 
     def run(self, midway: Callable[[], None] | None = None, at_bytes: int = 0) -> Transfer:
@@ -203,13 +241,28 @@ def iperf(lab: Lab, client: Host, server: Host, address: IPv4Address, seconds: i
     child = lab.spawn(server, ["iperf3", "-s", "-1", "-B", str(address), "-p", str(IPERF_PORT)], "iperf3")
     try:
         wait_for("iperf3 listens", lambda: _bound(server, IPERF_PORT))
-        words = ["iperf3", "-J", "-c", str(address), "-p", str(IPERF_PORT), "-t", str(seconds), "--connect-timeout", "8000"]
+        words = [
+            "iperf3",
+            "-J",
+            "-c",
+            str(address),
+            "-p",
+            str(IPERF_PORT),
+            "-t",
+            str(seconds),
+            "--connect-timeout",
+            "8000",
+        ]
         done = client.run(*words, *(["-R"] if reverse else []), timeout_s=seconds + 25, check=False)
         report = json.loads(done.stdout or "{}")
         if "sum_received" not in report.get("end", {}):
             raise LabError(f"iperf3: {report.get('error', done.stdout + done.stderr)}")
         end = report["end"]
-        return Iperf(end["sum_received"]["bytes"], end["sum_received"]["bits_per_second"] / 1e6, end["sum_sent"].get("retransmits", 0))
+        return Iperf(
+            end["sum_received"]["bytes"],
+            end["sum_received"]["bits_per_second"] / 1e6,
+            end["sum_sent"].get("retransmits", 0),
+        )
     finally:
         lab.stop(child)
 
@@ -217,4 +270,6 @@ def iperf(lab: Lab, client: Host, server: Host, address: IPv4Address, seconds: i
 def _bound(host: Host, port: int) -> bool:
     """Whether a TCP socket listens on `port`, found without connecting (iperf3 would take that for its client)."""
     with inside(host.namespace), open("/proc/thread-self/net/tcp") as table:
-        return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in table.readlines()[1:])
+        return any(
+            line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in table.readlines()[1:]
+        )

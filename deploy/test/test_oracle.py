@@ -1,27 +1,42 @@
-"""scapy against our AH and ESP, both ways."""
+"""scapy against our AH and ESP, both ways, on real sockets: scapy plays the far end of a tunnel.
+
+    endpoint:   `ain endpoint` in initiator  <- IP|AH|ESP|datagram ->  scapy in ain1
+    node:       `ain run` in ain1            <- IP|AH|ESP|signal   ->  scapy in ain2
+"""
 
 from __future__ import annotations
 
 import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
+from itertools import islice
 
 import pytest
+from lab import configs, oracle, traffic, wire
+from lab.capture import PROTO_AH
+from lab.configs import PRIVATE, RESPONDER
 from lab.oracle import IPSecIntegrityError, Peer, SaKey, udp
+from lab.processes import Fleet
 
 A, B = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.101")
-KEYS = {"hmac-sha2-256-128": 32, "aes-128-gmac": 20, "aes-128-gcm-16": 20, "aes-256-gcm-16": 36}
-INNER = udp(IPv4Address("10.66.0.5"), IPv4Address("198.51.100.80"), b"inner bytes" * 20)
+INNER = udp(PRIVATE, RESPONDER, b"inner bytes" * 20)
+VARIANTS = [
+    (ah, esp, esn)
+    for ah in ("hmac-sha2-256-128", "aes-128-gmac")
+    for esp in ("aes-128-gcm-16", "aes-256-gcm-16")
+    for esn in (True, False)
+]
+KEEPALIVE, KEEPALIVE_ACK, SIGNAL_PORT = 3, 4, 4797
 
 
 def pair(ah: str, esp: str, esn: bool) -> tuple[Peer, Peer]:
     """Two ends of one tunnel."""
-    sas = [SaKey(256 + i, os.urandom(KEYS[ah if i < 2 else esp])) for i in range(4)]
+    sas = [SaKey(256 + i, os.urandom(configs.KEY_BYTES[ah if i < 2 else esp])) for i in range(4)]
     forward = Peer(A, B, ah, esp, esn, sas[0], sas[1], sas[2], sas[3])
     return forward, Peer(B, A, ah, esp, esn, sas[1], sas[0], sas[3], sas[2])
-
-
-VARIANTS = [(ah, esp, esn) for ah in ("hmac-sha2-256-128", "aes-128-gmac") for esp in ("aes-128-gcm-16", "aes-256-gcm-16")
-            for esn in (True, False)]
 
 
 @pytest.mark.parametrize(("ah", "esp", "esn"), VARIANTS)
@@ -40,3 +55,95 @@ def test_the_oracle_agrees_with_itself_and_notices_changes(ah: str, esp: str, es
         if esn:
             with pytest.raises(IPSecIntegrityError):
                 right.open(outer, high + 1)
+
+
+class Endpoint:
+    """`ain endpoint` of an initiator, and scapy as its AIN."""
+
+    def __init__(self, ah: str, esp: str, esn: bool) -> None:
+        tunnel = replace(configs.ends("ain1", "ain1")[0], ah=ah, esp=esp, esn=esn)
+        self.fleet = Fleet(configs.Network([], [tunnel], by_hand=("ain1",)))
+        self.host, self.far = self.fleet.host("initiator"), self.fleet.host("ain1")
+        self.variant = (ah, esp, esn)
+
+    @property
+    def peer(self) -> Peer:
+        """scapy's end, once the fleet is up and the keys are drawn."""
+        return oracle.of_network(self.fleet.network, "ain1", "initiator", *self.variant)
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda v: f"{v[0]}+{v[1]}+{'esn' if v[2] else 'seq32'}")
+def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    made = Endpoint(*request.param)
+    with made.fleet:
+        yield made
+
+
+def test_scapy_opens_what_we_seal_and_we_open_what_it_seals(endpoint: Endpoint) -> None:
+    with traffic.open_socket(endpoint.host, socket.SOCK_DGRAM, 5) as app, wire.Listener(endpoint.far) as wires:
+        app.bind((str(PRIVATE), 4000))
+        lengths = set()
+        for count, size in enumerate((1, 100, 777, 1300), start=1):
+            payload = os.urandom(size)
+            app.sendto(payload, (str(RESPONDER), 5000))
+            outer = next(p for p in wires.packets(PROTO_AH, endpoint.host))
+            inner, padding = endpoint.peer.open(outer)
+            assert inner[12:20] == PRIVATE.packed + RESPONDER.packed and inner[28:] == payload
+            assert oracle.sequence_of(outer) == count
+            lengths.add(len(outer))
+            assert outer[1] == 0 and outer[4:9] == bytes([0, 0, 0x40, 0, 64]), "DSCP 0, id 0, DF, TTL 64"
+
+            answer = udp(RESPONDER, PRIVATE, payload[::-1], (5000, 4000))
+            wire.inject(endpoint.fleet.lab, endpoint.host, [endpoint.peer.seal(answer, count)])
+            assert app.recv(2000) == payload[::-1]
+        assert len(lengths) == 1, "padded to one size"
+
+
+def test_the_endpoint_takes_changes_of_mutable_fields_only(endpoint: Endpoint) -> None:
+    def answer(number: int) -> bytes:
+        return udp(RESPONDER, PRIVATE, b"%d" % number, (5000, 4000))
+
+    def altered(number: int, at: int) -> bytes:
+        outer = endpoint.peer.seal(answer(number), number)
+        return wire.with_checksum(outer[:at] + bytes([outer[at] ^ 1]) + outer[at + 1 :])
+
+    with traffic.open_socket(endpoint.host, socket.SOCK_DGRAM, 5) as app:
+        app.bind((str(PRIVATE), 4000))
+        # TOS and TTL change on the way; identification, SPI, ICV, ESP do not. The last of each batch shows that all
+        # were handled.
+        wire.inject(endpoint.fleet.lab, endpoint.host, [altered(1, 1), altered(2, 8)])
+        assert {app.recv(100), app.recv(100)} == {b"1", b"2"}
+        wire.inject(
+            endpoint.fleet.lab,
+            endpoint.host,
+            [altered(n, at) for n, at in ((3, 5), (4, 24), (5, 33), (6, 60), (7, 80))],
+        )
+        wire.inject(endpoint.fleet.lab, endpoint.host, [endpoint.peer.seal(answer(8), 8)] * 2)
+        assert app.recv(100) == b"8"
+        wire.inject(endpoint.fleet.lab, endpoint.host, [endpoint.peer.seal(answer(9), 9)])
+        assert app.recv(100) == b"9", "the repeated packet came through"
+
+
+def test_scapy_keeps_a_pvt_alive() -> None:
+    """Signals as the protocol page has them (sections 2 and 6): AES-GMAC AH with ESN, one length, KEEPALIVE answered
+    by hand.
+    """
+    network = configs.Network([("ain1", "ain2")], [], by_hand=("ain2",))
+    fleet = Fleet(network)
+    try:
+        configs.write(fleet.lab, network, fleet.ain)
+        fleet.start("ain1", wait=False)
+        near, far = fleet.host("ain1"), fleet.host("ain2")
+        peer = oracle.of_network(network, "ain2", "ain1", network.ah, "aes-128-gcm-16")
+        with wire.Listener(far) as wires:
+            for count, outer in enumerate(islice(wires.packets(PROTO_AH, near, 5), 4), start=1):
+                inner, padding = peer.open(outer)
+                assert (len(outer), len(inner), padding) == (1464, 1374, 0)
+                command, fragment, length, spi, message = struct.unpack("!BBHII", inner[28:40])
+                assert (command, fragment, inner[22:24]) == (KEEPALIVE, 0, SIGNAL_PORT.to_bytes(2, "big"))
+                ack = struct.pack("!BBHII", KEEPALIVE_ACK, 0, length, spi, message) + inner[40:]
+                answer = udp(far.outer, near.outer, ack, (SIGNAL_PORT, SIGNAL_PORT))
+                wire.inject(fleet.lab, near, [peer.seal(answer, count)])
+            fleet.wait_ready("ain1", 5)
+    finally:
+        fleet.lab.close()

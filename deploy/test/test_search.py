@@ -1,9 +1,12 @@
-"""The search finds what is there and nothing else: captures that tcpdump wrote between two plain hosts, and made ones."""
+"""The search finds what is there and nothing else: captures that tcpdump wrote between two plain hosts, and made
+ones.
+"""
 
 from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
@@ -20,12 +23,13 @@ def secrets_of(marker: bytes = MARKER) -> search.Secrets:
     return search.Secrets(
         {"outer": IPv4Address("192.0.2.101"), "inner": IPv4Address("10.66.0.5")},
         {"outer": IPv4Address("192.0.2.201"), "inner": IPv4Address("198.51.100.80")},
-        marker, NODES,
+        marker,
+        NODES,
     )
 
 
 @pytest.fixture(scope="module")
-def plain() -> Lab:
+def plain() -> Iterator[Lab]:
     with topology(["initiator", "responder", "ain1"]) as lab:
         yield lab
 

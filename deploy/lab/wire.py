@@ -1,0 +1,63 @@
+"""Putting packets on the wire by hand, as somebody on the Internet would."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Iterator
+
+from .capture import ETHERTYPE_IPV4
+from .shell import inside
+from .topology import Host, Lab
+
+STRANGER = bytes.fromhex("02000000ff01")
+
+
+def inject(lab: Lab, host: Host, packets: Iterable[bytes]) -> int:
+    """Sends IPv4 packets to `host` from its leg at the bridge, whatever their source; returns how many."""
+    with inside(lab.inet):
+        leg = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    count = 0
+    with leg:
+        leg.bind((host.name, 0))
+        for packet in packets:
+            leg.send(bytes.fromhex(host.mac.replace(":", "")) + STRANGER + ETHERTYPE_IPV4.to_bytes(2, "big") + packet)
+            count += 1
+    return count
+
+
+def with_checksum(header_and_rest: bytes) -> bytes:
+    """An IPv4 packet without options, its header checksum made right."""
+    header = header_and_rest[:10] + b"\0\0" + header_and_rest[12:20]
+    total = sum(int.from_bytes(header[i : i + 2], "big") for i in range(0, 20, 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return header[:10] + (0xFFFF - total).to_bytes(2, "big") + header[12:] + header_and_rest[20:]
+
+
+class Listener:
+    """Takes in the IPv4 packets that reach a host, as a node of our own making there would."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        with inside(host.namespace):
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE_IPV4))
+        self.socket.bind(("eth0", ETHERTYPE_IPV4))
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def packets(self, protocol: int, source: Host, timeout_s: float = 5) -> Iterator[bytes]:
+        """Packets of one protocol from `source`; raises `TimeoutError` when none has come for `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            packet = self.socket.recv(65_535)[14:]
+            packet = packet[: int.from_bytes(packet[2:4], "big")]
+            if packet[9] == protocol and packet[12:16] == source.outer.packed:
+                yield packet
+                deadline = time.monotonic() + timeout_s
+        raise TimeoutError(f"{source.name} sent nothing of protocol {protocol} to {self.host.name}")

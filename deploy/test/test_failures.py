@@ -1,0 +1,118 @@
+"""What happens when nodes die, and when somebody plays old packets to those that come back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from lab import capture, configs, traffic, wire
+from lab.capture import PROTO_AH
+from lab.configs import RESPONDER
+from lab.processes import Fleet
+from lab.shell import wait_for
+
+TEN_MB = 10_000_000
+KEEPALIVE_S = 1.0
+
+
+@pytest.fixture
+def diamond() -> Iterator[Fleet]:
+    with Fleet(configs.diamond()) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def chain() -> Iterator[Fleet]:
+    with Fleet(configs.chain(3)) as fleet:
+        yield fleet
+
+
+@pytest.mark.limit(120)
+def test_tcp_outlives_an_ain_on_its_path(diamond: Fleet) -> None:
+    """Of the two AINs between entrance and exit the one that carries the download is killed in its middle."""
+    lab, killed = diamond.lab, []
+
+    def kill_the_busy_one() -> None:
+        busy = max(("ain2", "ain4"), key=diamond.cells)
+        spare = "ain4" if busy == "ain2" else "ain2"
+        killed.extend([spare, diamond.cells(spare)])
+        diamond.kill(busy)
+
+    running = capture.interface(lab, lab["responder"], configs.TUN)
+    exchange = traffic.TcpExchange(lab["initiator"], lab["responder"], RESPONDER, TEN_MB, timeout_s=60)
+    done = exchange.run(kill_the_busy_one, at_bytes=TEN_MB // 3)
+    spare, cells_before = killed
+    assert done.connections == 1
+    assert done.down_received == done.down_sent
+    assert done.up_received == done.up_sent
+    sources = {
+        packet[12:16]
+        for frame in capture.frames(running.stop())
+        if (packet := frame.ipv4) and packet[16:20] == RESPONDER.packed
+    }
+    assert sources == {bytes(map(int, done.source.split(".")))}, "the responder saw one source throughout"
+    assert diamond.cells(spare) > cells_before + TEN_MB / 1408, f"{spare} took over"
+
+
+@pytest.mark.limit(90)
+def test_a_restarted_ain_resumes_and_refuses_old_packets(chain: Fleet) -> None:
+    lab = chain.lab
+    running = capture.link(lab, lab["ain1"], lab["ain2"])
+    assert traffic.ping(lab["initiator"], RESPONDER, 20, 0.02).received == 20
+    time.sleep(2 * KEEPALIVE_S)  # signals among the old packets too, and the highest numbers saved
+    old = [packet for packet in capture.from_source(running.stop(), lab["ain1"].outer) if packet[9] == PROTO_AH]
+    chain.kill("ain2")
+    chain.start("ain2", wait=False)
+    wait_for("ain2 answers", lambda: chain.status("ain2"), 20, 0.02)
+    began = time.monotonic()
+    chain.wait_ready("ain2")
+    assert time.monotonic() - began < KEEPALIVE_S + 0.5, "the PVTs resume within one round of KEEPALIVE"
+
+    moved, dropped = chain.cells("ain2"), chain.drops("ain2")
+    received = chain.signals_received("ain2")
+    sent = wire.inject(lab, lab["ain2"], old)
+    assert sent > 20
+    wait_for("ain2 has refused all", lambda: chain.drops("ain2") - dropped >= sent, 5)
+    assert chain.cells("ain2") == moved
+    reasons = {
+        reason: chain.drops("ain2", reason) for reason in ("ah_replay", "ah_replay_old", "unknown_spi", "ah_icv")
+    }
+    assert reasons["ah_replay"] + reasons["ah_replay_old"] > 0, reasons
+    assert reasons["ah_icv"] == 0, reasons
+    assert chain.signals_received("ain2") - received <= 8, "keepalives only"
+    wait_for("traffic flows again", lambda: traffic.ping(lab["initiator"], RESPONDER, 1).received == 1, 20)
+
+
+@pytest.mark.limit(60)
+def test_a_crash_leaves_nothing_that_stops_the_next_start(chain: Fleet) -> None:
+    for name in ("ain3", "responder", "ain3"):
+        chain.kill(name)
+        chain.start(name)
+    wait_for("traffic flows again", lambda: traffic.ping(chain.host("initiator"), RESPONDER, 1).received == 1, 20)
+
+
+def test_the_kernel_answers_no_tunnel_packet(chain: Fleet) -> None:
+    """The kernel shares the interface; without a rule it would answer protocol-unreachable and spoil the silence."""
+    lab = chain.lab
+    stranger = lab["initiator"]  # its address: an answer would have a way to go
+    running = capture.link(lab, lab["ain2"], stranger)
+    for protocol in (50, 51):
+        header = (
+            bytes([0x45, 0, 0, 120, 0, 0, 0x40, 0, 64, protocol, 0, 0])
+            + stranger.outer.packed
+            + lab["ain2"].outer.packed
+        )
+        wire.inject(lab, lab["ain2"], [wire.with_checksum(header + bytes(range(100)))] * 5)
+    # A datagram to a closed port is answered: the capture would have seen an ICMP error.
+    header = bytes([0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 17, 0, 0]) + stranger.outer.packed + lab["ain2"].outer.packed
+    wire.inject(lab, lab["ain2"], [wire.with_checksum(header + bytes([0, 9, 0, 9, 0, 12, 0, 0]) + bytes(4))])
+    wait_for("ain2's kernel answers the datagram", lambda: icmp_errors(running) != [], 5, 0.2)
+    running.stop()
+    assert icmp_errors(running) == [17], "one answer, to UDP; none to ESP (50) or AH (51)"
+
+
+def icmp_errors(running: capture.Capture) -> list[int]:
+    """Protocols of the packets that ICMP errors (destination unreachable) in a capture complain about."""
+    packets = (frame.ipv4 for frame in capture.frames(running.path))
+    return [packet[28 + 9] for packet in packets if packet and packet[9] == 1 and packet[20] == 3]

@@ -1,0 +1,116 @@
+"""What users do, through three AINs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from lab import capture, configs, traffic
+from lab.configs import PRIVATE, RESPONDER
+from lab.processes import Fleet
+from lab.shell import wait_for
+
+TEN_MB = 10_000_000
+
+
+@pytest.fixture(scope="module")
+def chain() -> Iterator[Fleet]:
+    with Fleet(configs.chain(3)) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def twins() -> Iterator[Fleet]:
+    """Two initiators with the same private address behind one entrance."""
+    network = configs.chain(3)
+    one = network.tunnels[0]
+    network.tunnels[0:1] = [replace(one, host="initiator1"), replace(one, host="initiator2")]
+    with Fleet(network) as fleet:
+        yield fleet
+
+
+def sources_at_responder(fleet: Fleet, running: capture.Capture) -> set[str]:
+    """Who sent the IPv4 packets that came out of the responder's tunnel."""
+    packets = (frame.ipv4 for frame in capture.frames(running.stop()))
+    return {".".join(map(str, packet[12:16])) for packet in packets if packet and packet[16:20] == RESPONDER.packed}
+
+
+@pytest.mark.limit(90)
+def test_ten_megabytes_over_tcp_both_ways(chain: Fleet) -> None:
+    done = traffic.TcpExchange(chain.host("initiator"), chain.host("responder"), RESPONDER, TEN_MB).run()
+    assert done.down_received == done.down_sent
+    assert done.up_received == done.up_sent
+    assert done.source != str(PRIVATE) and done.source.startswith("10.")
+
+
+def test_udp_of_every_size(chain: Fleet) -> None:
+    sizes = [0, 1, 2, 100, 1357, 1358, 1359, 1472, 4000, 8000]
+    with traffic.udp_echo(chain.host("responder"), RESPONDER) as sources:
+        assert traffic.udp_exchange(chain.host("initiator"), RESPONDER, sizes) == len(sizes)
+    assert len(sources) == 1 and str(PRIVATE) not in sources
+
+
+def test_icmp(chain: Fleet) -> None:
+    for size in (0, 56, 1300, 3000):
+        seen = traffic.ping(chain.host("initiator"), RESPONDER, count=5, size=size)
+        assert seen.received == seen.sent, f"pings of {size} bytes"
+
+
+def test_every_packet_between_ains_has_one_size(chain: Fleet) -> None:
+    lab = chain.lab
+    links = [capture.link(lab, lab["ain1"], lab["ain2"]), capture.link(lab, lab["ain2"], lab["ain3"])]
+    traffic.ping(chain.host("initiator"), RESPONDER, count=5, size=1200)
+    with traffic.udp_echo(chain.host("responder"), RESPONDER):
+        traffic.udp_exchange(chain.host("initiator"), RESPONDER, [1, 500, 1300])
+    sizes = [capture.ipv4_sizes(link.stop()) for link in links]
+    assert all(sum(one.values()) >= 8 for one in sizes), "nothing was captured"
+    assert len(sizes[0].keys() | sizes[1].keys()) == 1
+
+
+@pytest.mark.limit(90)
+def test_two_initiators_with_one_private_address(twins: Fleet) -> None:
+    lab, responder = twins.lab, twins.host("responder")
+    running = capture.interface(lab, responder, configs.TUN)
+    with traffic.udp_echo(responder, RESPONDER) as sources:
+        counts = {}
+
+        def exchange(name: str) -> None:
+            counts[name] = traffic.udp_exchange(twins.host(name), RESPONDER, [100 + n for n in range(40)])
+
+        threads = [threading.Thread(target=exchange, args=(name,)) for name in ("initiator1", "initiator2")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert counts == {"initiator1": 40, "initiator2": 40}
+    assert len(sources) == 2, "each flow has a source of its own"
+    for name in ("initiator1", "initiator2"):
+        done = traffic.TcpExchange(twins.host(name), responder, RESPONDER, 1_000_000).run()
+        assert (done.down_received, done.up_received) == (done.down_sent, done.up_sent)
+    assert sources_at_responder(twins, running) == sources
+
+
+@pytest.mark.limit(60)
+def test_inactivity_ends_an_aivt_and_the_next_packet_makes_a_new_one() -> None:
+    with Fleet(configs.chain(3, inactivity_s=2)) as fleet:
+        initiator = fleet.host("initiator")
+        assert traffic.ping(initiator, RESPONDER, 1).received == 1
+        assert [fleet.aivts(node) for node in fleet.network.nodes] == [1, 1, 1]
+        created = fleet.creates_sent("ain1")
+        wait_for(
+            "the AIVT ends everywhere", lambda: all(fleet.aivts(node) == 0 for node in fleet.network.nodes), 15, 0.2
+        )
+        assert fleet.creates_sent("ain1") == created, "nothing asked for a new one"
+        assert traffic.ping(initiator, RESPONDER, 1).received == 1
+        assert fleet.creates_sent("ain1") > created
+
+
+def test_as_sent_keeps_the_source() -> None:
+    """The option of protocol section 7 for hosts that want it."""
+    with Fleet(configs.chain(3, option="as-sent")) as fleet, traffic.udp_echo(
+        fleet.host("responder"), RESPONDER
+    ) as sources:
+        assert traffic.udp_exchange(fleet.host("initiator"), RESPONDER, [10, 1000]) == 2
+        assert sources == {str(PRIVATE)}
