@@ -34,17 +34,17 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         self.flush(now, peers, io);
     }
 
-    /// What another worker handed over.
-    pub fn from_worker(&mut self, now: Now, peers: &Peers, item: Handoff<B>, io: &mut impl Outside<C, B>) {
-        match item {
-            Handoff::Packet(packet) => {
-                let mut one = Lane::new();
-                one.push(packet);
-                self.packets(now, peers, Source::Worker, &mut one, io);
+    /// What other workers handed over.
+    pub fn from_workers(&mut self, now: Now, peers: &Peers, items: &mut Lane<Handoff<B>>, io: &mut impl Outside<C, B>) {
+        let mut packets = Lane::new();
+        for item in items.drain(..) {
+            match item {
+                Handoff::Packet(packet) => packets.push(packet),
+                Handoff::Datagram(tunnel, datagram) => self.outbox.push_back((tunnel, datagram)),
+                Handoff::IntoFlow(tunnel, pair, datagram) => self.into_flow.push_back((tunnel, pair, datagram)),
             }
-            Handoff::Datagram(tunnel, datagram) => self.outbox.push_back((tunnel, datagram)),
-            Handoff::IntoFlow(tunnel, pair, datagram) => self.into_flow.push_back((tunnel, pair, datagram)),
         }
+        self.packets(now, peers, Source::Worker, &mut packets, io);
         self.flush(now, peers, io);
     }
 

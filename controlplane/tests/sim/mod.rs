@@ -250,7 +250,9 @@ impl Machine {
                 }
             }
             for (to, item) in std::mem::take(&mut self.io.handed) {
-                self.engines[usize::from(to.0)].from_worker(now, &self.peers, item, &mut self.io);
+                let mut items = Lane::new();
+                items.push(item);
+                self.engines[usize::from(to.0)].from_workers(now, &self.peers, &mut items, &mut self.io);
                 idle = false;
             }
             if idle {
