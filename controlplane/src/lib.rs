@@ -1,14 +1,22 @@
 //! The control node: signals and time in, actions out. Pure: no clock, no socket, no thread.
+//!
+//! [`node::Node`] is the story; [`config`] and [`directory`] are what it is told, [`action`] what it tells, [`signal`] what it says
+//! to its neighbours.
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod aivt;
 pub mod config;
+pub mod count;
 pub mod directory;
+pub mod flow;
 pub mod key_schedule;
 pub mod limits;
+pub mod node;
 pub mod path;
 pub mod pvt;
 pub mod replay;
 pub mod signal;
 pub mod spi;
 pub mod table_writer;
+pub mod timers;

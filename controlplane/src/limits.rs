@@ -58,8 +58,8 @@ pub const REBUILD_WINDOW: u64 = 60 * Now::SECOND;
 pub const REBUILD_DELAYS: [u64; REBUILDS] = [0, 2 * Now::SECOND, 20 * Now::SECOND];
 /// Wait before path choice is tried again when the directory knows a way but no PVT on it is up.
 pub const PATH_RETRY: u64 = Now::SECOND / 2;
-/// Patience with a flow for which no path can be found; then the initiator is told.
-pub const PATH_PATIENCE: u64 = 30 * Now::SECOND;
+/// Patience with a flow that no AIVT can be made for; then the initiator is told.
+pub const FLOW_PATIENCE: u64 = 60 * Now::SECOND;
 /// How long a failed node or link is avoided.
 pub const PENALTY: u64 = 60 * Now::SECOND;
 /// How long a flow's address and token outlive its last packet.

@@ -11,10 +11,12 @@ use ain_dataplane::id::{Now, Spi};
 use rand::CryptoRng;
 use thiserror::Error;
 
-use crate::limits::{ID_MEMORY, PENDING_REQUESTS, REMEMBERED_IDS, RETRANSMISSIONS, RETRANSMIT_FIRST};
+use crate::limits::{
+    CREATES_PER_SECOND_PER_NEIGHBOUR, ID_MEMORY, PENDING_REQUESTS, REMEMBERED_IDS, RETRANSMISSIONS, RETRANSMIT_FIRST,
+};
 use crate::signal::frame::{Frame, Kind, Message, Signal, TooLong};
 use crate::signal::keepalive::{Check, Liveness};
-use crate::spi::SpiSource;
+use crate::spi::{SpiError, SpiSource};
 
 /// A signal that cannot be sent.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -77,6 +79,7 @@ pub struct Pvt {
     /// SPIs of TVTs to the neighbour.
     pub spis: SpiSource,
     own_spis: Vec<Spi>,
+    creates: (Now, u32),
     process: u32,
     neighbour_process: Option<u32>,
     next_id: u32,
@@ -101,6 +104,7 @@ impl Pvt {
             liveness: Liveness::new(now),
             spis,
             own_spis,
+            creates: (now, 0),
             process,
             neighbour_process: None,
             // Ids of an earlier process may still be remembered on the other side.
@@ -120,6 +124,21 @@ impl Pvt {
     /// Whether `spi` is one of the PVT's own.
     pub fn owns(&self, spi: Spi) -> bool {
         self.own_spis.contains(&spi)
+    }
+
+    /// The next SPI for a TVT that is none of the PVT's own and that `accept` takes.
+    pub fn draw_spi(&mut self, accept: impl Fn(Spi) -> bool) -> Result<Spi, SpiError> {
+        let own_spis = &self.own_spis;
+        self.spis.draw(|spi| !own_spis.contains(&spi) && accept(spi))
+    }
+
+    /// Whether another CREATE of the neighbour may cost a public-key operation at `now`; counts it if so.
+    pub fn admit_create(&mut self, now: Now) -> bool {
+        if now.since(self.creates.0) >= Now::SECOND {
+            self.creates = (now, 0);
+        }
+        self.creates.1 += 1;
+        self.creates.1 <= CREATES_PER_SECOND_PER_NEIGHBOUR
     }
 
     /// Makes a request about `spi` and keeps it until it is ACKed. Returns its message id, never 0, and the datagram to send.

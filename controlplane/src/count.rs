@@ -1,0 +1,74 @@
+//! What the control node counts. Sums only: nothing here tells one user, flow or AIVT from another.
+
+use crate::signal::destroy::Reason;
+use crate::signal::frame::Kind;
+
+/// One number a kind of signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PerKind([u64; Kind::ALL.len()]);
+
+impl PerKind {
+    /// The number of `kind`.
+    pub const fn of(&self, kind: Kind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    pub(crate) fn add(&mut self, kind: Kind) {
+        self.0[kind as usize] += 1;
+    }
+}
+
+/// One number a reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PerReason([u64; Reason::ALL.len()]);
+
+impl PerReason {
+    /// The number of `reason`.
+    pub const fn of(&self, reason: Reason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    pub(crate) fn add(&mut self, reason: Reason) {
+        self.0[reason as usize] += 1;
+    }
+}
+
+/// Totals since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Signals sent, repetitions included.
+    pub sent: PerKind,
+    /// Signals received, repetitions included.
+    pub received: PerKind,
+    /// Requests sent again for want of an ACK.
+    pub resent: u64,
+    /// Requests received that had been received before.
+    pub repeated: u64,
+    /// Requests given up after their last repetition.
+    pub given_up: u64,
+    /// Datagrams on a PVT that are no signals.
+    pub malformed: u64,
+    /// Signals about no AIVT of this node, or in a state that does not expect them.
+    pub stray: u64,
+    /// Requests dropped, or not made, because a queue was full.
+    pub overload: u64,
+    /// CREATEs that this node refused.
+    pub refused: PerReason,
+    /// AIVTs that ended here after they stood, by the reason first known here.
+    pub ended: PerReason,
+    /// AIVTs that ended here before they stood.
+    pub failed: PerReason,
+    /// Flows turned away at the entrance.
+    pub flows_refused: u64,
+    /// AIVTs that the entrance made in place of another.
+    pub rebuilds: u64,
+    /// PVTs that went down, neighbours' restarts included.
+    pub pvt_downs: u64,
+    /// Cells that a hop must have repeated or changed.
+    pub misbehaviours: u64,
+}

@@ -1,0 +1,249 @@
+//! The control node: entrance, intermediate and exit at once.
+//!
+//! It owns the PVTs' signalling, the AIVTs, the entrance's flows and the exit's bindings, and it is driven, never driving:
+//!
+//! ```text
+//!   handle_signal, handle_new_flow, handle_bind, handle_installed, handle_timeout ...      (what happened, and when)
+//!        |
+//!      Node
+//!        |
+//!   poll_action until None, then poll_timeout                                              (what to do, and when to come back)
+//! ```
+//!
+//! `now` is monotonic, `wall` the Unix time in seconds. After every call of a `handle_*` method the caller empties
+//! [`Node::poll_action`] and asks [`Node::poll_timeout`] anew.
+
+mod checks;
+mod entrance;
+mod exit;
+mod life;
+mod relay;
+mod signals;
+mod snapshot;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
+use rand::CryptoRng;
+
+use crate::action::Action;
+use crate::aivt::{Aivts, Role, Stage};
+pub use crate::config::{CellProfile, Config, Host, HostRole, Neighbour, Peer, SourceOption, SpiSecret};
+use crate::count::Counts;
+use crate::directory::{Directory, NodeId};
+use crate::flow::{Carrier, FlowNumber, Flows};
+use crate::limits::REPLAY_TAGS;
+use crate::path::Penalties;
+use crate::pvt::Pvt;
+use crate::replay::ReplayCache;
+use crate::signal::destroy::Reason;
+use crate::signal::suite::OnionPrivateKey;
+use crate::timers::Timers;
+
+pub use checks::ConfigError;
+use exit::Bindings;
+use life::Teller;
+pub use snapshot::{PvtStatus, Snapshot};
+
+/// What a deadline is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+enum Timer {
+    /// The AIVT has been waiting, quiet or alive for too long.
+    Aivt(AivtId),
+    /// The flow's next attempt, or its oblivion.
+    Flow(FlowNumber),
+}
+
+/// What never changes.
+struct Settings {
+    id: NodeId,
+    onion_key: OnionPrivateKey,
+    directory: Directory,
+    hosts: BTreeMap<PeerId, Host>,
+    min_nodes: usize,
+    max_nodes: usize,
+    profile: CellProfile,
+    inactivity: u64,
+    lifetime_s: u32,
+    workers: u8,
+}
+
+/// The control node.
+pub struct Node {
+    settings: Settings,
+    pvts: BTreeMap<PeerId, Pvt>,
+    neighbours: HashMap<NodeId, PeerId>,
+    aivts: Aivts,
+    flows: Flows,
+    bindings: Bindings,
+    replay: ReplayCache,
+    penalties: Penalties,
+    timers: Timers<Timer>,
+    actions: VecDeque<Action>,
+    counts: Counts,
+    rng: Box<dyn CryptoRng + Send>,
+    shutting_down: bool,
+}
+
+impl Node {
+    /// A node with all PVTs down. Errors: parts of `config` that do not fit each other.
+    pub fn new(config: Config, now: Now, mut rng: Box<dyn CryptoRng + Send>) -> Result<Self, ConfigError> {
+        checks::check(&config)?;
+        let (pvts, neighbours, hosts) = checks::split_peers(&config, now, &mut *rng)?;
+        let mut node = Self {
+            replay: ReplayCache::new(REPLAY_TAGS, config.replay_floor_s),
+            settings: Settings {
+                id: config.id,
+                onion_key: config.onion_key,
+                directory: config.directory,
+                hosts,
+                min_nodes: config.min_nodes,
+                max_nodes: config.max_nodes,
+                profile: config.profile,
+                inactivity: u64::from(config.inactivity_s) * Now::SECOND,
+                lifetime_s: config.lifetime_s,
+                workers: config.workers,
+            },
+            pvts,
+            neighbours,
+            aivts: Aivts::default(),
+            flows: Flows::default(),
+            bindings: Bindings::default(),
+            penalties: Penalties::default(),
+            timers: Timers::new(),
+            actions: VecDeque::new(),
+            counts: Counts::default(),
+            rng,
+            shutting_down: false,
+        };
+        let peers: Vec<PeerId> = node.pvts.keys().copied().collect();
+        peers.into_iter().for_each(|peer| node.reserve_spis(peer));
+        Ok(node)
+    }
+
+    /// `datagram`, an inner IP datagram, came out of the PVT of `peer` authentic.
+    pub fn handle_signal(&mut self, now: Now, wall: u64, peer: PeerId, datagram: &[u8]) {
+        self.receive(now, wall, peer, datagram);
+    }
+
+    /// [`Action::ReserveSpis`] is on disk.
+    pub fn handle_spis_reserved(&mut self, peer: PeerId, up_to: u32) {
+        if let Some(pvt) = self.pvts.get_mut(&peer) {
+            pvt.spis.reserved(up_to);
+        }
+    }
+
+    /// Every worker has the route of `aivt`.
+    pub fn handle_installed(&mut self, now: Now, aivt: AivtId) {
+        self.installed(now, aivt);
+    }
+
+    /// The route of `aivt` cannot be installed.
+    pub fn handle_install_failed(&mut self, now: Now, aivt: AivtId) {
+        self.end(now, aivt, Reason::ResourceLimit, Teller::Here);
+    }
+
+    /// The packet path keeps the first datagrams of a flow it does not know, or whose AIVT it lost, under the name `flow`.
+    pub fn handle_new_flow(&mut self, now: Now, wall: u64, flow: FlowId, tunnel: PeerId, pair: Pair) {
+        self.new_flow(now, wall, flow, tunnel, pair);
+    }
+
+    /// The packet path dropped `flow` on its own, or its host asked for that.
+    pub fn handle_flow_gone(&mut self, now: Now, flow: FlowId) {
+        if let Some(number) = self.flows.with_id(flow) {
+            self.drop_flow(now, number, Reason::None);
+        }
+    }
+
+    /// The exit's packet path keeps the first datagram of `aivt`. Answered by [`Action::Bind`] or [`Action::Refuse`].
+    pub fn handle_bind(&mut self, now: Now, aivt: AivtId, pair: Pair) {
+        self.bind(now, aivt, pair);
+    }
+
+    /// A cell of `aivt` failed the zero check or repeated an inner sequence at this end: a hop must have done it (protocol section 4).
+    pub fn handle_misbehaviour(&mut self, now: Now, aivt: AivtId) {
+        if self.aivts.by_id(aivt).is_some() {
+            self.counts.misbehaviours += 1;
+            self.end(now, aivt, Reason::ProtocolError, Teller::Here);
+        }
+    }
+
+    /// The exit of `aivt` sent the verdict `code` in a cell.
+    pub fn handle_verdict(&mut self, now: Now, aivt: AivtId, code: u8) {
+        self.verdict(now, aivt, code);
+    }
+
+    /// Something moved on `aivt` at `last`, in either direction. The shell tells about every AIVT once a second.
+    pub fn note_activity(&mut self, aivt: AivtId, last: Now) {
+        let Some(aivt) = self.aivts.by_id_mut(aivt).filter(|aivt| aivt.stage == Stage::Standing) else {
+            return;
+        };
+        aivt.since = aivt.since.max(last);
+        if let Role::Entrance { flow, .. } = aivt.role
+            && let Some(flow) = self.flows.by_number_mut(flow)
+        {
+            flow.last_active = flow.last_active.max(last);
+        }
+    }
+
+    /// The node goes down: ends everything, takes nothing new. The caller keeps driving it until [`Node::is_quiet`] or a second passed.
+    pub fn handle_shutdown(&mut self, now: Now) {
+        self.shutting_down = true;
+        for id in self.aivts.ids() {
+            self.end(now, id, Reason::Shutdown, Teller::Here);
+        }
+        for number in self.flows.open_numbers() {
+            self.close_flow(number, false);
+        }
+    }
+
+    /// Whether every request was ACKed or given up.
+    pub fn is_quiet(&self) -> bool {
+        self.pvts.values().all(|pvt| pvt.pending() == 0)
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Now, wall: u64) {
+        let due: Vec<PeerId> = self
+            .pvts
+            .iter()
+            .filter(|(_, pvt)| pvt.poll_timeout() <= now)
+            .map(|(peer, _)| *peer)
+            .collect();
+        due.into_iter().for_each(|peer| self.drive_pvt(now, peer));
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Aivt(id) => self.aivt_due(now, id),
+                Timer::Flow(number) => self.flow_due(now, wall, number),
+            }
+        }
+        self.replay.forget(wall);
+    }
+
+    /// When to call [`Node::handle_timeout`]; `None`: nothing is due ever.
+    pub fn poll_timeout(&self) -> Option<Now> {
+        self.pvts
+            .values()
+            .map(Pvt::poll_timeout)
+            .chain(self.timers.next())
+            .min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Totals since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    fn flow_due(&mut self, now: Now, wall: u64, number: FlowNumber) {
+        match self.flows.by_number(number).map(|flow| flow.carrier) {
+            Some(Carrier::Waiting) => self.build(now, wall, number),
+            Some(Carrier::Idle) => self.flows.remove(number),
+            Some(Carrier::Building(_) | Carrier::Standing(_)) | None => {}
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Whether the parts of a configuration fit each other, and the node's peers made from them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ain_dataplane::id::{Now, PeerId};
+use ipnet::IpNet;
+use rand::CryptoRng;
+use thiserror::Error;
+
+use crate::config::{Config, Host, Neighbour, Peer};
+use crate::directory::NodeId;
+use crate::limits::{MAX_PATH_NODES, MIN_PATH_NODES};
+use crate::pvt::Pvt;
+use crate::signal::frame::Frame;
+use crate::signal::suite::X25519;
+use crate::spi::SpiSource;
+
+/// What does not fit in a configuration. Peers are named by their position, from 0.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The node is not in its directory.
+    #[error("the directory has no entry for this node, {0}")]
+    NotInDirectory(NodeId),
+    /// The onion key is not the directory's.
+    #[error("the onion key of this node is not the one in its directory entry")]
+    OnionKey,
+    /// A path length out of order.
+    #[error(
+        "min_nodes {min} and max_nodes {max} must satisfy {MIN_PATH_NODES} <= min_nodes <= max_nodes <= {MAX_PATH_NODES}"
+    )]
+    PathLength {
+        /// Nodes at least.
+        min: usize,
+        /// Nodes at most.
+        max: usize,
+    },
+    /// Inactivity of no time.
+    #[error("inactivity_s must be at least 1")]
+    Inactivity,
+    /// No worker.
+    #[error("a node needs at least one worker")]
+    Workers,
+    /// More peers than can be told apart.
+    #[error("{0} peers are more than 65535")]
+    TooManyPeers(usize),
+    /// A neighbour that the directory does not call one.
+    #[error("peer {peer}: the directory does not name {node} as a neighbour of this node")]
+    NotANeighbour {
+        /// Position of the peer.
+        peer: usize,
+        /// The node.
+        node: NodeId,
+    },
+    /// A neighbour twice.
+    #[error("peer {peer}: node {node} has another PVT already")]
+    RepeatedNeighbour {
+        /// Position of the peer.
+        peer: usize,
+        /// The node.
+        node: NodeId,
+    },
+    /// A signalling address of a family that this version cannot serve.
+    #[error("signalling address {0} is not IPv4")]
+    Family(IpAddr),
+    /// A tunnel owned by a worker that does not exist.
+    #[error("peer {peer}: there is no worker {worker}")]
+    Owner {
+        /// Position of the peer.
+        peer: usize,
+        /// The worker.
+        worker: u8,
+    },
+    /// Two responders' tunnels that claim one address.
+    #[error("peer {peer}: prefix {prefix} overlaps {other_prefix} of peer {other}")]
+    OverlappingHosts {
+        /// Position of the peer.
+        peer: usize,
+        /// Its prefix.
+        prefix: IpNet,
+        /// Position of the other.
+        other: usize,
+        /// Its prefix.
+        other_prefix: IpNet,
+    },
+}
+
+/// Checks what concerns the node itself and its hosts. [`split_peers`] checks the neighbours.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let entry = config
+        .directory
+        .entry(&config.id)
+        .ok_or(ConfigError::NotInDirectory(config.id))?;
+    if entry.onion_key(X25519.id) != Some(&config.onion_key.public()) {
+        return Err(ConfigError::OnionKey);
+    }
+    let (min, max) = (config.min_nodes, config.max_nodes);
+    if min < MIN_PATH_NODES || max < min || max > MAX_PATH_NODES {
+        return Err(ConfigError::PathLength { min, max });
+    }
+    if config.inactivity_s == 0 {
+        return Err(ConfigError::Inactivity);
+    }
+    if config.workers == 0 {
+        return Err(ConfigError::Workers);
+    }
+    if config.peers.len() > usize::from(u16::MAX) {
+        return Err(ConfigError::TooManyPeers(config.peers.len()));
+    }
+    check_hosts(config)
+}
+
+fn check_hosts(config: &Config) -> Result<(), ConfigError> {
+    let mut claimed: Vec<(IpNet, usize)> = Vec::new();
+    for (peer, host) in config.peers.iter().enumerate() {
+        let Peer::Host(host) = host else { continue };
+        if host.owner.0 >= config.workers {
+            return Err(ConfigError::Owner {
+                peer,
+                worker: host.owner.0,
+            });
+        }
+        // Hosts that only initiate may well use the same private addresses: their flows tell them apart.
+        if host.role.responds() {
+            claimed.extend(host.prefixes.iter().map(|prefix| (prefix.trunc(), peer)));
+        }
+    }
+    // Sorted, a prefix that contains others stands right before the first of them.
+    claimed.sort();
+    for pair in claimed.windows(2) {
+        let ((other_prefix, other), (prefix, peer)) = (pair[0], pair[1]);
+        if peer != other && (other_prefix.contains(&prefix) || prefix.contains(&other_prefix)) {
+            return Err(ConfigError::OverlappingHosts {
+                peer,
+                prefix,
+                other,
+                other_prefix,
+            });
+        }
+    }
+    Ok(())
+}
+
+type Peers = (BTreeMap<PeerId, Pvt>, HashMap<NodeId, PeerId>, BTreeMap<PeerId, Host>);
+
+/// The PVTs, their peers by node, and the host tunnels of `config`.
+pub(super) fn split_peers(config: &Config, now: Now, rng: &mut dyn CryptoRng) -> Result<Peers, ConfigError> {
+    let (mut pvts, mut neighbours, mut hosts) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+    let process = rng.next_u32();
+    for (position, (index, peer)) in (0u16..).zip(&config.peers).enumerate() {
+        let id = PeerId(index);
+        match peer {
+            Peer::Host(host) => {
+                hosts.insert(id, host.clone());
+            }
+            Peer::Neighbour(neighbour) => {
+                if neighbours.insert(neighbour.id, id).is_some() {
+                    return Err(ConfigError::RepeatedNeighbour {
+                        peer: position,
+                        node: neighbour.id,
+                    });
+                }
+                let frame = frame(config, neighbour, position)?;
+                let low = config.id < neighbour.id;
+                let spis = SpiSource::new(&neighbour.spi_secret, low, neighbour.spi_reserved);
+                pvts.insert(id, Pvt::new(now, frame, spis, neighbour.own_spis.clone(), process, rng));
+            }
+        }
+    }
+    Ok((pvts, neighbours, hosts))
+}
+
+fn frame(config: &Config, neighbour: &Neighbour, peer: usize) -> Result<Frame, ConfigError> {
+    let own = config
+        .directory
+        .entry(&config.id)
+        .ok_or(ConfigError::NotInDirectory(config.id))?;
+    let other = config
+        .directory
+        .entry(&neighbour.id)
+        .filter(|_| own.neighbours.contains(&neighbour.id));
+    let other = other.ok_or(ConfigError::NotANeighbour {
+        peer,
+        node: neighbour.id,
+    })?;
+    Ok(Frame::new(
+        ipv4(own.address)?,
+        ipv4(other.address)?,
+        config.profile.cell_bytes(),
+    ))
+}
+
+fn ipv4(address: IpAddr) -> Result<Ipv4Addr, ConfigError> {
+    match address {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(_) => Err(ConfigError::Family(address)),
+    }
+}

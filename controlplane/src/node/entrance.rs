@@ -1,0 +1,332 @@
+//! The entrance: flows of this node's initiators and the AIVTs made for them (the paper's sections 4.3 and 4.4).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId, WorkerId};
+use rand::{CryptoRng, RngExt};
+
+use super::relay::until;
+use super::{Node, Teller, Timer};
+use crate::action::{Action, HopKeys, Verdict};
+use crate::aivt::{Aivt, Role, Stage};
+use crate::config::{Host, SourceOption};
+use crate::directory::NodeId;
+use crate::flow::{Carrier, Flow, FlowNumber};
+use crate::key_schedule::HopSecrets;
+use crate::limits::{
+    AIVTS, CREATED_STEP_S, EXPIRES_STEP_S, FLOW_MEMORY, FLOW_PATIENCE, FLOWS, FLOWS_PER_HOST, PATH_RETRY,
+};
+use crate::path::{self, Wish};
+use crate::signal::create::{FlowToken, HopSpec, Terms, build};
+use crate::signal::created::{Confirmation, is_confirmed};
+use crate::signal::destroy::Reason;
+use crate::signal::suite::X25519;
+
+impl Node {
+    pub(super) fn new_flow(&mut self, now: Now, wall: u64, id: FlowId, tunnel: PeerId, pair: Pair) {
+        if self.flows.with_id(id).is_some() {
+            return;
+        }
+        let number = if self.shutting_down {
+            None
+        } else {
+            self.admit_flow(now, tunnel, pair)
+        };
+        let Some(number) = number else {
+            self.counts.flows_refused += 1;
+            return self.actions.push_back(Action::CloseFlow {
+                flow: id,
+                refused: true,
+            });
+        };
+        self.flows.open_as(now, number, id);
+        self.show_source(number);
+        self.schedule(now, number);
+        if self
+            .flows
+            .by_number_mut(number)
+            .is_some_and(|flow| flow.next_attempt(now) <= now)
+        {
+            self.build(now, wall, number);
+        }
+    }
+
+    /// The idle flow of `pair` from `tunnel`, remembered or new. `None` if the initiator may not open it.
+    fn admit_flow(&mut self, now: Now, tunnel: PeerId, pair: Pair) -> Option<FlowNumber> {
+        if let Some(number) = self.flows.with_pair(tunnel, pair) {
+            // The packet path has forgotten the flow and met it again: what carried it carries it no more.
+            self.drop_flow(now, number, Reason::None);
+            return Some(number);
+        }
+        let host = self.settings.hosts.get(&tunnel).filter(|host| host.role.initiates())?;
+        if !source_allowed(host, pair) || self.responder_tunnel(pair.destination).is_some() {
+            return None;
+        }
+        let exit = self
+            .settings
+            .directory
+            .exit_for(pair.destination)
+            .filter(|exit| *exit != self.settings.id)?;
+        let shown = match host.option {
+            SourceOption::AsSent => None,
+            SourceOption::RandomPrivate => Some(random_private(&mut *self.rng)),
+        };
+        if self.flows.of_host(tunnel) >= FLOWS_PER_HOST || self.flows.len() >= FLOWS {
+            let oldest = self.flows.oldest_idle(tunnel)?;
+            self.timers.clear(Timer::Flow(oldest));
+            self.flows.remove(oldest);
+        }
+        let token = FlowToken::random(&mut *self.rng);
+        Some(self.flows.insert(Flow::new(now, tunnel, pair, exit, token, shown)))
+    }
+
+    /// Tells the packet path the source that `number` shows, unless it is the initiator's own.
+    fn show_source(&mut self, number: FlowNumber) {
+        let flow = self.flows.by_number(number);
+        if let Some((flow, source)) = flow.and_then(|flow| Some((flow.id?, flow.shown?))) {
+            self.actions.push_back(Action::Rewrite { flow, source });
+        }
+    }
+
+    /// Sets the time of the waiting flow's next attempt; refuses it if that lies beyond patience.
+    fn schedule(&mut self, now: Now, number: FlowNumber) {
+        let Some(flow) = self.flows.by_number_mut(number) else {
+            return;
+        };
+        let at = flow.next_attempt(now);
+        if at.since(flow.wanted) >= FLOW_PATIENCE {
+            return self.close_flow(number, true);
+        }
+        self.timers.set(Timer::Flow(number), at);
+    }
+
+    /// Asks for an AIVT for the waiting flow `number`, or tries again soon.
+    pub(super) fn build(&mut self, now: Now, wall: u64, number: FlowNumber) {
+        let Some(flow) = self
+            .flows
+            .by_number(number)
+            .filter(|flow| flow.carrier == Carrier::Waiting)
+        else {
+            return;
+        };
+        let (wanted, exit) = (flow.wanted, flow.exit);
+        let begun = self
+            .choose_path(now, exit)
+            .and_then(|path| self.begin(now, wall, number, path));
+        if let Some(id) = begun {
+            self.timers.clear(Timer::Flow(number));
+            if let Some(flow) = self.flows.by_number_mut(number) {
+                flow.carrier = Carrier::Building(id);
+                self.counts.rebuilds += u64::from(flow.attempt(now));
+            }
+        } else if now.since(wanted) >= FLOW_PATIENCE {
+            self.close_flow(number, true);
+        } else {
+            self.timers.set(Timer::Flow(number), now.plus(PATH_RETRY));
+        }
+    }
+
+    fn choose_path(&mut self, now: Now, exit: NodeId) -> Option<Vec<NodeId>> {
+        let Self {
+            settings,
+            neighbours,
+            pvts,
+            penalties,
+            rng,
+            ..
+        } = self;
+        let (entrance, min_nodes, max_nodes) = (settings.id, settings.min_nodes, settings.max_nodes);
+        let wish = Wish {
+            entrance,
+            exit,
+            min_nodes,
+            max_nodes,
+        };
+        let is_up = |node: &NodeId| neighbours.get(node).is_some_and(|peer| pvts[peer].liveness.is_up());
+        path::choose(&settings.directory, &wish, is_up, penalties, now, &mut **rng)
+    }
+
+    /// Sends the creating signal for `number` over `path`. `None` if that cannot be done now.
+    fn begin(&mut self, now: Now, wall: u64, number: FlowNumber, path: Vec<NodeId>) -> Option<AivtId> {
+        if self.aivts.len() >= AIVTS {
+            return None;
+        }
+        let flow = self.flows.by_number(number)?;
+        let (tunnel, flow_token) = (flow.tunnel, flow.token);
+        let terms = Terms {
+            profile: self.settings.profile.number(),
+            expires: self.expiry(wall),
+            flow_token,
+        };
+        let Self { settings, rng, .. } = &mut *self;
+        let hop = |id: &NodeId| {
+            let onion_key = settings.directory.entry(id)?.onion_key(X25519.id)?;
+            Some(HopSpec {
+                id: *id,
+                onion_key,
+                created: creation_date(wall, &mut **rng),
+            })
+        };
+        let hops: Option<Vec<_>> = path[1..].iter().map(hop).collect();
+        let Ok((onion, secrets)) = build(&X25519, &hops?, &terms, &mut **rng) else {
+            self.penalties.suspect_path(now, &path);
+            return None;
+        };
+        let peer = *self.neighbours.get(&path[1])?;
+        let downstream = Some(self.ask(now, peer, self.owner(tunnel), onion).ok()?);
+        let expires = until(now, wall, terms.expires);
+        let role = Role::Entrance {
+            flow: number,
+            path,
+            secrets,
+        };
+        Some(self.insert(Aivt {
+            upstream: None,
+            downstream,
+            role,
+            stage: Stage::Asked,
+            since: now,
+            expires,
+        }))
+    }
+
+    fn expiry(&self, wall: u64) -> u32 {
+        match u64::from(self.settings.lifetime_s) {
+            0 => 0,
+            lifetime => u32::try_from((wall + lifetime).next_multiple_of(EXPIRES_STEP_S)).unwrap_or(0),
+        }
+    }
+
+    /// The worker that owns the host tunnel `tunnel`.
+    pub(super) fn owner(&self, tunnel: PeerId) -> Option<WorkerId> {
+        self.settings.hosts.get(&tunnel).map(|host| host.owner)
+    }
+
+    /// The AIVT `id` of the flow `number` ended: rebuild, unless the end was natural or asked for.
+    pub(super) fn carrier_lost(
+        &mut self,
+        now: Now,
+        number: FlowNumber,
+        id: AivtId,
+        path: &[NodeId],
+        reason: Reason,
+        teller: Teller,
+    ) {
+        let inactivity = self.settings.inactivity;
+        let Some(flow) = self.flows.by_number_mut(number) else {
+            return;
+        };
+        let stood = flow.carrier == Carrier::Standing(id);
+        if !stood && flow.carrier != Carrier::Building(id) {
+            return;
+        }
+        flow.carrier = Carrier::Waiting;
+        let quiet = now.since(flow.last_active) >= inactivity / 2;
+        let natural = matches!(reason, Reason::Inactive | Reason::Expired) && quiet;
+        if natural || reason == Reason::Expired {
+            flow.forgive();
+        }
+        if natural || reason == Reason::None || self.shutting_down {
+            return self.close_flow(number, false);
+        }
+        if stood {
+            flow.wanted = now;
+        }
+        if self.path_is_suspect(path, reason, teller) {
+            self.penalties.suspect_path(now, path);
+        }
+        self.schedule(now, number);
+    }
+
+    /// Whether the nodes of `path` may be to blame: not if this node is, or knows that only the first of them is gone.
+    fn path_is_suspect(&self, path: &[NodeId], reason: Reason, teller: Teller) -> bool {
+        let first_is_gone = !path
+            .get(1)
+            .and_then(|node| self.neighbours.get(node))
+            .is_some_and(|peer| self.is_up(*peer));
+        let own_doing = teller == Teller::Here && reason == Reason::ResourceLimit;
+        !first_is_gone && !own_doing && reason != Reason::Expired
+    }
+
+    /// Ends what carries the flow, which becomes idle; the packet path knows.
+    pub(super) fn drop_flow(&mut self, now: Now, number: FlowNumber, reason: Reason) {
+        let Some(flow) = self.flows.by_number(number) else {
+            return;
+        };
+        let carrier = flow.carrier;
+        self.make_idle(number);
+        if let Carrier::Building(id) | Carrier::Standing(id) = carrier {
+            self.end(now, id, reason, Teller::Here);
+        }
+    }
+
+    /// Makes the flow, which nothing carries any more, idle; the packet path shall forget it.
+    pub(super) fn close_flow(&mut self, number: FlowNumber, refused: bool) {
+        if let Some(flow) = self.make_idle(number) {
+            self.counts.flows_refused += u64::from(refused);
+            self.actions.push_back(Action::CloseFlow { flow, refused });
+        }
+    }
+
+    fn make_idle(&mut self, number: FlowNumber) -> Option<FlowId> {
+        let id = self.flows.close(number)?;
+        let last_active = self.flows.by_number(number)?.last_active;
+        self.timers.set(Timer::Flow(number), last_active.plus(FLOW_MEMORY));
+        Some(id)
+    }
+
+    /// The exit cannot serve the flow of `id` as it is.
+    pub(super) fn verdict(&mut self, now: Now, id: AivtId, code: u8) {
+        let Some(Role::Entrance { flow: number, .. }) = self.aivts.by_id(id).map(|aivt| &aivt.role) else {
+            return;
+        };
+        let number = *number;
+        let Some(flow) = self.flows.by_number_mut(number) else {
+            return;
+        };
+        let redraw = code == Verdict::AddressCollision as u8 && flow.shown.is_some();
+        flow.carrier = Carrier::Waiting;
+        flow.wanted = now;
+        if redraw {
+            flow.shown = Some(random_private(&mut *self.rng));
+        }
+        self.end(now, id, Reason::None, Teller::Here);
+        if redraw {
+            self.show_source(number);
+            self.schedule(now, number);
+        } else {
+            self.close_flow(number, true);
+        }
+    }
+}
+
+/// The data keys of a path whose every hop confirmed its key; the confirmation keys are dropped.
+pub(super) fn confirmed_keys(secrets: &mut Vec<HopSecrets>, confirmation: &Confirmation) -> Option<Vec<HopKeys>> {
+    let confirmed = is_confirmed(secrets, confirmation);
+    confirmed.then(|| std::mem::take(secrets).into_iter().map(|hop| hop.data).collect())
+}
+
+/// Rounded down to 10 s after up to 10 s were taken off at random, so that two hops cannot tell by it that they serve one AIVT.
+fn creation_date(wall: u64, rng: &mut dyn CryptoRng) -> u32 {
+    let jittered = wall.saturating_sub(rng.random_range(0..CREATED_STEP_S));
+    u32::try_from(jittered - jittered % CREATED_STEP_S).unwrap_or(u32::MAX)
+}
+
+/// A host address in 10/8.
+fn random_private(rng: &mut dyn CryptoRng) -> IpAddr {
+    let [_, b, c, _] = rng.next_u32().to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, b, c, rng.random_range(1..=254)))
+}
+
+/// Whether `host` may send from `pair`'s source: IPv4, a single host's, and if the responder will see it and it is public, registered.
+fn source_allowed(host: &Host, pair: Pair) -> bool {
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (pair.source, pair.destination) else {
+        return false;
+    };
+    let is_host = |address: Ipv4Addr| {
+        !(address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback())
+    };
+    let registered = || host.prefixes.iter().any(|prefix| prefix.contains(&pair.source));
+    let shown = host.option == SourceOption::AsSent;
+    is_host(source) && is_host(destination) && (!shown || source.is_private() || registered())
+}

@@ -1,0 +1,148 @@
+//! What every AIVT goes through whatever this node's role: installed, waiting, quiet, ended.
+
+use ain_dataplane::id::{AivtId, Now};
+
+use super::{Node, Timer};
+use crate::action::{Action, Link};
+use crate::aivt::{Aivt, Role, Stage};
+use crate::flow::Carrier;
+use crate::limits::{CREATE_TIMEOUT, CREATE_TIMEOUT_RELAY};
+use crate::signal::created::{BEYOND_EXIT, confirm};
+use crate::signal::destroy::Reason;
+use crate::signal::frame::Message;
+
+/// Who knows already that an AIVT ends, or cannot be told: a DESTROY goes to all others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Teller {
+    /// This node alone.
+    Here,
+    /// The neighbour towards the entrance.
+    Upstream,
+    /// The neighbour towards the exit.
+    Downstream,
+}
+
+impl Node {
+    /// Takes in a new AIVT and starts its clock.
+    pub(super) fn insert(&mut self, aivt: Aivt) -> AivtId {
+        let deadline = self.deadline(&aivt);
+        let id = self.aivts.insert(aivt);
+        self.timers.set(Timer::Aivt(id), deadline);
+        id
+    }
+
+    /// The workers have the route: cells may pass, and the neighbour upstream may know.
+    pub(super) fn installed(&mut self, now: Now, id: AivtId) {
+        let Some(aivt) = self.aivts.by_id_mut(id).filter(|aivt| aivt.stage == Stage::Installing) else {
+            return;
+        };
+        aivt.since = now;
+        let entrance_of = match aivt.role {
+            Role::Entrance { flow, .. } => Some(flow),
+            _ => None,
+        };
+        let answer = created_answer(aivt);
+        self.aivts.set_stage(id, Stage::Standing);
+        self.aivt_due(now, id);
+        if self.aivts.by_id(id).is_none() {
+            return;
+        }
+        if let Some((link, message)) = answer
+            && self.request(now, link.peer, link.spi.value(), message).is_none()
+        {
+            return self.end(now, id, Reason::ResourceLimit, Teller::Here);
+        }
+        if let Some(flow) = entrance_of.and_then(|flow| self.flows.by_number_mut(flow)) {
+            flow.carrier = Carrier::Standing(id);
+            flow.last_active = now;
+        }
+    }
+
+    /// The AIVT's deadline came, or it has moved since it was set.
+    pub(super) fn aivt_due(&mut self, now: Now, id: AivtId) {
+        let Some(aivt) = self.aivts.by_id(id) else { return };
+        let deadline = self.deadline(aivt);
+        if deadline > now {
+            return self.timers.set(Timer::Aivt(id), deadline);
+        }
+        let reason = match aivt.stage {
+            _ if aivt.expires.is_some_and(|expires| expires <= now) => Reason::Expired,
+            Stage::Asked => Reason::NextHopUnreachable,
+            Stage::Installing => Reason::ResourceLimit,
+            Stage::Standing => Reason::Inactive,
+        };
+        self.end(now, id, reason, Teller::Here);
+    }
+
+    fn deadline(&self, aivt: &Aivt) -> Now {
+        let patience = match (aivt.stage, &aivt.role) {
+            (Stage::Standing, _) => self.settings.inactivity,
+            (_, Role::Entrance { .. }) => CREATE_TIMEOUT,
+            _ => CREATE_TIMEOUT_RELAY,
+        };
+        let deadline = aivt.since.plus(patience);
+        aivt.expires.map_or(deadline, |expires| expires.min(deadline))
+    }
+
+    /// Ends the AIVT `id`: takes it out of the packet path and tells all but the `teller`. At the entrance the flow is looked after.
+    pub(super) fn end(&mut self, now: Now, id: AivtId, reason: Reason, teller: Teller) {
+        let Some(aivt) = self.aivts.remove(id) else { return };
+        self.timers.clear(Timer::Aivt(id));
+        match aivt.stage {
+            Stage::Standing => self.counts.ended.add(reason),
+            Stage::Asked | Stage::Installing => self.counts.failed.add(reason),
+        }
+        if aivt.stage != Stage::Asked {
+            self.actions.push_back(Action::Remove { aivt: id });
+        }
+        self.tell(now, &aivt, reason, teller);
+        match aivt.role {
+            Role::Entrance { flow, path, .. } => self.carrier_lost(now, flow, id, &path, reason, teller),
+            Role::Exit { bound: Some(pair), .. } => self.bindings.release(id, pair),
+            Role::Exit { bound: None, .. } | Role::Relay { .. } => {}
+        }
+    }
+
+    fn tell(&mut self, now: Now, aivt: &Aivt, reason: Reason, teller: Teller) {
+        if let Some(upstream) = &aivt.upstream
+            && teller != Teller::Upstream
+        {
+            let create = if aivt.stage == Stage::Standing {
+                0
+            } else {
+                upstream.create_id
+            };
+            self.send_destroy(now, upstream.link, create, reason);
+        }
+        if let Some(downstream) = &aivt.downstream {
+            if let Some(pvt) = self.pvts.get_mut(&downstream.link.peer) {
+                pvt.settle(downstream.create_id);
+            }
+            if teller != Teller::Downstream {
+                self.send_destroy(now, downstream.link, 0, reason);
+            }
+        }
+    }
+
+    fn send_destroy(&mut self, now: Now, link: Link, create: u32, reason: Reason) {
+        // A neighbour that cannot be told ends the AIVT by its own timers.
+        let _ = self.request(now, link.peer, link.spi.value(), Message::Destroy { create, reason });
+    }
+}
+
+/// CREATED for the neighbour upstream, if there is one.
+fn created_answer(aivt: &Aivt) -> Option<(Link, Message)> {
+    let upstream = aivt.upstream.as_ref()?;
+    let beyond = match &aivt.role {
+        Role::Relay { beyond, .. } => beyond,
+        _ => &BEYOND_EXIT,
+    };
+    let confirmation = confirm(&upstream.confirm, beyond);
+    Some((
+        upstream.link,
+        Message::Created {
+            create: upstream.create_id,
+            confirmation,
+        },
+    ))
+}

@@ -1,0 +1,248 @@
+//! CREATE, CREATED and DESTROY as they pass along a path (protocol section 5, the paper's sections 4.3 and 4.5).
+
+use ain_dataplane::id::{AivtId, Now, PeerId, Spi, WorkerId};
+
+use super::{Node, Teller};
+use crate::action::{Action, Link, Route};
+use crate::aivt::{Aivt, Downstream, Role, Stage, Upstream};
+use crate::directory::NodeId;
+use crate::limits::{AIVTS, AIVTS_PER_NEIGHBOUR, PENDING_CREATES_PER_NEIGHBOUR, SPI_REDRAWS};
+use crate::replay::NotFresh;
+use crate::signal::create::{Next, Peeled, peel};
+use crate::signal::created::Confirmation;
+use crate::signal::destroy::Reason;
+use crate::signal::frame::Message;
+use crate::spi::SpiError;
+
+impl Node {
+    /// A neighbour asks this node to join an AIVT.
+    pub(super) fn create(&mut self, now: Now, wall: u64, link: Link, create_id: u32, onion: &[u8]) {
+        let joined = self
+            .admit(now, wall, link, onion)
+            .and_then(|peeled| self.join(now, wall, link, create_id, peeled));
+        if let Err(reason) = joined {
+            self.refuse(now, link.peer, link.spi.value(), create_id, reason);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, now: Now, peer: PeerId, spi: u32, create: u32, reason: Reason) {
+        self.counts.refused.add(reason);
+        // A neighbour that cannot be told gives up by its own timers.
+        let _ = self.request(now, peer, spi, Message::Destroy { create, reason });
+    }
+
+    /// The order of work of protocol section 5, cheap things first.
+    fn admit(&mut self, now: Now, wall: u64, link: Link, onion: &[u8]) -> Result<Peeled, Reason> {
+        if self.shutting_down {
+            return Err(Reason::Shutdown);
+        }
+        let pvt = self.pvts.get_mut(&link.peer).ok_or(Reason::ProtocolError)?;
+        if self.aivts.uses(&link) || pvt.owns(link.spi) {
+            return Err(Reason::SpiCollision);
+        }
+        let joined = self.aivts.joined(link.peer);
+        if joined.all >= AIVTS_PER_NEIGHBOUR
+            || joined.pending >= PENDING_CREATES_PER_NEIGHBOUR
+            || self.aivts.len() >= AIVTS
+            || !pvt.admit_create(now)
+        {
+            return Err(Reason::ResourceLimit);
+        }
+        let peeled = peel(onion, &self.settings.onion_key).map_err(|_| Reason::ProtocolError)?;
+        if peeled.profile != self.settings.profile.number() {
+            return Err(Reason::ProtocolError);
+        }
+        if peeled.expires != 0 && u64::from(peeled.expires) <= wall {
+            return Err(Reason::Expired);
+        }
+        match self.replay.accept(wall, u64::from(peeled.created), peeled.replay) {
+            Ok(()) => Ok(peeled),
+            Err(NotFresh::Full) => Err(Reason::ResourceLimit),
+            Err(NotFresh::Stale | NotFresh::Future | NotFresh::Seen) => Err(Reason::ReplayedCreate),
+        }
+    }
+
+    fn join(&mut self, now: Now, wall: u64, link: Link, create_id: u32, peeled: Peeled) -> Result<(), Reason> {
+        let expires = until(now, wall, peeled.expires);
+        let upstream = Some(Upstream {
+            link,
+            create_id,
+            confirm: peeled.confirm,
+        });
+        match peeled.next {
+            Next::Exit { flow_token } => {
+                let role = Role::Exit {
+                    flow_token,
+                    bound: None,
+                };
+                let stage = Stage::Installing;
+                let id = self.insert(Aivt {
+                    upstream,
+                    downstream: None,
+                    role,
+                    stage,
+                    since: now,
+                    expires,
+                });
+                let route = Route::Exit {
+                    upstream: link,
+                    keys: peeled.keys,
+                };
+                self.actions.push_back(Action::Install { aivt: id, route });
+            }
+            Next::Relay { node, onion } => {
+                let downstream = Some(self.pass_on(now, link.peer, &node, onion)?);
+                let role = Role::Relay {
+                    keys: Some(peeled.keys),
+                    beyond: [0; 32],
+                };
+                self.insert(Aivt {
+                    upstream,
+                    downstream,
+                    role,
+                    stage: Stage::Asked,
+                    since: now,
+                    expires,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self, now: Now, from: PeerId, to: &NodeId, onion: Vec<u8>) -> Result<Downstream, Reason> {
+        let peer = *self.neighbours.get(to).ok_or(Reason::NextHopUnreachable)?;
+        if peer == from {
+            return Err(Reason::ProtocolError);
+        }
+        self.ask(now, peer, None, onion)
+    }
+
+    /// Draws an SPI, which must fall to `owner` if one is given, and sends CREATE to `peer`.
+    pub(super) fn ask(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        owner: Option<WorkerId>,
+        onion: Vec<u8>,
+    ) -> Result<Downstream, Reason> {
+        if !self.is_up(peer) {
+            return Err(Reason::NextHopUnreachable);
+        }
+        let spi = self.draw_spi(peer, owner).map_err(|_| Reason::ResourceLimit)?;
+        let create = Message::Create { onion: onion.clone() };
+        let create_id = self
+            .request(now, peer, spi.value(), create)
+            .ok_or(Reason::ResourceLimit)?;
+        Ok(Downstream {
+            link: Link { peer, spi },
+            create_id,
+            onion,
+            redraws: 0,
+        })
+    }
+
+    pub(super) fn is_up(&self, peer: PeerId) -> bool {
+        self.pvts.get(&peer).is_some_and(|pvt| pvt.liveness.is_up())
+    }
+
+    fn draw_spi(&mut self, peer: PeerId, owner: Option<WorkerId>) -> Result<Spi, SpiError> {
+        let Some(pvt) = self.pvts.get_mut(&peer) else {
+            return Err(SpiError::NotReserved);
+        };
+        let (aivts, workers) = (&self.aivts, u32::from(self.settings.workers));
+        let falls_to_owner = |spi: Spi| owner.is_none_or(|owner| spi.value() % workers == u32::from(owner.0));
+        let spi = pvt.draw_spi(|spi| falls_to_owner(spi) && !aivts.uses(&Link { peer, spi }));
+        self.reserve_spis(peer);
+        spi
+    }
+
+    /// The AIVT stands from the next node to the exit.
+    pub(super) fn created(&mut self, now: Now, link: Link, create: u32, confirmation: Confirmation) {
+        let Some((id, downstream)) = self.asked_over(link, create) else {
+            self.counts.stray += 1;
+            return;
+        };
+        downstream.onion = Vec::new();
+        if let Some(pvt) = self.pvts.get_mut(&link.peer) {
+            pvt.settle(create);
+        }
+        match self.route(id, confirmation) {
+            Some(route) => {
+                self.aivts.set_stage(id, Stage::Installing);
+                self.actions.push_back(Action::Install { aivt: id, route });
+            }
+            None => self.end(now, id, Reason::ProtocolError, Teller::Here),
+        }
+    }
+
+    /// The AIVT whose CREATE `create` over the downstream TVT `link` waits for an answer.
+    fn asked_over(&mut self, link: Link, create: u32) -> Option<(AivtId, &mut Downstream)> {
+        let id = self.aivts.with_link(&link)?;
+        let aivt = self.aivts.by_id_mut(id).filter(|aivt| aivt.stage == Stage::Asked)?;
+        let downstream = aivt.downstream.as_mut()?;
+        (downstream.link == link && downstream.create_id == create).then_some((id, downstream))
+    }
+
+    /// What to install, once CREATED brought `confirmation`. `None` at the entrance if a hop did not confirm.
+    fn route(&mut self, id: AivtId, confirmation: Confirmation) -> Option<Route> {
+        let aivt = self.aivts.by_id_mut(id)?;
+        let downstream = aivt.downstream.as_ref()?.link;
+        match &mut aivt.role {
+            Role::Relay { keys, beyond } => {
+                *beyond = confirmation;
+                let upstream = aivt.upstream.as_ref()?.link;
+                Some(Route::Intermediate {
+                    upstream,
+                    downstream,
+                    keys: keys.take()?,
+                })
+            }
+            Role::Entrance { flow, secrets, .. } => {
+                let flow = self.flows.by_number(*flow)?.id?;
+                let keys = super::entrance::confirmed_keys(secrets, &confirmation)?;
+                Some(Route::Entrance { flow, downstream, keys })
+            }
+            Role::Exit { .. } => None,
+        }
+    }
+
+    /// The neighbour that shares the TVT `link` ends its AIVT, or refuses our CREATE `create`.
+    pub(super) fn destroy(&mut self, now: Now, link: Link, create: u32, reason: Reason) {
+        let Some(id) = self.aivts.with_link(&link) else {
+            self.counts.stray += 1;
+            return;
+        };
+        let Some(aivt) = self.aivts.by_id(id) else { return };
+        let Some(downstream) = aivt.downstream.as_ref().filter(|downstream| downstream.link == link) else {
+            return self.end(now, id, reason, Teller::Upstream);
+        };
+        if create != 0 && create != downstream.create_id {
+            self.counts.stray += 1;
+            return;
+        }
+        let redraw = reason == Reason::SpiCollision && aivt.stage == Stage::Asked && downstream.redraws < SPI_REDRAWS;
+        if !redraw || self.redraw(now, id).is_none() {
+            self.end(now, id, reason, Teller::Downstream);
+        }
+    }
+
+    /// Sends the CREATE of `id` again under another SPI.
+    fn redraw(&mut self, now: Now, id: AivtId) -> Option<()> {
+        let aivt = self.aivts.by_id(id)?;
+        let owner = match &aivt.role {
+            Role::Entrance { flow, .. } => self.flows.by_number(*flow).and_then(|flow| self.owner(flow.tunnel)),
+            _ => None,
+        };
+        let downstream = aivt.downstream.as_ref()?;
+        let (peer, refused, onion) = (downstream.link.peer, downstream.create_id, downstream.onion.clone());
+        self.pvts.get_mut(&peer)?.settle(refused);
+        let fresh = self.ask(now, peer, owner, onion).ok()?;
+        self.aivts.relink(id, fresh.link, fresh.create_id);
+        Some(())
+    }
+}
+
+/// The moment of the Unix time `expires`, 0 = never.
+pub(super) fn until(now: Now, wall: u64, expires: u32) -> Option<Now> {
+    (expires != 0).then(|| now.plus(u64::from(expires).saturating_sub(wall).saturating_mul(Now::SECOND)))
+}

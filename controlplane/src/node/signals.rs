@@ -1,0 +1,165 @@
+//! Signals in and out: decoding, ACKs, repeats, liveness. What a signal means is its role's affair.
+
+use ain_dataplane::id::{Now, PeerId, Spi};
+
+use super::{Node, Teller};
+use crate::action::{Action, Link};
+use crate::pvt::{Arrival, Event};
+use crate::signal::destroy::Reason;
+use crate::signal::frame::{Kind, Message, Signal};
+
+impl Node {
+    pub(super) fn receive(&mut self, now: Now, wall: u64, peer: PeerId, datagram: &[u8]) {
+        let Some(pvt) = self.pvts.get_mut(&peer) else {
+            self.counts.malformed += 1;
+            return;
+        };
+        let Ok(signal) = pvt.frame().decode(datagram) else {
+            self.counts.malformed += 1;
+            return;
+        };
+        self.counts.received.add(signal.message.kind());
+        pvt.liveness.heard(now);
+        if signal.message.is_request() {
+            self.receive_request(now, wall, peer, signal);
+        } else {
+            self.receive_other(now, peer, &signal);
+        }
+    }
+
+    fn receive_request(&mut self, now: Now, wall: u64, peer: PeerId, signal: Signal) {
+        let Some(pvt) = self.pvts.get_mut(&peer) else { return };
+        let arrival = pvt.arrival(now, signal.message_id);
+        match arrival {
+            Arrival::Overload => {
+                self.counts.overload += 1;
+                return;
+            }
+            Arrival::Repeated => self.counts.repeated += 1,
+            Arrival::First => {}
+        }
+        self.answer(peer, signal.spi, signal.message_id, Message::Ack);
+        if arrival == Arrival::First {
+            self.obey(now, wall, peer, signal);
+        }
+    }
+
+    fn obey(&mut self, now: Now, wall: u64, peer: PeerId, signal: Signal) {
+        let link = Spi::new(signal.spi).map(|spi| Link { peer, spi });
+        match (signal.message, link) {
+            (Message::Create { onion }, Some(link)) => self.create(now, wall, link, signal.message_id, &onion),
+            (Message::Create { .. }, None) => {
+                self.refuse(now, peer, signal.spi, signal.message_id, Reason::SpiCollision);
+            }
+            (Message::Created { create, confirmation }, Some(link)) => {
+                self.created(now, link, create, confirmation);
+            }
+            (Message::Destroy { create, reason }, Some(link)) => self.destroy(now, link, create, reason),
+            _ => self.counts.stray += 1,
+        }
+    }
+
+    fn receive_other(&mut self, now: Now, peer: PeerId, signal: &Signal) {
+        let Some(pvt) = self.pvts.get_mut(&peer) else { return };
+        match signal.message {
+            Message::Ack => {
+                pvt.settle(signal.message_id);
+                return;
+            }
+            Message::Keepalive => self.answer(peer, 0, signal.message_id, Message::KeepaliveAck),
+            _ => {}
+        }
+        if self
+            .pvts
+            .get_mut(&peer)
+            .is_some_and(|pvt| pvt.neighbour_restarted(signal.spi))
+        {
+            self.pvt_lost(now, peer);
+        }
+    }
+
+    pub(super) fn drive_pvt(&mut self, now: Now, peer: PeerId) {
+        let Some(pvt) = self.pvts.get_mut(&peer) else { return };
+        for event in pvt.handle_timeout(now, &mut *self.rng) {
+            match event {
+                Event::Send { kind, datagram } => {
+                    self.counts.resent += u64::from(kind != Kind::Keepalive);
+                    self.send(peer, kind, datagram);
+                }
+                Event::GivenUp { spi, kind } => self.given_up(now, peer, spi, kind),
+                Event::Down => self.pvt_lost(now, peer),
+            }
+        }
+    }
+
+    /// A CREATE or CREATED that never was ACKed: the neighbour is beyond reach.
+    fn given_up(&mut self, now: Now, peer: PeerId, spi: u32, kind: Kind) {
+        self.counts.given_up += 1;
+        let id = Spi::new(spi).and_then(|spi| self.aivts.with_link(&Link { peer, spi }));
+        if let Some(id) = id.filter(|_| kind != Kind::Destroy) {
+            let silent = if kind == Kind::Create {
+                Teller::Downstream
+            } else {
+                Teller::Upstream
+            };
+            self.end(now, id, Reason::NextHopUnreachable, silent);
+        }
+    }
+
+    /// The neighbour is gone, or has forgotten all: so have its AIVTs.
+    fn pvt_lost(&mut self, now: Now, peer: PeerId) {
+        self.counts.pvt_downs += 1;
+        if let Some(pvt) = self.pvts.get_mut(&peer) {
+            pvt.drop_requests();
+        }
+        for id in self.aivts.over(peer) {
+            let Some(aivt) = self.aivts.by_id(id) else { continue };
+            let over_upstream = aivt
+                .upstream
+                .as_ref()
+                .is_some_and(|upstream| upstream.link.peer == peer);
+            let silent = if over_upstream {
+                Teller::Upstream
+            } else {
+                Teller::Downstream
+            };
+            self.end(now, id, Reason::NextHopUnreachable, silent);
+        }
+    }
+
+    /// Sends a request about `spi` to `peer` until it is ACKed; its message id. `None`: the PVT is down or full.
+    pub(super) fn request(&mut self, now: Now, peer: PeerId, spi: u32, message: Message) -> Option<u32> {
+        let pvt = self.pvts.get_mut(&peer).filter(|pvt| pvt.liveness.is_up())?;
+        let kind = message.kind();
+        match pvt.request(now, spi, message, &mut *self.rng) {
+            Ok((message_id, datagram)) => {
+                self.send(peer, kind, datagram);
+                Some(message_id)
+            }
+            Err(_) => {
+                self.counts.overload += 1;
+                None
+            }
+        }
+    }
+
+    fn answer(&mut self, peer: PeerId, spi: u32, message_id: u32, message: Message) {
+        if let Some(pvt) = self.pvts.get(&peer) {
+            let kind = message.kind();
+            let datagram = pvt.answer(spi, message_id, message, &mut *self.rng);
+            self.send(peer, kind, datagram);
+        }
+    }
+
+    fn send(&mut self, peer: PeerId, kind: Kind, datagram: Vec<u8>) {
+        self.counts.sent.add(kind);
+        self.actions.push_back(Action::Send { peer, datagram });
+    }
+
+    /// Asks for more SPIs on disk if the PVT of `peer` runs low.
+    pub(super) fn reserve_spis(&mut self, peer: PeerId) {
+        if let Some(up_to) = self.pvts.get_mut(&peer).and_then(|pvt| pvt.spis.reservation_wanted()) {
+            self.actions.push_back(Action::ReserveSpis { peer, up_to });
+        }
+    }
+}

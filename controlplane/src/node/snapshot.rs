@@ -1,0 +1,87 @@
+//! The node's state in numbers, for operators and tests. No user, address, SPI or AIVT shows.
+
+use ain_dataplane::id::PeerId;
+
+use super::Node;
+use crate::aivt::{RoleName, Stage};
+use crate::directory::NodeId;
+
+/// One PVT.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PvtStatus {
+    /// The peer.
+    pub peer: PeerId,
+    /// The neighbour.
+    pub node: NodeId,
+    /// Its operators' name.
+    pub name: String,
+    /// Whether it answers.
+    pub up: bool,
+    /// Requests that wait for its ACK.
+    pub pending: usize,
+}
+
+/// What there is at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// PVTs, in the order of the configuration.
+    pub pvts: Vec<PvtStatus>,
+    /// AIVTs that do not stand yet, in the order of [`RoleName::ALL`].
+    pub creating: [usize; 3],
+    /// AIVTs that stand, in the order of [`RoleName::ALL`].
+    pub standing: [usize; 3],
+    /// TVTs in use.
+    pub tvts: usize,
+    /// Flows that have, or wait for, an AIVT.
+    pub flows: usize,
+    /// Flows of which only address and token are kept.
+    pub remembered_flows: usize,
+    /// (responder, source) pairs bound at this exit.
+    pub bindings: usize,
+    /// Creating signals in the replay cache.
+    pub replay_tags: usize,
+}
+
+impl Snapshot {
+    /// Whether no AIVT, TVT, flow or binding is there and no request waits.
+    pub fn is_empty(&self) -> bool {
+        let waiting: usize = self.pvts.iter().map(|pvt| pvt.pending).sum();
+        let aivts: usize = self.creating.iter().chain(&self.standing).sum();
+        (waiting, aivts, self.tvts, self.flows, self.bindings) == (0, 0, 0, 0, 0)
+    }
+}
+
+impl Node {
+    /// The state at this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let creating = |role| self.aivts.tally(role, Stage::Asked) + self.aivts.tally(role, Stage::Installing);
+        Snapshot {
+            pvts: self.pvt_status(),
+            creating: RoleName::ALL.map(creating),
+            standing: RoleName::ALL.map(|role| self.aivts.tally(role, Stage::Standing)),
+            tvts: self.aivts.links(),
+            flows: self.flows.open(),
+            remembered_flows: self.flows.len() - self.flows.open(),
+            bindings: self.bindings.len(),
+            replay_tags: self.replay.len(),
+        }
+    }
+
+    fn pvt_status(&self) -> Vec<PvtStatus> {
+        let mut neighbours: Vec<_> = self.neighbours.iter().collect();
+        neighbours.sort_by_key(|(_, peer)| **peer);
+        let status = |(node, peer): (&NodeId, &PeerId)| PvtStatus {
+            peer: *peer,
+            node: *node,
+            name: self
+                .settings
+                .directory
+                .entry(node)
+                .map(|entry| entry.name.clone())
+                .unwrap_or_default(),
+            up: self.is_up(*peer),
+            pending: self.pvts[peer].pending(),
+        };
+        neighbours.into_iter().map(status).collect()
+    }
+}

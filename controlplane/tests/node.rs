@@ -1,0 +1,611 @@
+//! Chains and meshes of control nodes in memory: creation, loss, ends from every position, rebuilds, refusals, quotas.
+
+mod net;
+
+use std::net::IpAddr;
+
+use ain_controlplane::action::Verdict;
+use ain_controlplane::node::{ConfigError, Node, SourceOption};
+use ain_controlplane::signal::destroy::Reason;
+use ain_controlplane::signal::frame::Kind;
+use ain_dataplane::id::{Pair, PeerId};
+use net::{FOUL, INACTIVITY_S, Net, Plan, WALL, sender};
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
+
+/// Two ways from 0 to 3, over 1 or over 2.
+fn diamond(seed: u64) -> Net {
+    Net::new(Plan::new(4, &[(0, 1), (1, 3), (0, 2), (2, 3)]), seed)
+}
+
+fn is_private(source: IpAddr) -> bool {
+    matches!(source, IpAddr::V4(v4) if v4.octets()[0] == 10)
+}
+
+#[test]
+fn an_aivt_comes_to_stand_over_two_to_six_nodes() {
+    for nodes in 2..=6 {
+        let mut net = Net::new(Plan::chain(nodes), 1);
+        let sender = sender(0, nodes - 1, 1);
+        let source = net.send_until_arrival(&sender, 1000).expect("it arrives");
+        assert!(is_private(source));
+        assert_eq!(net.path(&sender), (0..nodes).collect::<Vec<_>>());
+        for node in 0..nodes {
+            let mut standing = [0, 0, 0];
+            standing[if node == 0 {
+                0
+            } else {
+                1 + usize::from(node + 1 == nodes)
+            }] = 1;
+            assert_eq!(net.snapshot(node).standing, standing, "node {node} of {nodes}");
+        }
+        net.settle();
+    }
+}
+
+#[test]
+fn lost_repeated_and_reordered_signals_do_no_harm() {
+    for seed in 0..20 {
+        let mut net = Net::new(Plan::chain(4), seed);
+        net.weather = FOUL;
+        let senders: Vec<_> = (1..=5).map(|number| sender(0, 3, number)).collect();
+        let arrived = senders
+            .iter()
+            .filter(|sender| net.send_until_arrival(sender, 60_000).is_some())
+            .count();
+        assert_eq!(arrived, senders.len(), "seed {seed}");
+        let counts = net.node(1).counts();
+        assert!(counts.resent > 0 && counts.repeated > 0);
+        net.settle();
+    }
+}
+
+#[test]
+fn created_leaves_only_after_the_workers_have_the_route() {
+    let mut net = Net::new(Plan::chain(3), 2);
+    net.install_ms = 1000;
+    let sender = sender(0, 2, 1);
+    net.send(&sender);
+    net.run_ms(900);
+    assert_eq!(net.node(2).counts().sent.of(Kind::Created), 0);
+    net.run_ms(200);
+    assert_eq!(net.node(2).counts().sent.of(Kind::Created), 1);
+    assert_eq!(net.node(1).counts().sent.of(Kind::Created), 0);
+    net.run_ms(1000);
+    assert_eq!(net.node(1).counts().sent.of(Kind::Created), 1);
+    assert!(net.send_until_arrival(&sender, 2000).is_some());
+    net.settle();
+}
+
+#[test]
+fn an_end_at_any_node_ends_all_of_it() {
+    for position in 0..4 {
+        let mut net = Net::new(Plan::chain(4), 3);
+        let sender = sender(0, 3, 1);
+        let before = net.send_until_arrival(&sender, 1000).unwrap();
+        let aivt = net.aivt_at(&sender, position);
+        net.drive(position, |node, now, _| node.handle_misbehaviour(now, aivt));
+        net.run_ms(30);
+        for node in 0..4 {
+            assert_eq!(net.snapshot(node).bindings, 0, "node {node} after an end at {position}");
+        }
+        // A chain has no other path, so the suspect one is taken again: same flow, same address.
+        assert_eq!(net.send_until_arrival(&sender, 5000), Some(before));
+        assert_eq!(net.node(0).counts().rebuilds, 1);
+        net.settle();
+    }
+}
+
+#[test]
+fn when_the_flow_is_gone_one_destroy_runs_down_the_path() {
+    let mut net = Net::new(Plan::chain(4), 4);
+    let sender = sender(0, 3, 1);
+    net.send_until_arrival(&sender, 1000).unwrap();
+    let flow = *net.sites[0].flows.keys().next().unwrap();
+    net.sites[0].flows.clear();
+    net.drive(0, |node, now, _| node.handle_flow_gone(now, flow));
+    net.run_ms(100);
+    net.assert_empty();
+    assert_eq!(
+        (0..4)
+            .map(|node| net.node(node).counts().sent.of(Kind::Destroy))
+            .collect::<Vec<_>>(),
+        [1, 1, 1, 0]
+    );
+    assert_eq!(net.node(3).counts().ended.of(Reason::None), 1);
+}
+
+#[test]
+fn shutdown_tells_both_sides() {
+    for position in 0..4 {
+        let mut net = Net::new(Plan::chain(4), 5);
+        let sender = sender(0, 3, 1);
+        net.send_until_arrival(&sender, 1000).unwrap();
+        net.drive(position, |node, now, _| node.handle_shutdown(now));
+        net.run_ms(90);
+        assert!(net.node(position).is_quiet());
+        let snapshot = net.snapshot(position);
+        assert!(snapshot.is_empty(), "{snapshot:?}");
+        for node in (0..4).filter(|node| *node != position) {
+            assert_eq!(net.node(node).counts().ended.of(Reason::Shutdown), 1, "node {node}");
+        }
+        net.kill(position);
+        net.settle();
+    }
+}
+
+#[test]
+fn a_node_that_goes_down_is_avoided_with_the_same_token_and_source() {
+    for seed in 0..10 {
+        let mut net = diamond(seed);
+        let sender = sender(0, 3, 1);
+        let before = net.send_until_arrival(&sender, 1000).unwrap();
+        let dead = net.path(&sender)[1];
+        net.kill(dead);
+        net.run_ms(5000);
+        assert_eq!(net.send_until_arrival(&sender, 2000), Some(before), "seed {seed}");
+        assert_eq!(net.path(&sender), [0, 3 - dead, 3]);
+        assert_eq!(net.sites[0].closed, []);
+        assert_eq!(net.snapshot(3).bindings, 1);
+        net.settle();
+    }
+}
+
+// The exit has not noticed that the old AIVT is dead when the new one arrives: only the token tells that both are one flow's.
+#[test]
+fn a_rebuilt_aivt_takes_over_the_binding() {
+    let mut net = diamond(7);
+    let sender = sender(0, 3, 1);
+    let before = net.send_until_arrival(&sender, 1000).unwrap();
+    let relay = net.path(&sender)[1];
+    net.cut.extend([(relay, 3), (0, relay)]);
+    let aivt = net.aivt_at(&sender, 0);
+    net.drive(0, |node, now, _| node.handle_misbehaviour(now, aivt));
+    assert_eq!(net.send_until_arrival(&sender, 3000), Some(before));
+    assert_eq!((net.snapshot(3).bindings, net.sites[3].bound.len()), (1, 1));
+    assert_eq!(net.sites[3].refused, []);
+    net.settle();
+}
+
+#[test]
+fn another_token_gets_no_binding() {
+    let mut plan = Plan::chain(3);
+    plan.option = SourceOption::AsSent;
+    let mut net = Net::new(plan, 8);
+    let first = sender(0, 2, 1);
+    let same_source = net::Sender {
+        second_host: true,
+        ..first
+    };
+    net.send_until_arrival(&first, 1000).unwrap();
+    assert_eq!(net.send_until_arrival(&same_source, 1000), None);
+    assert!(!net.sites[2].refused.is_empty());
+    assert!(
+        net.sites[2]
+            .refused
+            .iter()
+            .all(|verdict| *verdict == Verdict::AddressCollision)
+    );
+    assert!(net.sites[0].closed.contains(&(same_source, true)));
+    assert!(net.send(&first).is_some(), "the first is undisturbed");
+    net.settle();
+}
+
+#[test]
+fn random_private_draws_again_after_a_collision() {
+    let mut net = Net::new(Plan::chain(3), 9);
+    let sender = sender(0, 2, 1);
+    let before = net.send_until_arrival(&sender, 1000).unwrap();
+    let aivt = net.aivt_at(&sender, 0);
+    net.drive(0, |node, now, _| {
+        node.handle_verdict(now, aivt, Verdict::AddressCollision as u8)
+    });
+    let after = net.send_until_arrival(&sender, 3000).unwrap();
+    assert!(is_private(after) && after != before);
+    net.settle();
+}
+
+#[test]
+fn an_exit_without_a_tunnel_refuses_and_the_initiator_is_told() {
+    let mut net = Net::new(Plan::chain(3), 10);
+    let mut sender = sender(0, 2, 1);
+    sender.pair.destination = "198.51.2.200".parse().unwrap();
+    assert_eq!(net.send_until_arrival(&sender, 500), None);
+    assert_eq!(net.sites[2].refused.first(), Some(&Verdict::ExitRefused));
+    assert_eq!(net.sites[0].closed.first(), Some(&(sender, true)));
+    net.settle();
+}
+
+#[test]
+fn flows_that_cannot_be_are_refused_at_once() {
+    let mut plan = Plan::chain(3);
+    plan.option = SourceOption::AsSent;
+    let mut net = Net::new(plan, 11);
+    let with = |source: &str, destination: &str| {
+        let pair = Pair {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+        };
+        net::Sender {
+            pair,
+            ..sender(0, 2, 1)
+        }
+    };
+    for (source, destination) in [
+        ("192.168.1.1", "198.51.0.9"),
+        ("192.168.1.1", "203.0.113.1"),
+        ("203.0.113.7", "198.51.2.9"),
+        ("198.51.0.200", "198.51.2.9"),
+        ("127.0.0.1", "198.51.2.9"),
+        ("224.0.0.1", "198.51.2.9"),
+        ("fd00::1", "fd00::2"),
+    ] {
+        net.send(&with(source, destination));
+        assert_eq!(
+            net.sites[0].closed.pop(),
+            Some((with(source, destination), true)),
+            "{source} {destination}"
+        );
+    }
+    let registered = with("198.51.0.7", "198.51.2.9");
+    assert_eq!(net.send_until_arrival(&registered, 1000), Some(registered.pair.source));
+    let neighbour = net.peer(0, 1);
+    net.drive(0, |node, now, wall| {
+        let (flow, pair) = (ain_dataplane::id::FlowId(999), registered.pair);
+        node.handle_new_flow(now, wall, flow, neighbour, pair);
+        assert!(matches!(
+            node.poll_action(),
+            Some(ain_controlplane::action::Action::CloseFlow { refused: true, .. })
+        ));
+    });
+    net.settle();
+}
+
+#[test]
+fn inactivity_ends_an_aivt_everywhere_and_traffic_makes_a_new_one_with_the_same_address() {
+    let mut net = Net::new(Plan::chain(4), 12);
+    let sender = sender(0, 3, 1);
+    let before = net.send_until_arrival(&sender, 1000).unwrap();
+    for _ in 0..2 * INACTIVITY_S {
+        net.send(&sender).expect("traffic keeps it alive");
+        net.run_ms(1000);
+        net.report_activity();
+    }
+    net.run_ms(1000 * u64::from(INACTIVITY_S) + 1000);
+    net.assert_empty();
+    assert_eq!(net.snapshot(0).remembered_flows, 1);
+    assert_eq!(net.sites[0].closed, [(sender, false)]);
+    assert_eq!(net.node(0).counts().rebuilds, 0);
+    assert_eq!(net.send_until_arrival(&sender, 1000), Some(before));
+    net.settle();
+    net.run_ms(3_700_000);
+    assert_eq!(net.snapshot(0).remembered_flows, 0);
+}
+
+#[test]
+fn absolute_expiry_ends_an_aivt_under_traffic_and_another_follows() {
+    let mut plan = Plan::chain(3);
+    plan.lifetime_s = 300;
+    let mut net = Net::new(plan, 13);
+    let sender = sender(0, 2, 1);
+    let before = net.send_until_arrival(&sender, 1000).unwrap();
+    // WALL is a multiple of 600: the AIVT expires 600 s after it.
+    for _ in 0..650 {
+        net.run_ms(1000);
+        net.send(&sender);
+        net.report_activity();
+    }
+    assert_eq!(net.send(&sender), Some(before));
+    assert_eq!(net.node(0).counts().ended.of(Reason::Expired), 1);
+    assert_eq!(
+        net.node(0).counts().rebuilds,
+        0,
+        "an AIVT that lived its life is no failure"
+    );
+    net.settle();
+}
+
+#[test]
+fn a_captured_create_is_refused_when_it_comes_again() {
+    let mut net = Net::new(Plan::chain(3), 14);
+    net.send_until_arrival(&sender(0, 2, 1), 1000).unwrap();
+    let create = net
+        .captured
+        .iter()
+        .find(|(from, to, bytes)| (*from, *to, bytes[28]) == (0, 1, 0))
+        .unwrap()
+        .2
+        .clone();
+    let peer = net.peer(1, 0);
+    let joined = net.snapshot(1).standing[1];
+    let replay = |net: &mut Net, spi: u8, id: u8| {
+        let mut again = create.clone();
+        (again[35], again[39]) = (again[35] ^ spi, again[39] ^ id);
+        again[26..28].fill(0);
+        net.drive(1, |node, now, wall| node.handle_signal(now, wall, peer, &again));
+        *net.node(1).counts()
+    };
+    assert_eq!(replay(&mut net, 0, 0).repeated, 1);
+    assert_eq!(replay(&mut net, 0, 1).refused.of(Reason::SpiCollision), 1);
+    assert_eq!(replay(&mut net, 1, 2).refused.of(Reason::ReplayedCreate), 1);
+    net.run_ms(120_000 - 3000);
+    assert_eq!(replay(&mut net, 1, 4).refused.of(Reason::ReplayedCreate), 2, "stale");
+    // A restarted node has no memory, but a floor.
+    let floor = net.wall() - 3;
+    net.start(1, floor);
+    let refused = net.node(1).counts().refused.of(Reason::ReplayedCreate);
+    assert_eq!(replay(&mut net, 1, 8).refused.of(Reason::ReplayedCreate), refused + 1);
+    assert_eq!(joined, 1);
+    net.settle();
+}
+
+#[test]
+fn a_create_from_before_the_replay_floor_is_refused_and_the_entrance_tries_until_it_may() {
+    let mut net = Net::new(Plan::chain(3), 15);
+    let floor = net.wall();
+    net.start(1, floor);
+    net.run_ms(1500);
+    let sender = sender(0, 2, 1);
+    assert!(net.send_until_arrival(&sender, 40_000).is_some());
+    assert!(net.node(1).counts().refused.of(Reason::ReplayedCreate) > 0);
+    net.settle();
+}
+
+#[test]
+fn silence_makes_the_entrance_try_another_path_after_ten_seconds() {
+    // Over 1 or 2 to 3, then to the exit 4. What node 3's neighbour 1 sends to 3 is lost, but KEEPALIVEs keep that PVT up: the
+    // workers of node 1 never finish.
+    let mut net = Net::new(Plan::new(5, &[(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)]), 16);
+    let mut seen = 0;
+    for number in 1..20 {
+        let sender = sender(0, 4, number);
+        net.install_ms = 60_000;
+        net.send(&sender);
+        net.run_ms(9900);
+        assert_eq!(net.snapshot(0).creating[0], 1);
+        let timeouts = net.node(0).counts().failed.of(Reason::NextHopUnreachable);
+        net.install_ms = 3;
+        net.run_ms(200);
+        assert_eq!(net.node(0).counts().failed.of(Reason::NextHopUnreachable), timeouts + 1);
+        seen += usize::from(net.send_until_arrival(&sender, 1000).is_some());
+    }
+    assert_eq!(seen, 19);
+    net.settle();
+}
+
+#[test]
+fn rebuilds_are_bounded_and_the_initiator_is_told_in_the_end() {
+    let mut net = Net::new(Plan::chain(3), 17);
+    net.install_fails.insert(2);
+    let sender = sender(0, 2, 1);
+    net.send(&sender);
+    net.run_ms(30_000);
+    assert_eq!(net.node(0).counts().sent.of(Kind::Create), 4);
+    assert_eq!(net.sites[0].closed, [(sender, true)]);
+    for _ in 0..50 {
+        net.send(&sender);
+        net.run_ms(100);
+    }
+    assert_eq!(
+        net.node(0).counts().sent.of(Kind::Create),
+        4,
+        "new traffic buys no more attempts"
+    );
+    net.install_fails.clear();
+    net.run_ms(60_000);
+    assert!(net.send_until_arrival(&sender, 1000).is_some());
+    net.settle();
+}
+
+#[test]
+fn without_a_path_the_flow_waits_and_is_refused_when_patience_ends() {
+    let mut net = Net::new(Plan::chain(3), 18);
+    net.kill(1);
+    net.run_ms(5000);
+    let sender = sender(0, 2, 1);
+    net.send(&sender);
+    net.run_ms(59_000);
+    assert_eq!(net.sites[0].closed, []);
+    net.run_ms(2000);
+    assert_eq!(net.sites[0].closed, [(sender, true)]);
+    net.start(1, 0);
+    net.run_ms(2000);
+    assert!(net.send_until_arrival(&sender, 1000).is_some());
+    net.settle();
+}
+
+// It comes back before anyone misses its KEEPALIVEs, and knows nothing of the AIVTs that went through it.
+#[test]
+fn a_neighbour_that_restarts_within_a_second_is_noticed() {
+    let mut net = Net::new(Plan::chain(3), 19);
+    let sender = sender(0, 2, 1);
+    let before = net.send_until_arrival(&sender, 1000).unwrap();
+    net.start(1, 0);
+    net.run_ms(50);
+    assert_eq!(net.node(0).counts().pvt_downs, 1);
+    assert_eq!(net.node(2).counts().ended.total(), 1);
+    assert_eq!(net.send_until_arrival(&sender, 3000), Some(before));
+    net.settle();
+}
+
+#[test]
+fn no_spi_is_used_twice_between_two_nodes_across_crashes() {
+    let mut net = Net::new(Plan::chain(2), 20);
+    let (mut spis, mut creates) = (std::collections::HashSet::new(), 0);
+    for round in 0..10 {
+        for number in 1..=10 {
+            net.send_until_arrival(&sender(round % 2, 1 - round % 2, number), 5000)
+                .unwrap();
+        }
+        for (_, _, bytes) in net.captured.drain(..).filter(|(_, _, bytes)| bytes[28] == 0) {
+            creates += 1;
+            spis.insert(bytes[32..36].to_vec());
+        }
+        net.start(round % 2, 0);
+        net.run_ms(2000);
+    }
+    assert_eq!(spis.len(), creates);
+    assert!(creates >= 100);
+    net.settle();
+}
+
+#[test]
+fn first_hop_spis_fall_to_the_worker_that_owns_the_tunnel() {
+    let mut plan = Plan::chain(3);
+    plan.workers = 3;
+    let mut net = Net::new(plan, 21);
+    for number in 1..=20 {
+        let sender = net::Sender {
+            second_host: number % 2 == 0,
+            ..sender(0, 2, number)
+        };
+        net.send_until_arrival(&sender, 1000).unwrap();
+    }
+    let spis = net
+        .captured
+        .iter()
+        .filter(|(from, to, bytes)| (*from, *to, bytes[28]) == (0, 1, 0));
+    let owners: Vec<u32> = spis
+        .map(|(_, _, bytes)| u32::from_be_bytes(bytes[32..36].try_into().unwrap()) % 3)
+        .collect();
+    assert_eq!(owners, [0, 2].repeat(10), "tunnels are owned by workers 0 and 128 % 3");
+    net.settle();
+}
+
+#[test]
+fn a_neighbour_cannot_have_more_creates_under_way_than_its_quota() {
+    let mut net = Net::new(Plan::chain(3), 22);
+    net.install_ms = 9000;
+    let total = 2100u32;
+    for number in 0..total {
+        let mut sender = sender(0, 1, 0);
+        sender.pair.source = IpAddr::V4((0xc0a8_0000 + number).into());
+        net.send(&sender);
+    }
+    net.run_ms(500);
+    let counts = *net.node(1).counts();
+    // 2000 CREATEs a second; each of the 100 others tries once more within that second.
+    assert_eq!(counts.refused.of(Reason::ResourceLimit), 200);
+    assert_eq!(net.snapshot(1).creating[2], 2000);
+    net.sites[0].flows.clear();
+    net.kill(0);
+    net.settle();
+}
+
+#[test]
+fn what_is_no_signal_is_counted_and_changes_nothing() {
+    let mut net = Net::new(Plan::chain(2), 23);
+    let peer = net.peer(0, 1);
+    let before = net.snapshot(0);
+    net.drive(0, |node, now, wall| {
+        node.handle_signal(now, wall, peer, &[]);
+        node.handle_signal(now, wall, peer, &[0x45; 1374]);
+        node.handle_signal(now, wall, PeerId(77), &[0x45; 1374]);
+    });
+    assert_eq!(net.node(0).counts().malformed, 3);
+    assert_eq!(net.snapshot(0), before);
+}
+
+#[test]
+fn only_the_neighbour_that_shares_a_tvt_ends_it() {
+    let mut net = Net::new(Plan::new(4, &[(0, 1), (1, 2), (1, 3)]), 24);
+    let sender = sender(0, 2, 1);
+    net.send_until_arrival(&sender, 1000).unwrap();
+    let (_, _, create) = net
+        .captured
+        .iter()
+        .find(|(from, to, bytes)| (*from, *to, bytes[28]) == (0, 1, 0))
+        .unwrap();
+    let spi = u32::from_be_bytes(create[32..36].try_into().unwrap());
+    let destroy = |from: usize, net: &mut Net| {
+        use ain_controlplane::signal::frame::{Frame, Message, Signal};
+        let frame = Frame::new(
+            [192, 0, 2, u8::try_from(from).unwrap() + 1].into(),
+            [192, 0, 2, 2].into(),
+            1408,
+        );
+        let message = Message::Destroy {
+            create: 0,
+            reason: Reason::None,
+        };
+        let signal = Signal {
+            spi,
+            message_id: 0x7777_7777,
+            message,
+        };
+        let datagram = frame.encode(&signal, &mut ChaCha12Rng::seed_from_u64(1)).unwrap();
+        let peer = net.peer(1, from);
+        net.drive(1, |node, now, wall| node.handle_signal(now, wall, peer, &datagram));
+    };
+    destroy(3, &mut net);
+    destroy(2, &mut net);
+    assert_eq!(net.snapshot(1).standing[1], 1);
+    assert_eq!(net.node(1).counts().stray, 2);
+    destroy(0, &mut net);
+    assert_eq!(net.snapshot(1).standing[1], 0);
+    net.settle();
+}
+
+#[test]
+fn configurations_that_do_not_fit_are_refused() {
+    let error = |change: &dyn Fn(&mut ain_controlplane::node::Config)| {
+        let mut config = Plan::chain(3).config(1, &std::collections::HashMap::new(), WALL);
+        change(&mut config);
+        Node::new(
+            config,
+            ain_dataplane::id::Now(0),
+            Box::new(ChaCha12Rng::seed_from_u64(1)),
+        )
+        .err()
+    };
+    use ain_controlplane::node::Peer;
+    assert_eq!(error(&|_| {}), None);
+    assert_eq!(
+        error(&|config| config.id = net::id(9)),
+        Some(ConfigError::NotInDirectory(net::id(9)))
+    );
+    assert_eq!(error(&|config| config.id = net::id(0)), Some(ConfigError::OnionKey));
+    assert_eq!(
+        error(&|config| config.max_nodes = 7),
+        Some(ConfigError::PathLength { min: 2, max: 7 })
+    );
+    assert_eq!(
+        error(&|config| config.min_nodes = 1),
+        Some(ConfigError::PathLength { min: 1, max: 6 })
+    );
+    assert_eq!(error(&|config| config.inactivity_s = 0), Some(ConfigError::Inactivity));
+    assert_eq!(error(&|config| config.workers = 0), Some(ConfigError::Workers));
+    let neighbour = |config: &mut ain_controlplane::node::Config, id| {
+        let Peer::Neighbour(neighbour) = &mut config.peers[1] else {
+            panic!("neighbours come first")
+        };
+        neighbour.id = id;
+    };
+    let (own, other) = (net::id(1), net::id(0));
+    assert_eq!(
+        error(&|config| neighbour(config, own)),
+        Some(ConfigError::NotANeighbour { peer: 1, node: own })
+    );
+    assert_eq!(
+        error(&|config| neighbour(config, other)),
+        Some(ConfigError::RepeatedNeighbour { peer: 1, node: other })
+    );
+    let owner = |config: &mut ain_controlplane::node::Config| {
+        let Peer::Host(host) = &mut config.peers[2] else {
+            panic!("hosts follow")
+        };
+        host.owner = ain_dataplane::id::WorkerId(1);
+    };
+    assert_eq!(error(&owner), Some(ConfigError::Owner { peer: 2, worker: 1 }));
+    let overlap = error(&|config| {
+        let twin = match &config.peers[2] {
+            Peer::Host(host) => host.clone(),
+            Peer::Neighbour(_) => panic!("hosts follow"),
+        };
+        config.peers.push(Peer::Host(twin));
+    });
+    assert!(matches!(
+        overlap,
+        Some(ConfigError::OverlappingHosts { peer: 4, other: 2, .. })
+    ));
+}
