@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ain_dataplane::id::{Spi, WorkerId};
+use ain_dataplane::id::Spi;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -62,8 +62,6 @@ pub struct Config {
     /// process). The start of this process is always safe; the last moment at which an earlier process of this node was alive
     /// is as safe, and lets a node that starts for the first time (0) serve at once.
     pub replay_floor_s: u64,
-    /// Data workers, at least 1. A first-hop SPI falls to the worker `spi % workers`, which must be the tunnel's owner.
-    pub workers: u8,
 }
 
 /// An IPsec peer.
@@ -98,8 +96,6 @@ pub struct Host {
     pub role: HostRole,
     /// Anonymity option of its flows as initiator.
     pub option: SourceOption,
-    /// The worker that owns the tunnel.
-    pub owner: WorkerId,
 }
 
 /// What a host may do through its tunnel.

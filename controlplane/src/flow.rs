@@ -237,7 +237,7 @@ mod tests {
             flow.attempt(now);
             times.push(now.0 / SECOND);
         }
-        assert_eq!(times, [0, 0, 2, 22, 60, 60]);
+        assert_eq!(times, [0, 0, 2, 22, 60, 80]);
         flow.forgive();
         assert_eq!(flow.next_attempt(now), now);
         assert!(!flow.attempt(now) && flow.attempt(now));

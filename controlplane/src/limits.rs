@@ -78,5 +78,5 @@ pub const EXPIRES_STEP_S: u64 = 600;
 pub const SPI_BLOCK: u32 = 1 << 16;
 /// Values left in the reserved block when the next one is asked for.
 pub const SPI_LOW_WATER: u32 = 1 << 14;
-/// SPIs drawn and passed over in search of one that falls to a given worker.
-pub const SPI_DRAWS: u32 = 4096;
+/// SPIs drawn and passed over in search of one that is free.
+pub const SPI_DRAWS: u32 = 64;

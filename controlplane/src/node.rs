@@ -65,7 +65,6 @@ struct Settings {
     profile: CellProfile,
     inactivity: u64,
     lifetime_s: u32,
-    workers: u8,
 }
 
 /// The control node.
@@ -102,7 +101,6 @@ impl Node {
                 profile: config.profile,
                 inactivity: u64::from(config.inactivity_s) * Now::SECOND,
                 lifetime_s: config.lifetime_s,
-                workers: config.workers,
             },
             pvts,
             neighbours,

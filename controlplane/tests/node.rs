@@ -450,29 +450,6 @@ fn no_spi_is_used_twice_between_two_nodes_across_crashes() {
 }
 
 #[test]
-fn first_hop_spis_fall_to_the_worker_that_owns_the_tunnel() {
-    let mut plan = Plan::chain(3);
-    plan.workers = 3;
-    let mut net = Net::new(plan, 21);
-    for number in 1..=20 {
-        let sender = net::Sender {
-            second_host: number % 2 == 0,
-            ..sender(0, 2, number)
-        };
-        net.send_until_arrival(&sender, 1000).unwrap();
-    }
-    let spis = net
-        .captured
-        .iter()
-        .filter(|(from, to, bytes)| (*from, *to, bytes[28]) == (0, 1, 0));
-    let owners: Vec<u32> = spis
-        .map(|(_, _, bytes)| u32::from_be_bytes(bytes[32..36].try_into().unwrap()) % 3)
-        .collect();
-    assert_eq!(owners, [0, 2].repeat(10), "tunnels are owned by workers 0 and 128 % 3");
-    net.settle();
-}
-
-#[test]
 fn a_neighbour_cannot_have_more_creates_under_way_than_its_quota() {
     let mut net = Net::new(Plan::chain(3), 22);
     net.install_ms = 9000;
@@ -574,7 +551,6 @@ fn configurations_that_do_not_fit_are_refused() {
         Some(ConfigError::PathLength { min: 1, max: 6 })
     );
     assert_eq!(error(&|config| config.inactivity_s = 0), Some(ConfigError::Inactivity));
-    assert_eq!(error(&|config| config.workers = 0), Some(ConfigError::Workers));
     let neighbour = |config: &mut ain_controlplane::node::Config, id| {
         let Peer::Neighbour(neighbour) = &mut config.peers[1] else {
             panic!("neighbours come first")
@@ -590,13 +566,6 @@ fn configurations_that_do_not_fit_are_refused() {
         error(&|config| neighbour(config, other)),
         Some(ConfigError::RepeatedNeighbour { peer: 1, node: other })
     );
-    let owner = |config: &mut ain_controlplane::node::Config| {
-        let Peer::Host(host) = &mut config.peers[2] else {
-            panic!("hosts follow")
-        };
-        host.owner = ain_dataplane::id::WorkerId(1);
-    };
-    assert_eq!(error(&owner), Some(ConfigError::Owner { peer: 2, worker: 1 }));
     let overlap = error(&|config| {
         let twin = match &config.peers[2] {
             Peer::Host(host) => host.clone(),

@@ -38,9 +38,6 @@ pub enum ConfigError {
     /// Inactivity of no time.
     #[error("inactivity_s must be at least 1")]
     Inactivity,
-    /// No worker.
-    #[error("a node needs at least one worker")]
-    Workers,
     /// More peers than can be told apart.
     #[error("{0} peers are more than 65535")]
     TooManyPeers(usize),
@@ -63,14 +60,6 @@ pub enum ConfigError {
     /// A signalling address of a family that this version cannot serve.
     #[error("signalling address {0} is not IPv4")]
     Family(IpAddr),
-    /// A tunnel owned by a worker that does not exist.
-    #[error("peer {peer}: there is no worker {worker}")]
-    Owner {
-        /// Position of the peer.
-        peer: usize,
-        /// The worker.
-        worker: u8,
-    },
     /// Two responders' tunnels that claim one address.
     #[error("peer {peer}: prefix {prefix} overlaps {other_prefix} of peer {other}")]
     OverlappingHosts {
@@ -101,9 +90,6 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     if config.inactivity_s == 0 {
         return Err(ConfigError::Inactivity);
     }
-    if config.workers == 0 {
-        return Err(ConfigError::Workers);
-    }
     if config.peers.len() > usize::from(u16::MAX) {
         return Err(ConfigError::TooManyPeers(config.peers.len()));
     }
@@ -114,12 +100,6 @@ fn check_hosts(config: &Config) -> Result<(), ConfigError> {
     let mut claimed: Vec<(IpNet, usize)> = Vec::new();
     for (peer, host) in config.peers.iter().enumerate() {
         let Peer::Host(host) = host else { continue };
-        if host.owner.0 >= config.workers {
-            return Err(ConfigError::Owner {
-                peer,
-                worker: host.owner.0,
-            });
-        }
         // Hosts that only initiate may well use the same private addresses: their flows tell them apart.
         if host.role.responds() {
             claimed.extend(host.prefixes.iter().map(|prefix| (prefix.trunc(), peer)));

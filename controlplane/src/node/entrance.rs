@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId, WorkerId};
+use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
 use rand::{CryptoRng, RngExt};
 
 use super::relay::until;
@@ -152,7 +152,7 @@ impl Node {
             return None;
         }
         let flow = self.flows.by_number(number)?;
-        let (tunnel, flow_token) = (flow.tunnel, flow.token);
+        let flow_token = flow.token;
         let terms = Terms {
             profile: self.settings.profile.number(),
             expires: self.expiry(wall),
@@ -173,7 +173,7 @@ impl Node {
             return None;
         };
         let peer = *self.neighbours.get(&path[1])?;
-        let downstream = Some(self.ask(now, peer, self.owner(tunnel), onion).ok()?);
+        let downstream = Some(self.ask(now, peer, onion).ok()?);
         let expires = until(now, wall, terms.expires);
         let role = Role::Entrance {
             flow: number,
@@ -195,11 +195,6 @@ impl Node {
             0 => 0,
             lifetime => u32::try_from((wall + lifetime).next_multiple_of(EXPIRES_STEP_S)).unwrap_or(0),
         }
-    }
-
-    /// The worker that owns the host tunnel `tunnel`.
-    pub(super) fn owner(&self, tunnel: PeerId) -> Option<WorkerId> {
-        self.settings.hosts.get(&tunnel).map(|host| host.owner)
     }
 
     /// The AIVT `id` of the flow `number` ended: rebuild, unless the end was natural or asked for.

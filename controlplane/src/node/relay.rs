@@ -1,6 +1,6 @@
 //! CREATE, CREATED and DESTROY as they pass along a path (protocol section 5, the paper's sections 4.3 and 4.5).
 
-use ain_dataplane::id::{AivtId, Now, PeerId, Spi, WorkerId};
+use ain_dataplane::id::{AivtId, Now, PeerId, Spi};
 
 use super::{Node, Teller};
 use crate::action::{Action, Link, Route};
@@ -114,21 +114,15 @@ impl Node {
         if peer == from {
             return Err(Reason::ProtocolError);
         }
-        self.ask(now, peer, None, onion)
+        self.ask(now, peer, onion)
     }
 
-    /// Draws an SPI, which must fall to `owner` if one is given, and sends CREATE to `peer`.
-    pub(super) fn ask(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        owner: Option<WorkerId>,
-        onion: Vec<u8>,
-    ) -> Result<Downstream, Reason> {
+    /// Draws an SPI and sends CREATE to `peer`.
+    pub(super) fn ask(&mut self, now: Now, peer: PeerId, onion: Vec<u8>) -> Result<Downstream, Reason> {
         if !self.is_up(peer) {
             return Err(Reason::NextHopUnreachable);
         }
-        let spi = self.draw_spi(peer, owner).map_err(|_| Reason::ResourceLimit)?;
+        let spi = self.draw_spi(peer).map_err(|_| Reason::ResourceLimit)?;
         let create = Message::Create { onion: onion.clone() };
         let create_id = self
             .request(now, peer, spi.value(), create)
@@ -145,13 +139,12 @@ impl Node {
         self.pvts.get(&peer).is_some_and(|pvt| pvt.liveness.is_up())
     }
 
-    fn draw_spi(&mut self, peer: PeerId, owner: Option<WorkerId>) -> Result<Spi, SpiError> {
+    fn draw_spi(&mut self, peer: PeerId) -> Result<Spi, SpiError> {
         let Some(pvt) = self.pvts.get_mut(&peer) else {
             return Err(SpiError::NotReserved);
         };
-        let (aivts, workers) = (&self.aivts, u32::from(self.settings.workers));
-        let falls_to_owner = |spi: Spi| owner.is_none_or(|owner| spi.value() % workers == u32::from(owner.0));
-        let spi = pvt.draw_spi(|spi| falls_to_owner(spi) && !aivts.uses(&Link { peer, spi }));
+        let aivts = &self.aivts;
+        let spi = pvt.draw_spi(|spi| !aivts.uses(&Link { peer, spi }));
         self.reserve_spis(peer);
         spi
     }
@@ -229,14 +222,10 @@ impl Node {
     /// Sends the CREATE of `id` again under another SPI.
     fn redraw(&mut self, now: Now, id: AivtId) -> Option<()> {
         let aivt = self.aivts.by_id(id)?;
-        let owner = match &aivt.role {
-            Role::Entrance { flow, .. } => self.flows.by_number(*flow).and_then(|flow| self.owner(flow.tunnel)),
-            _ => None,
-        };
         let downstream = aivt.downstream.as_ref()?;
         let (peer, refused, onion) = (downstream.link.peer, downstream.create_id, downstream.onion.clone());
         self.pvts.get_mut(&peer)?.settle(refused);
-        let fresh = self.ask(now, peer, owner, onion).ok()?;
+        let fresh = self.ask(now, peer, onion).ok()?;
         self.aivts.relink(id, fresh.link, fresh.create_id);
         Some(())
     }

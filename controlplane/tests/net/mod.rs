@@ -13,7 +13,7 @@ use ain_controlplane::node::{
     CellProfile, Config, Host, HostRole, Neighbour, Node, Peer, Snapshot, SourceOption, SpiSecret,
 };
 use ain_controlplane::signal::suite::OnionPrivateKey;
-use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId, WorkerId};
+use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
 use ed25519_dalek::SigningKey;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -50,7 +50,6 @@ pub struct Plan {
     pub max_nodes: usize,
     pub option: SourceOption,
     pub lifetime_s: u32,
-    pub workers: u8,
 }
 
 impl Plan {
@@ -63,7 +62,6 @@ impl Plan {
             max_nodes: 6,
             option: SourceOption::RandomPrivate,
             lifetime_s: 0,
-            workers: 1,
         }
     }
 
@@ -114,7 +112,6 @@ impl Plan {
                 prefixes,
                 role,
                 option: self.option,
-                owner: WorkerId(half % self.workers),
             })
         };
         let neighbours = (0..).zip(self.neighbours(node)).map(neighbour);
@@ -129,7 +126,6 @@ impl Plan {
             inactivity_s: INACTIVITY_S,
             lifetime_s: self.lifetime_s,
             replay_floor_s,
-            workers: self.workers,
         }
     }
 }
@@ -386,7 +382,7 @@ impl Net {
                         up_to,
                     },
                 ),
-                action => self.sites[index].note(action),
+                action => self.sites[index].note(&action),
             }
         }
     }
@@ -616,8 +612,8 @@ impl Site {
             .map(|(aivt, route)| (*aivt, route))
     }
 
-    fn note(&mut self, action: Action) {
-        match action {
+    fn note(&mut self, action: &Action) {
+        match *action {
             Action::Remove { aivt } => {
                 assert!(self.routes.remove(&aivt).is_some(), "removed what was not installed");
                 self.bound.remove(&aivt);
