@@ -12,7 +12,7 @@ SHELL := /bin/bash
 PARTS := lint unit nodpdk loom miri oracle netns fuzz
 
 help: ## this list
-	@sed -n 's|^\([a-z][a-z -]*\):.*## |\1\t|p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## packages, hugepages, checks; root; once
 	@deploy/setup.sh all
