@@ -26,6 +26,7 @@ use crate::sync::{Arc, AtomicU64, Mutex, Ordering, PoisonError, TryLockError, fe
 const OFFLINE: u64 = u64::MAX;
 
 struct Shared<T> {
+    /// A hint that `current` has moved: the lock, not this, orders what control did before a worker's use of it, hence relaxed.
     version: CachePadded<AtomicU64>,
     /// Locked by control for the exchange of one pointer, never longer.
     current: Mutex<(u64, Arc<T>)>,
@@ -115,7 +116,7 @@ impl<T> Publisher<T> {
             std::mem::replace(&mut *current, next)
         };
         drop(previous); // after the lock is free
-        self.shared.version.store(self.version, Ordering::Release);
+        self.shared.version.store(self.version, Ordering::Relaxed);
         self.reclaim();
         self.version
     }
@@ -157,7 +158,7 @@ impl<T> Reader<T> {
     pub fn current(&mut self) -> &Arc<T> {
         if self.announced == OFFLINE {
             self.wake();
-        } else if self.shared.version.load(Ordering::Acquire) != self.version {
+        } else if self.shared.version.load(Ordering::Relaxed) != self.version {
             self.refresh();
         }
         &self.table
@@ -192,7 +193,7 @@ impl<T> Reader<T> {
     fn wake(&mut self) {
         self.announce(self.version, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if self.shared.version.load(Ordering::Acquire) != self.version {
+        if self.shared.version.load(Ordering::Relaxed) != self.version {
             let published = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
             (self.version, self.table) = published.clone();
         }

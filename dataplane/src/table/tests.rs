@@ -199,6 +199,18 @@ mod on_real_atomics {
 mod modelled {
     use super::*;
 
+    /// A key that is seen is seen with its value, even where an untouched entry has the same generation.
+    #[test]
+    fn loom_fresh_entry() {
+        loom::model(|| {
+            let (mut writer, reader) = flow_table(1, [1, 2]);
+            let looking = loom::thread::spawn(move || reader.lookup(PeerId(1), spi(256)));
+            writer.insert(PeerId(1), spi(256), target(10, 0)).unwrap();
+            let found = looking.join().unwrap();
+            assert!(found.is_none_or(|found| found == target(10, 0)), "{found:?}");
+        });
+    }
+
     /// An entry's place changes hands while a reader looks for the old key and the new: each is found as it was, or missed.
     #[test]
     fn loom_reused_entry() {
