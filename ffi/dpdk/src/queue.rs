@@ -72,8 +72,14 @@ impl RxQueue {
     /// Give it 32 or more places: some drivers deliver in fours and nothing below.
     #[inline]
     pub fn rx_burst<const N: usize>(&mut self, into: &mut ArrayVec<Mbuf, N>) -> usize {
+        self.rx_burst_up_to(N, into)
+    }
+
+    /// As [`Self::rx_burst`], but `max` packets at most.
+    #[inline]
+    pub fn rx_burst_up_to<const N: usize>(&mut self, max: usize, into: &mut ArrayVec<Mbuf, N>) -> usize {
         let start = into.len();
-        let room = (N - start).min(usize::from(u16::MAX)) as u16;
+        let room = (N - start).min(max).min(usize::from(u16::MAX)) as u16;
         // SAFETY: the port runs while `self.queue.port` lives, so the table's entry holds the driver's function and this
         // queue's data; `Mbuf` is a transparent pointer, `room` of them fit behind `start`, and the driver gives away what it
         // puts there.

@@ -1,0 +1,14 @@
+//! Every limit of the shell in one place.
+
+/// Times that a burst which the port does not take whole is offered again before the rest is dropped.
+pub const TX_TRIES: usize = 32;
+/// Bytes that the kernel queues for an `AF_PACKET` port.
+pub const SOCKET_RECEIVE_BYTES: usize = 4 << 20;
+/// Frames of other interfaces that may have slipped into an `AF_PACKET` socket before it was bound.
+pub const FRAMES_BEFORE_BIND: usize = 1 << 16;
+/// Buffers that a worker takes from a DPDK pool at once.
+pub const POOL_STASH: usize = 32;
+/// Longest sleep of an idle worker, microseconds: the latency that a lone packet may meet.
+pub const MAX_SLEEP_US: u32 = 1000;
+/// Cores that Linux can number in one affinity mask.
+pub const CORES: usize = 1024;
