@@ -75,7 +75,7 @@ hugepages() {
         have="$(cat "$file")"
     fi
     [ "$have" -ge "$HUGEPAGES_WANTED" ] && { say "$have hugepages"; return; }
-    say "warning: only $have hugepages of $HUGEPAGES_WANTED; nodes configured for hugepages will not start (HUGEPAGES=N asks for fewer)"
+    say "warning: only $have hugepages of $HUGEPAGES_WANTED: nodes fall back to ordinary memory, more slowly"
 }
 
 network() {
