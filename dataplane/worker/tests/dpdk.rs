@@ -33,8 +33,15 @@ fn port(eal: &Handle, device: &str, mempool: &Mempool, descriptors: u16) -> (Run
 
 #[test]
 fn dpdk_under_the_traits() {
-    let prefix = format!("ain-worker-test-{}", std::process::id());
-    let fixed = ["--no-pci", "--no-telemetry", "--lcores", "0", "--file-prefix", &prefix].map(str::to_owned);
+    let fixed = [
+        "--no-pci",
+        "--no-telemetry",
+        "--lcores",
+        "0",
+        "--file-prefix",
+        "ain-worker-test",
+    ]
+    .map(str::to_owned);
     let eal = Eal::init(fixed.into_iter().chain(memory_options(64))).expect("EAL");
     let handle = eal.handle();
     let config = PoolConfig {

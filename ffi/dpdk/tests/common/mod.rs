@@ -23,8 +23,15 @@ pub fn eal() -> Eal {
 }
 
 pub fn eal_with(memory: Vec<String>) -> Eal {
-    let prefix = format!("dpdk-sys-test-{}", std::process::id());
-    let fixed = ["--no-pci", "--no-telemetry", "--lcores", "0", "--file-prefix", &prefix].map(str::to_owned);
+    let fixed = [
+        "--no-pci",
+        "--no-telemetry",
+        "--lcores",
+        "0",
+        "--file-prefix",
+        "dpdk-sys-test",
+    ]
+    .map(str::to_owned);
     Eal::init(fixed.into_iter().chain(memory)).expect("EAL")
 }
 
