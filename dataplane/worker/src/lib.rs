@@ -19,5 +19,6 @@ pub mod limits;
 pub mod mem;
 pub mod pin;
 pub mod port;
+pub mod run;
 pub mod tun;
 pub mod vec_buf;

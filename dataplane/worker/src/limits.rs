@@ -12,3 +12,9 @@ pub const POOL_STASH: usize = 32;
 pub const MAX_SLEEP_US: u32 = 1000;
 /// Cores that Linux can number in one affinity mask.
 pub const CORES: usize = 1024;
+/// Commands that wait for a worker.
+pub const COMMAND_RING: usize = 4096;
+/// Events that wait for the control thread, a worker.
+pub const EVENT_RING: usize = 4096;
+/// Nanoseconds between two looks at what has waited too long for reassembly.
+pub const TICK_NS: u64 = 10_000_000;

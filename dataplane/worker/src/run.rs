@@ -1,0 +1,269 @@
+//! A worker's poll loop: rx → packet path → tx, commands and hand-overs in between.
+//!
+//! ```text
+//!              commands ──►┐                       ┌──► events (and the control thread is woken)
+//!   other workers' ring ──►├─ worker: one burst ───┼──► other workers' rings
+//!         port, device rx ─►┘     after another     └──► port, device tx
+//! ```
+//! Nothing here waits, locks or allocates while packets flow; only an idle worker sleeps, and it is offline to publication then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Thread;
+use std::time::Instant;
+
+use ain_crypto::Backend;
+use ain_dataplane::command::{Command, Event, Handoff};
+use ain_dataplane::engine::Engine;
+use ain_dataplane::handoff::{self, Consumer, Producer};
+use ain_dataplane::id::{Now, PeerId, PortId, WorkerId};
+use ain_dataplane::limits::BURST;
+use ain_dataplane::outside::Outside;
+use ain_dataplane::packet::BufPool;
+use ain_dataplane::peers::Peers;
+use ain_dataplane::publish;
+use crossbeam_utils::CachePadded;
+
+use crate::idle::{Idle, IdlePolicy, Step};
+use crate::limits::{COMMAND_RING, EVENT_RING, TICK_NS};
+use crate::port::{Burst, Port};
+
+/// One clock for all threads, so that their times compare.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Nanoseconds since the start; never 0.
+    pub fn now(self) -> Now {
+        Now(u64::try_from(self.0.elapsed().as_nanos())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1))
+    }
+}
+
+/// The control thread's end of the rings of one worker.
+pub struct Reins<C: Backend, B> {
+    /// Commands to it.
+    pub commands: Producer<Command<C, B>>,
+    /// Events from it.
+    pub events: Consumer<Event<C, B>>,
+    /// Commands that it has carried out.
+    pub done: Arc<CachePadded<AtomicU64>>,
+}
+
+/// The worker's end.
+pub struct Bit<C: Backend, B> {
+    commands: Consumer<Command<C, B>>,
+    events: Producer<Event<C, B>>,
+    done: Arc<CachePadded<AtomicU64>>,
+}
+
+/// The rings between the control thread and one worker.
+pub fn reins<C: Backend, B>() -> (Reins<C, B>, Bit<C, B>) {
+    let (command_in, command_out) = handoff::ring(COMMAND_RING);
+    let (event_in, event_out) = handoff::ring(EVENT_RING);
+    let done = Arc::new(CachePadded::new(AtomicU64::new(0)));
+    let reins = Reins {
+        commands: command_in,
+        events: event_out,
+        done: Arc::clone(&done),
+    };
+    (
+        reins,
+        Bit {
+            commands: command_out,
+            events: event_in,
+            done,
+        },
+    )
+}
+
+/// A boxed port.
+pub type AnyPort<B> = Box<dyn Port<Buf = B>>;
+
+/// The local device of `ain endpoint`, and the peer whose tunnel it feeds.
+pub struct Device<B> {
+    /// Datagrams.
+    pub port: AnyPort<B>,
+    /// The AIN.
+    pub gateway: PeerId,
+}
+
+/// Everything a worker owns.
+pub struct Worker<C: Backend, A: BufPool> {
+    /// The packet path.
+    pub engine: Engine<C, A::Buf>,
+    /// This worker's queues, by [`PortId`].
+    pub ports: Vec<AnyPort<A::Buf>>,
+    /// The local device.
+    pub device: Option<Device<A::Buf>>,
+    /// Empty buffers.
+    pub pool: A,
+    /// Published peers.
+    pub peers: publish::Reader<Peers>,
+    /// Rings to the control thread.
+    pub bit: Bit<C, A::Buf>,
+    /// Rings to other workers.
+    pub mesh: handoff::Handoff<Handoff<A::Buf>>,
+    /// To wake when there are events.
+    pub control: Thread,
+    /// What to do without work.
+    pub idle: IdlePolicy,
+    /// The common clock.
+    pub clock: Clock,
+}
+
+impl<C: Backend, A: BufPool> Worker<C, A> {
+    /// Polls until `stop` is set. The calling thread is this worker's.
+    pub fn run(self, stop: &AtomicBool) {
+        let Self {
+            mut engine,
+            ports,
+            device,
+            pool,
+            mut peers,
+            bit,
+            mesh,
+            control,
+            idle,
+            clock,
+        } = self;
+        let (gateway, device) = device.map(|device| (device.gateway, device.port)).unzip();
+        let mut io = Io::<C, A> {
+            bursts: ports.iter().map(|_| Burst::new()).collect(),
+            ports,
+            device,
+            to_device: Burst::new(),
+            pool,
+            events: bit.events,
+            mesh,
+            control,
+            woken: false,
+        };
+        let mut commands = bit.commands;
+        let (mut idle, mut next_tick) = (Idle::new(idle), clock.now());
+        let mut burst: Burst<A::Buf> = Burst::new();
+        let mut handed: Burst<Handoff<A::Buf>> = Burst::new();
+        while !stop.load(Ordering::Relaxed) {
+            let now = clock.now();
+            let table = peers.current();
+            let mut work = 0;
+            while work < BURST
+                && let Some(command) = commands.pop()
+            {
+                engine.command(now, table, command, &mut io);
+                bit.done.fetch_add(1, Ordering::Release);
+                work += 1;
+            }
+            while !handed.is_full()
+                && let Some(item) = io.mesh.receive()
+            {
+                handed.push(item);
+            }
+            if !handed.is_empty() {
+                work += handed.len();
+                engine.from_workers(now, table, &mut handed, &mut io);
+            }
+            for port in 0..io.ports.len() {
+                work += io.ports[port].rx(&mut burst);
+                if !burst.is_empty() {
+                    engine.from_wire(now, table, &mut burst, &mut io);
+                }
+            }
+            if let (Some(device), Some(gateway)) = (&mut io.device, gateway) {
+                work += device.rx(&mut burst);
+                if !burst.is_empty() {
+                    engine.from_device(now, table, gateway, &mut burst, &mut io);
+                }
+            }
+            if now >= next_tick {
+                engine.tick(now);
+                next_tick = now.plus(TICK_NS);
+            }
+            io.flush();
+            peers.quiescent();
+            match idle.after(work) {
+                step @ Step::Sleep(_) => {
+                    peers.offline();
+                    step.take();
+                }
+                step @ (Step::Poll | Step::Pause) => step.take(),
+            }
+        }
+        peers.offline();
+    }
+}
+
+/// The packet path's surroundings on a worker.
+struct Io<C: Backend, A: BufPool> {
+    ports: Vec<AnyPort<A::Buf>>,
+    bursts: Vec<Burst<A::Buf>>,
+    device: Option<AnyPort<A::Buf>>,
+    to_device: Burst<A::Buf>,
+    pool: A,
+    events: Producer<Event<C, A::Buf>>,
+    mesh: handoff::Handoff<Handoff<A::Buf>>,
+    control: Thread,
+    woken: bool,
+}
+
+impl<C: Backend, A: BufPool> Io<C, A> {
+    /// Sends everything queued, and wakes the control thread once if it has something to read.
+    fn flush(&mut self) {
+        for (port, burst) in self.ports.iter_mut().zip(&mut self.bursts) {
+            if !burst.is_empty() {
+                port.tx(burst);
+            }
+        }
+        if let Some(device) = &mut self.device
+            && !self.to_device.is_empty()
+        {
+            device.tx(&mut self.to_device);
+        }
+        if std::mem::take(&mut self.woken) {
+            self.control.unpark();
+        }
+    }
+}
+
+impl<C: Backend, A: BufPool> BufPool for Io<C, A> {
+    type Buf = A::Buf;
+    fn alloc(&mut self) -> Option<A::Buf> {
+        self.pool.alloc()
+    }
+}
+
+impl<C: Backend, A: BufPool> Outside<C, A::Buf> for Io<C, A> {
+    fn transmit(&mut self, port: PortId, frame: A::Buf) {
+        let at = usize::from(port.0);
+        if let (Some(port), Some(burst)) = (self.ports.get_mut(at), self.bursts.get_mut(at)) {
+            if burst.is_full() {
+                port.tx(burst);
+            }
+            burst.push(frame);
+        }
+    }
+
+    fn hand_over(&mut self, to: WorkerId, item: Handoff<A::Buf>) -> Result<(), Handoff<A::Buf>> {
+        self.mesh.send(to, item)
+    }
+
+    fn report(&mut self, event: Event<C, A::Buf>) -> Result<(), Event<C, A::Buf>> {
+        self.woken = true;
+        self.events.push(event)
+    }
+
+    fn deliver(&mut self, datagram: A::Buf) {
+        if let Some(device) = &mut self.device {
+            if self.to_device.is_full() {
+                device.tx(&mut self.to_device);
+            }
+            self.to_device.push(datagram);
+        }
+    }
+}
