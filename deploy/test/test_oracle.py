@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import struct
@@ -122,6 +123,43 @@ def test_the_endpoint_takes_changes_of_mutable_fields_only(endpoint: Endpoint) -
         assert app.recv(100) == b"8"
         wire.inject(endpoint.fleet.lab, endpoint.host, [endpoint.peer.seal(answer(9), 9)])
         assert app.recv(100) == b"9", "the repeated packet came through"
+
+
+def state_file(numbers: dict[tuple[str, bytes], int]) -> bytes:
+    """A node's durable numbers, {(what is counted, key): value}, as it writes them itself."""
+
+    def tag(label: str, key: bytes) -> bytes:
+        return hashlib.sha256(b"ain durable state\0" + label.encode() + b"\0" + key).digest()[:16]
+
+    body = b"ain state 1\n" + b"".join(sorted(tag(*name) + value.to_bytes(8, "big") for name, value in numbers.items()))
+    return body + hashlib.sha256(body).digest()
+
+
+@pytest.mark.parametrize("ah", ["hmac-sha2-256-128", "aes-128-gmac"])
+def test_sequence_numbers_pass_2_to_the_32(ah: str) -> None:
+    """The upper half of an extended sequence number is never sent, yet both ends cover it (RFC 4302 section 2.5.1)."""
+    made, edge = Endpoint(ah, "aes-128-gcm-16", True), 2**32
+    with made.fleet as fleet:
+        fleet.stop("initiator")
+        keys = {place: bytes.fromhex(key) for place, (_, key) in fleet.network.keys.items()}
+        outbound = {("outbound sequence", keys[p, "initiator", "ain1"]): edge - 3 for p in ("ah", "esp")}
+        inbound = {("inbound highest", keys[p, "ain1", "initiator"]): edge - 3 for p in ("ah", "esp")}
+        numbers = fleet.lab.directory / "initiator" / "state" / "numbers"
+        numbers.write_bytes(state_file(outbound | inbound))
+        fleet.start("initiator")
+        with traffic.open_socket(made.host, socket.SOCK_DGRAM, 5) as app, wire.Listener(made.far) as wires:
+            app.bind((str(PRIVATE), 4000))
+            highs = set()
+            for count in range(6):
+                app.sendto(b"%d" % count, (str(RESPONDER), 5000))
+                outer = next(wires.packets(PROTO_AH, made.host))
+                high = int(oracle.sequence_of(outer) < edge // 2)
+                highs.add(high)
+                assert made.peer.open(outer, high)[0][28:] == b"%d" % count
+                answer = udp(RESPONDER, PRIVATE, b"%d" % count, (5000, 4000))
+                wire.inject(fleet.lab, made.host, [made.peer.seal(answer, edge - 2 + count)])
+                assert app.recv(100) == b"%d" % count
+            assert highs == {0, 1}, "the numbers passed the edge"
 
 
 def test_scapy_keeps_a_pvt_alive() -> None:
