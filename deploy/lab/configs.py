@@ -24,7 +24,7 @@ KEY_BYTES = {"hmac-sha2-256-128": 32, "aes-128-gmac": 20, "aes-128-gcm-16": 20, 
 EXIT_PREFIX = IPv4Network("198.51.100.0/24")
 PRIVATE = IPv4Address("10.66.0.5")
 RESPONDER = IPv4Address("198.51.100.80")
-METRICS = "127.0.0.1:9464"
+METRICS = "127.0.0.1:9797"
 TUN = "ain0"
 
 

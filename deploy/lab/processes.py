@@ -6,13 +6,14 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from . import configs
 from .configs import Network, Tunnel
-from .shell import LabError, inside, run, wait_for
+from .shell import LabError, inside, wait_for
 from .topology import Host, Lab, create
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,8 +98,8 @@ class Fleet:
 
     def _node_ready(self, name: str) -> bool:
         self._check_alive(name)
-        status = self.status(name)
-        return status is not None and all(pvt["up"] for pvt in status["pvts"])
+        report = json.loads(self.ask(name, "status") or "{}")
+        return bool(report) and all(one["up"] for one in report["neighbours"])
 
     def _host_ready(self, name: str) -> bool:
         self._check_alive(name)
@@ -122,11 +123,25 @@ class Fleet:
         """Asks a process to end; returns its exit status."""
         return self.lab.stop(self.running.pop(name))
 
-    def status(self, node: str) -> dict[str, object] | None:
-        """`ain status --json`, or `None` while the node does not answer."""
-        socket = configs.admin_socket(self.lab.directory, node)
-        done = run([str(self.ain), "status", "--json", "--socket", str(socket)], check=False)
-        return json.loads(done.stdout) if done.returncode == 0 else None
+    def ask(self, node: str, request: str) -> str | None:
+        """The answer of a node's admin socket, or `None` while it has none."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(5)
+                connection.connect(str(configs.admin_socket(self.lab.directory, node)))
+                connection.sendall(request.encode())
+                connection.shutdown(socket.SHUT_WR)
+                mark, _, text = b"".join(iter(lambda: connection.recv(65_536), b"")).decode().partition("\n")
+        except OSError:
+            return None
+        return text if mark == "ok" else None
+
+    def dump(self, node: str) -> str:
+        """All tables of a node, in text form; only the test build gives them."""
+        text = self.ask(node, "dump")
+        if not text:
+            raise LabError(f"{node} gave no dump: is it the build of deploy/build.sh?")
+        return text
 
     def counters(self, node: str) -> Counters:
         """Scrapes a node."""
@@ -139,6 +154,28 @@ class Fleet:
         connection.close()
         pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return Counters({series: float(value) for series, value in pairs})
+
+    def cells(self, node: str, direction: str | None = None) -> float:
+        """Cells a node has moved in its parts of AIVTs, forward, backward or both."""
+        counters, ways = self.counters(node), [direction] if direction else ["forward", "backward"]
+        roles = ("entrance", "intermediate", "exit")
+        return sum(counters.total("ain_packets_total", role=role, direction=way) for role in roles for way in ways)
+
+    def drops(self, node: str, reason: str | None = None) -> float:
+        """Packets a node has lost, for one reason or all but the one that is the kernel's business."""
+        counters = self.counters(node)
+        if reason:
+            return counters.total("ain_drops_total", reason=reason)
+        return counters.total("ain_drops_total") - counters.total("ain_drops_total", reason="for_the_kernel")
+
+    def aivts(self, node: str) -> float:
+        """AIVTs that stand at a node."""
+        return self.counters(node).total("ain_aivts", state="standing")
+
+    def signals(self, node: str, way: str, kind: str | None = None) -> float:
+        """Signals a node has "sent" or "received", of one kind (create, created, destroy, keepalive, ...) or all."""
+        labels = {"kind": kind} if kind else {}
+        return self.counters(node).total(f"ain_signals_{way}_total", **labels)
 
     def memory(self, name: str) -> Iterator[bytes]:
         """Everything a process holds in memory, packet buffers included, in overlapping pieces."""

@@ -65,13 +65,13 @@ def test_a_restarted_ain_resumes_and_refuses_old_packets(chain: Fleet) -> None:
     time.sleep(2 * KEEPALIVE_S)  # the highest number accepted is on disk each second
     chain.kill("ain2")
     chain.start("ain2", wait=False)
-    wait_for("ain2 answers", lambda: chain.status("ain2"), 20, 0.02)
+    wait_for("ain2 answers", lambda: chain.ask("ain2", "status"), 20, 0.02)
     began = time.monotonic()
     chain.wait_ready("ain2")
     assert time.monotonic() - began < KEEPALIVE_S + 0.5, "the PVTs resume within one round of KEEPALIVE"
 
     moved, dropped = chain.cells("ain2"), chain.drops("ain2")
-    received = chain.signals_received("ain2")
+    received = chain.signals("ain2", "received")
     sent = wire.inject(lab, lab["ain2"], old)
     assert sent > 20
     wait_for("ain2 has refused all", lambda: chain.drops("ain2") - dropped >= sent, 5)
@@ -81,7 +81,7 @@ def test_a_restarted_ain_resumes_and_refuses_old_packets(chain: Fleet) -> None:
     }
     assert reasons["ah_replay"] + reasons["ah_replay_old"] > 0, reasons
     assert reasons["ah_icv"] == 0, reasons
-    assert chain.signals_received("ain2") - received <= 8, "keepalives only"
+    assert chain.signals("ain2", "received") - received <= 8, "keepalives only"
     wait_for("traffic flows again", lambda: traffic.ping(lab["initiator"], RESPONDER, 1).received == 1, 20)
 
 

@@ -98,13 +98,13 @@ def test_inactivity_ends_an_aivt_and_the_next_packet_makes_a_new_one() -> None:
         initiator = fleet.host("initiator")
         assert traffic.ping(initiator, RESPONDER, 1).received == 1
         assert [fleet.aivts(node) for node in fleet.network.nodes] == [1, 1, 1]
-        created = fleet.creates_sent("ain1")
+        created = fleet.signals("ain1", "sent", "create")
         wait_for(
             "the AIVT ends everywhere", lambda: all(fleet.aivts(node) == 0 for node in fleet.network.nodes), 15, 0.2
         )
-        assert fleet.creates_sent("ain1") == created, "nothing asked for a new one"
+        assert fleet.signals("ain1", "sent", "create") == created, "nothing asked for a new one"
         assert traffic.ping(initiator, RESPONDER, 1).received == 1
-        assert fleet.creates_sent("ain1") > created
+        assert fleet.signals("ain1", "sent", "create") > created
 
 
 def test_as_sent_keeps_the_source() -> None:
