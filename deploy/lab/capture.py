@@ -40,7 +40,7 @@ class Capture:
         return self.lab.directory / f"{self.name}.pcap"
 
     def stop(self, lossy: bool = False) -> Path:
-        """Ends the capture once it has written all it has seen. Raises if the kernel lost packets of it, unless `lossy`:
+        """Ends the capture once it has written all it has seen. Raises if the kernel lost some of it, unless `lossy`:
         a search must see everything.
         """
         wait_for(f"capture {self.name} has written all", self._drained, every_s=0.1)

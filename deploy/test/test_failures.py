@@ -31,18 +31,19 @@ def chain() -> Iterator[Fleet]:
 @pytest.mark.limit(120)
 def test_tcp_outlives_an_ain_on_its_path(diamond: Fleet) -> None:
     """Of the two AINs between entrance and exit the one that carries the download is killed in its middle."""
-    lab, killed = diamond.lab, []
+    lab = diamond.lab
+    spares: list[tuple[str, float]] = []
 
     def kill_the_busy_one() -> None:
         busy = max(("ain2", "ain4"), key=diamond.cells)
         spare = "ain4" if busy == "ain2" else "ain2"
-        killed.extend([spare, diamond.cells(spare)])
+        spares.append((spare, diamond.cells(spare)))
         diamond.kill(busy)
 
     running = capture.interface(lab, lab["responder"], configs.TUN)
     exchange = traffic.TcpExchange(lab["initiator"], lab["responder"], RESPONDER, TEN_MB, timeout_s=60)
     done = exchange.run(kill_the_busy_one, at_bytes=TEN_MB // 3)
-    spare, cells_before = killed
+    [(spare, cells_before)] = spares
     assert done.connections == 1
     assert done.down_received == done.down_sent
     assert done.up_received == done.up_sent
