@@ -135,6 +135,9 @@ impl Node {
             rng,
             ..
         } = self;
+        if !pvts.values().any(|pvt| pvt.liveness.is_up()) {
+            return None;
+        }
         let (entrance, min_nodes, max_nodes) = (settings.id, settings.min_nodes, settings.max_nodes);
         let wish = Wish {
             entrance,

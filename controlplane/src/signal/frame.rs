@@ -7,6 +7,7 @@
 
 use std::net::Ipv4Addr;
 
+use ain_dataplane::wire::checksum;
 use rand::CryptoRng;
 use thiserror::Error;
 
@@ -234,8 +235,8 @@ impl Frame {
         ip[9] = UDP;
         ip[12..16].copy_from_slice(&self.local.octets());
         ip[16..20].copy_from_slice(&self.remote.octets());
-        let checksum = !sum(0, ip);
-        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let sum = checksum::checksum(ip);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 
     fn write_udp(&self, datagram: &mut [u8]) {
@@ -243,11 +244,11 @@ impl Frame {
         udp[0..2].copy_from_slice(&PORT.to_be_bytes());
         udp[2..4].copy_from_slice(&PORT.to_be_bytes());
         udp[4..6].copy_from_slice(&length_field(self.bytes - IP_BYTES));
-        let checksum = match !udp_sum(datagram) {
+        let sum = match checksum::transport_ipv4(self.local, self.remote, UDP, udp) {
             0 => 0xffff,
-            checksum => checksum,
+            sum => sum,
         };
-        datagram[IP_BYTES + 6..][..2].copy_from_slice(&checksum.to_be_bytes());
+        udp[6..8].copy_from_slice(&sum.to_be_bytes());
     }
 
     /// Reads an inner datagram that came from the neighbour. Errors: see [`FrameError`].
@@ -280,7 +281,7 @@ impl Frame {
 
     fn check_ip(&self, ip: &[u8]) -> Result<(), FrameError> {
         let whole = ip[6] & !DONT_FRAGMENT == 0 && ip[7] == 0;
-        if ip[0] != 0x45 || ip[2..4] != length_field(self.bytes) || !whole || sum(0, ip) != 0xffff {
+        if ip[0] != 0x45 || ip[2..4] != length_field(self.bytes) || !whole || checksum::checksum(ip) != 0 {
             return Err(FrameError::Ip);
         }
         if ip[12..16] != self.remote.octets() || ip[16..20] != self.local.octets() {
@@ -291,8 +292,8 @@ impl Frame {
 
     fn check_udp(&self, datagram: &[u8]) -> Result<(), FrameError> {
         let udp = &datagram[IP_BYTES..];
-        let unchecked = udp[6..8] == [0; 2];
-        if udp[4..6] != length_field(self.bytes - IP_BYTES) || !(unchecked || udp_sum(datagram) == 0xffff) {
+        let intact = udp[6..8] == [0; 2] || checksum::transport_ipv4(self.remote, self.local, UDP, udp) == 0;
+        if udp[4..6] != length_field(self.bytes - IP_BYTES) || !intact {
             return Err(FrameError::Udp);
         }
         let port = PORT.to_be_bytes();
@@ -332,26 +333,6 @@ fn length_field(bytes: usize) -> [u8; 2] {
     u16::try_from(bytes)
         .expect("a cell is shorter than 64 KiB")
         .to_be_bytes()
-}
-
-/// Folded one's complement sum (RFC 1071) over `start` and `bytes`.
-fn sum(start: u32, bytes: &[u8]) -> u16 {
-    let words = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
-    let mut sum = words.fold(start, |sum, word| sum + word);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    u16::try_from(sum).expect("folded")
-}
-
-/// Sum over the UDP datagram and its pseudo-header (RFC 768).
-fn udp_sum(datagram: &[u8]) -> u16 {
-    let (ip, udp) = datagram.split_at(IP_BYTES);
-    let length = u32::from(u16::from_be_bytes([udp[4], udp[5]]));
-    let pseudo = u32::from(sum(0, &ip[12..20])) + u32::from(UDP) + length;
-    sum(pseudo, udp)
 }
 
 #[cfg(test)]
@@ -477,8 +458,8 @@ mod tests {
             let mut datagram = sample();
             changes.iter().for_each(|&(at, byte)| datagram[at] = byte);
             datagram[10..12].fill(0);
-            let checksum = !sum(0, &datagram[..20]);
-            datagram[10..12].copy_from_slice(&checksum.to_be_bytes());
+            let sum = checksum::checksum(&datagram[..20]);
+            datagram[10..12].copy_from_slice(&sum.to_be_bytes());
             datagram[26..28].fill(0);
             b.decode(&datagram).unwrap_err()
         };

@@ -2,21 +2,24 @@
 //!
 //! Data is modelled by following routes: [`Net::send`] goes from TVT to TVT as a cell would and checks at each node that its keys
 //! are those the entrance holds for that position.
+
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod plan;
+mod site;
+
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use ain_controlplane::action::{Action, HopKeys, Link, Route, Verdict};
-use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
-use ain_controlplane::node::{
-    CellProfile, Config, Host, HostRole, Neighbour, Node, Peer, Snapshot, SourceOption, SpiSecret,
-};
-use ain_controlplane::signal::suite::OnionPrivateKey;
+use ain_controlplane::action::{Action, HopKeys, Link, Route};
+use ain_controlplane::node::{Node, Snapshot};
 use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
-use ed25519_dalek::SigningKey;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
+
+#[allow(unused_imports, reason = "each test program uses a part")]
+pub use plan::{Plan, id, onion_key};
+use site::Site;
 
 pub const MS: u64 = Now::SECOND / 1000;
 pub const WALL: u64 = 1_800_000_000;
@@ -40,109 +43,6 @@ pub const FOUL: Weather = Weather {
     repeat: 0.2,
     delay_ms: (1, 400),
 };
-
-/// What all nodes have in common.
-#[derive(Clone)]
-pub struct Plan {
-    pub links: Vec<(usize, usize)>,
-    pub nodes: usize,
-    pub min_nodes: usize,
-    pub max_nodes: usize,
-    pub option: SourceOption,
-    pub lifetime_s: u32,
-}
-
-impl Plan {
-    pub fn new(nodes: usize, links: &[(usize, usize)]) -> Self {
-        let links = links.to_vec();
-        Self {
-            links,
-            nodes,
-            min_nodes: 2,
-            max_nodes: 6,
-            option: SourceOption::RandomPrivate,
-            lifetime_s: 0,
-        }
-    }
-
-    /// 0 - 1 - 2 - ...
-    pub fn chain(nodes: usize) -> Self {
-        Self::new(nodes, &(1..nodes).map(|node| (node - 1, node)).collect::<Vec<_>>())
-    }
-
-    fn neighbours(&self, node: usize) -> Vec<usize> {
-        let ends = self.links.iter().flat_map(|&(a, b)| [(a, b), (b, a)]);
-        let mut neighbours: Vec<_> = ends.filter(|(a, _)| *a == node).map(|(_, b)| b).collect();
-        neighbours.sort();
-        neighbours
-    }
-
-    fn directory(&self) -> Directory {
-        let entry = |node: usize| Entry {
-            name: format!("ain{node}"),
-            identity: identity(node),
-            address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, u8::try_from(node).unwrap() + 1)),
-            onion_keys: vec![OnionKey {
-                suite: 3,
-                key: onion_key(node).public().to_vec(),
-            }],
-            neighbours: self.neighbours(node).into_iter().map(id).collect(),
-            exit_prefixes: vec![format!("198.51.{node}.0/24").parse().unwrap()],
-        };
-        Directory::new((0..self.nodes).map(entry).collect()).unwrap()
-    }
-
-    /// Node `node`: its neighbours in order, then two host tunnels. The first host responds to 198.51.<node>.0/25.
-    pub fn config(&self, node: usize, saved_spis: &HashMap<PeerId, u32>, replay_floor_s: u64) -> Config {
-        let neighbour = |(index, other): (u16, usize)| {
-            let (low, high) = (node.min(other), node.max(other));
-            let spi_secret = SpiSecret::derive(&[u8::try_from(low).unwrap()], &[u8::try_from(high).unwrap()]);
-            let spi_reserved = saved_spis.get(&PeerId(index)).copied().unwrap_or(0);
-            Peer::Neighbour(Neighbour {
-                id: id(other),
-                spi_secret,
-                spi_reserved,
-                own_spis: Vec::new(),
-            })
-        };
-        let host = |half: u8| {
-            let prefixes = vec![format!("198.51.{node}.{half}/25").parse().unwrap()];
-            let role = if half == 0 { HostRole::Both } else { HostRole::Initiator };
-            Peer::Host(Host {
-                prefixes,
-                role,
-                option: self.option,
-            })
-        };
-        let neighbours = (0..).zip(self.neighbours(node)).map(neighbour);
-        Config {
-            id: id(node),
-            onion_key: onion_key(node),
-            directory: self.directory(),
-            peers: neighbours.chain([host(0), host(128)]).collect(),
-            min_nodes: self.min_nodes,
-            max_nodes: self.max_nodes,
-            profile: CellProfile::Standard,
-            inactivity_s: INACTIVITY_S,
-            lifetime_s: self.lifetime_s,
-            replay_floor_s,
-        }
-    }
-}
-
-fn identity(node: usize) -> [u8; 32] {
-    SigningKey::from_bytes(&[u8::try_from(node).unwrap() + 1; 32])
-        .verifying_key()
-        .to_bytes()
-}
-
-pub fn id(node: usize) -> NodeId {
-    NodeId::of(&identity(node))
-}
-
-fn onion_key(node: usize) -> OnionPrivateKey {
-    OnionPrivateKey::from_bytes(&[u8::try_from(node).unwrap() + 101; 32])
-}
 
 /// A flow of an initiator of some node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -180,21 +80,6 @@ enum Event {
         peer: PeerId,
         up_to: u32,
     },
-}
-
-/// A node and what its packet path would know.
-pub struct Site {
-    pub node: Option<Node>,
-    pub life: u32,
-    pub routes: HashMap<AivtId, Route>,
-    pub bound: HashMap<AivtId, Pair>,
-    pub flows: HashMap<FlowId, Sender>,
-    pub shown: HashMap<FlowId, IpAddr>,
-    pub closed: Vec<(Sender, bool)>,
-    pub refused: Vec<Verdict>,
-    active: HashMap<AivtId, Now>,
-    saved_spis: HashMap<PeerId, u32>,
-    next_flow: u64,
 }
 
 /// The network.
@@ -572,72 +457,6 @@ impl Net {
         self.cut.clear();
         self.run_ms(2000 * u64::from(INACTIVITY_S) + 60_000);
         self.assert_empty();
-    }
-}
-
-impl Site {
-    fn new() -> Self {
-        Self {
-            node: None,
-            life: 0,
-            routes: HashMap::new(),
-            bound: HashMap::new(),
-            flows: HashMap::new(),
-            shown: HashMap::new(),
-            closed: Vec::new(),
-            refused: Vec::new(),
-            active: HashMap::new(),
-            saved_spis: HashMap::new(),
-            next_flow: 0,
-        }
-    }
-
-    fn install(&mut self, aivt: AivtId, route: Route, now: Now) {
-        self.active.insert(aivt, now);
-        assert!(self.routes.insert(aivt, route).is_none(), "installed twice");
-    }
-
-    fn touch(&mut self, aivt: AivtId, now: Now) {
-        self.active.insert(aivt, now);
-    }
-
-    fn with_upstream(&self, link: Link) -> Option<(AivtId, &Route)> {
-        let has = |route: &Route| match route {
-            Route::Intermediate { upstream, .. } | Route::Exit { upstream, .. } => *upstream == link,
-            Route::Entrance { .. } => false,
-        };
-        self.routes
-            .iter()
-            .find(|(_, route)| has(route))
-            .map(|(aivt, route)| (*aivt, route))
-    }
-
-    fn note(&mut self, action: &Action) {
-        match *action {
-            Action::Remove { aivt } => {
-                assert!(self.routes.remove(&aivt).is_some(), "removed what was not installed");
-                self.bound.remove(&aivt);
-                self.active.remove(&aivt);
-            }
-            Action::Bind { aivt, pair, .. } => {
-                assert!(self.routes.contains_key(&aivt) && self.bound.insert(aivt, pair).is_none());
-                let owners = self.bound.values().filter(|bound| **bound == pair).count();
-                assert_eq!(owners, 1, "two AIVTs are bound to one pair");
-            }
-            Action::Refuse { aivt, verdict } => {
-                assert!(self.routes.contains_key(&aivt));
-                self.refused.push(verdict);
-            }
-            Action::Rewrite { flow, source } => {
-                self.shown.insert(flow, source);
-            }
-            Action::CloseFlow { flow, refused } => {
-                let sender = self.flows.remove(&flow).expect("closed twice");
-                self.shown.remove(&flow);
-                self.closed.push((sender, refused));
-            }
-            Action::Send { .. } | Action::Install { .. } | Action::ReserveSpis { .. } => unreachable!("handled before"),
-        }
     }
 }
 

@@ -1,0 +1,115 @@
+//! What a network in memory looks like.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
+use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, SourceOption, SpiSecret};
+use ain_controlplane::signal::suite::OnionPrivateKey;
+use ain_dataplane::id::PeerId;
+use ed25519_dalek::SigningKey;
+
+use super::INACTIVITY_S;
+
+/// What all nodes have in common.
+#[derive(Clone)]
+pub struct Plan {
+    pub links: Vec<(usize, usize)>,
+    pub nodes: usize,
+    pub min_nodes: usize,
+    pub max_nodes: usize,
+    pub option: SourceOption,
+    pub lifetime_s: u32,
+}
+
+impl Plan {
+    pub fn new(nodes: usize, links: &[(usize, usize)]) -> Self {
+        let links = links.to_vec();
+        Self {
+            links,
+            nodes,
+            min_nodes: 2,
+            max_nodes: 6,
+            option: SourceOption::RandomPrivate,
+            lifetime_s: 0,
+        }
+    }
+
+    /// 0 - 1 - 2 - ...
+    pub fn chain(nodes: usize) -> Self {
+        Self::new(nodes, &(1..nodes).map(|node| (node - 1, node)).collect::<Vec<_>>())
+    }
+
+    pub fn neighbours(&self, node: usize) -> Vec<usize> {
+        let ends = self.links.iter().flat_map(|&(a, b)| [(a, b), (b, a)]);
+        let mut neighbours: Vec<_> = ends.filter(|(a, _)| *a == node).map(|(_, b)| b).collect();
+        neighbours.sort();
+        neighbours
+    }
+
+    fn directory(&self) -> Directory {
+        let entry = |node: usize| Entry {
+            name: format!("ain{node}"),
+            identity: identity(node),
+            address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, u8::try_from(node).unwrap() + 1)),
+            onion_keys: vec![OnionKey {
+                suite: 3,
+                key: onion_key(node).public().to_vec(),
+            }],
+            neighbours: self.neighbours(node).into_iter().map(id).collect(),
+            exit_prefixes: vec![format!("198.51.{node}.0/24").parse().unwrap()],
+        };
+        Directory::new((0..self.nodes).map(entry).collect()).unwrap()
+    }
+
+    /// Node `node`: its neighbours in order, then two host tunnels. The first host responds to 198.51.<node>.0/25.
+    pub fn config(&self, node: usize, saved_spis: &HashMap<PeerId, u32>, replay_floor_s: u64) -> Config {
+        let neighbour = |(index, other): (u16, usize)| {
+            let (low, high) = (node.min(other), node.max(other));
+            let spi_secret = SpiSecret::derive(&[u8::try_from(low).unwrap()], &[u8::try_from(high).unwrap()]);
+            let spi_reserved = saved_spis.get(&PeerId(index)).copied().unwrap_or(0);
+            Peer::Neighbour(Neighbour {
+                id: id(other),
+                spi_secret,
+                spi_reserved,
+                own_spis: Vec::new(),
+            })
+        };
+        let host = |half: u8| {
+            let prefixes = vec![format!("198.51.{node}.{half}/25").parse().unwrap()];
+            let role = if half == 0 { HostRole::Both } else { HostRole::Initiator };
+            Peer::Host(Host {
+                prefixes,
+                role,
+                option: self.option,
+            })
+        };
+        let neighbours = (0..).zip(self.neighbours(node)).map(neighbour);
+        Config {
+            id: id(node),
+            onion_key: onion_key(node),
+            directory: self.directory(),
+            peers: neighbours.chain([host(0), host(128)]).collect(),
+            min_nodes: self.min_nodes,
+            max_nodes: self.max_nodes,
+            profile: CellProfile::Standard,
+            inactivity_s: INACTIVITY_S,
+            lifetime_s: self.lifetime_s,
+            replay_floor_s,
+        }
+    }
+}
+
+fn identity(node: usize) -> [u8; 32] {
+    SigningKey::from_bytes(&[u8::try_from(node).unwrap() + 1; 32])
+        .verifying_key()
+        .to_bytes()
+}
+
+pub fn id(node: usize) -> NodeId {
+    NodeId::of(&identity(node))
+}
+
+pub fn onion_key(node: usize) -> OnionPrivateKey {
+    OnionPrivateKey::from_bytes(&[u8::try_from(node).unwrap() + 101; 32])
+}
