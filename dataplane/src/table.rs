@@ -236,7 +236,7 @@ impl Writer {
         let home = self.table.home(key);
         let (steps, entry) = self.find(key, home)?;
         let target = Target::unpack(entry.value.load(Ordering::Relaxed));
-        entry.key.store(0, Ordering::Release);
+        entry.key.store(0, Ordering::Relaxed); // orders nothing: the grace period does
         for at in self.table.way(home).take(steps) {
             let passed = &self.table.passed[at];
             passed.store(passed.load(Ordering::Relaxed) - 1, Ordering::Relaxed);

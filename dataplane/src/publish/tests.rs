@@ -188,27 +188,32 @@ mod modelled {
         });
     }
 
-    /// What a worker did in bursts with the old table is visible to control once the grace period is over.
+    /// What a worker did in bursts with the old table is visible to control once the grace period is over, whether the worker went on
+    /// or to sleep.
     #[test]
     fn loom_work_of_old_bursts_is_seen() {
-        loom::model(|| {
-            let (mut publisher, mut readers) = published(1u64, 1);
-            let mut reader = readers.pop().unwrap();
-            let used = Arc::new(AtomicU64::new(0));
-            let used_here = Arc::clone(&used);
-            let working = loom::thread::spawn(move || {
-                for burst in 1..=2 {
-                    if **reader.current() == 1 {
-                        used_here.store(burst, Ordering::Relaxed);
-                    }
-                    reader.quiescent();
+        for sleeps in [false, true] {
+            loom::model(move || work_of_old_bursts_is_seen(sleeps));
+        }
+    }
+
+    fn work_of_old_bursts_is_seen(sleeps: bool) {
+        let (mut publisher, mut readers) = published(1u64, 1);
+        let mut reader = readers.pop().unwrap();
+        let used = Arc::new(AtomicU64::new(0));
+        let used_here = Arc::clone(&used);
+        let working = loom::thread::spawn(move || {
+            for burst in 1..=2 {
+                if **reader.current() == 1 {
+                    used_here.store(burst, Ordering::Relaxed);
                 }
-            });
-            let version = publisher.publish(2);
-            let seen = publisher.all_passed(version).then(|| used.load(Ordering::Relaxed));
-            working.join().unwrap();
-            assert!(seen.is_none_or(|seen| seen == used.load(Ordering::Relaxed)));
+                if sleeps { reader.offline() } else { reader.quiescent() }
+            }
         });
+        let version = publisher.publish(2);
+        let seen = publisher.all_passed(version).then(|| used.load(Ordering::Relaxed));
+        working.join().unwrap();
+        assert!(seen.is_none_or(|seen| seen == used.load(Ordering::Relaxed)));
     }
 
     /// A worker that sleeps lets control pass; when it wakes it sees everything published meanwhile.
