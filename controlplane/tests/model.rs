@@ -279,14 +279,21 @@ impl World {
     }
 
     fn onion(&mut self, relay: bool, created: u64) -> Vec<u8> {
-        let keys = [1, 2].map(|node| onion_key(node).public());
+        self.onion_over(if relay { &[1, 2] } else { &[1] }, created)
+    }
+
+    fn onion_over(&mut self, path: &[usize], created: u64) -> Vec<u8> {
+        let keys: Vec<_> = path.iter().map(|node| onion_key(*node).public()).collect();
         let created = u32::try_from(created).unwrap();
-        let hops: Vec<_> = (0..1 + usize::from(relay))
-            .map(|hop| HopSpec {
-                id: id(hop + 1),
-                onion_key: &keys[hop],
-                created,
-            })
+        let hop = |(node, onion_key): (&usize, _)| HopSpec {
+            id: id(*node),
+            onion_key,
+            created,
+        };
+        let hops: Vec<_> = path
+            .iter()
+            .zip(keys.iter().map(|key| key.as_slice()))
+            .map(hop)
             .collect();
         let terms = Terms {
             profile: 0,
@@ -458,6 +465,10 @@ impl World {
                 let mut onion = self.onion(true, self.wall());
                 onion[50] ^= 1;
                 self.refused(5555, onion, Reason::ProtocolError);
+                let back = self.onion_over(&[1, 0], self.wall());
+                self.refused(5555, back, Reason::ProtocolError);
+                let unknown = self.onion_over(&[1, 3], self.wall());
+                self.refused(5555, unknown, Reason::NextHopUnreachable);
                 let stale = self.onion(false, self.wall() - 71);
                 self.refused(5555, stale, Reason::ReplayedCreate);
                 "CREATEs that are none"
@@ -475,6 +486,7 @@ impl World {
                         },
                     );
                     self.say(ASKER, name, Message::Created { create, confirmation });
+                    assert_eq!(self.done, [], "neither is an answer to the CREATE");
                     self.expected.push(Deed::InstallRelay {
                         upstream: name,
                         downstream,

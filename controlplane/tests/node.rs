@@ -8,7 +8,7 @@ use ain_controlplane::action::Verdict;
 use ain_controlplane::node::{ConfigError, Node, SourceOption};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::Kind;
-use ain_dataplane::id::{Pair, PeerId};
+use ain_dataplane::id::Pair;
 use net::{FOUL, INACTIVITY_S, Net, Plan, WALL, sender};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -306,40 +306,6 @@ fn absolute_expiry_ends_an_aivt_under_traffic_and_another_follows() {
 }
 
 #[test]
-fn a_captured_create_is_refused_when_it_comes_again() {
-    let mut net = Net::new(Plan::chain(3), 14);
-    net.send_until_arrival(&sender(0, 2, 1), 1000).unwrap();
-    let create = net
-        .captured
-        .iter()
-        .find(|(from, to, bytes)| (*from, *to, bytes[28]) == (0, 1, 0))
-        .unwrap()
-        .2
-        .clone();
-    let peer = net.peer(1, 0);
-    let joined = net.snapshot(1).standing[1];
-    let replay = |net: &mut Net, spi: u8, id: u8| {
-        let mut again = create.clone();
-        (again[35], again[39]) = (again[35] ^ spi, again[39] ^ id);
-        again[26..28].fill(0);
-        net.drive(1, |node, now, wall| node.handle_signal(now, wall, peer, &again));
-        *net.node(1).counts()
-    };
-    assert_eq!(replay(&mut net, 0, 0).repeated, 1);
-    assert_eq!(replay(&mut net, 0, 1).refused.of(Reason::SpiCollision), 1);
-    assert_eq!(replay(&mut net, 1, 2).refused.of(Reason::ReplayedCreate), 1);
-    net.run_ms(120_000 - 3000);
-    assert_eq!(replay(&mut net, 1, 4).refused.of(Reason::ReplayedCreate), 2, "stale");
-    // A restarted node has no memory, but a floor.
-    let floor = net.wall() - 3;
-    net.start(1, floor);
-    let refused = net.node(1).counts().refused.of(Reason::ReplayedCreate);
-    assert_eq!(replay(&mut net, 1, 8).refused.of(Reason::ReplayedCreate), refused + 1);
-    assert_eq!(joined, 1);
-    net.settle();
-}
-
-#[test]
 fn a_create_from_before_the_replay_floor_is_refused_and_the_entrance_tries_until_it_may() {
     let mut net = Net::new(Plan::chain(3), 15);
     let floor = net.wall();
@@ -466,60 +432,6 @@ fn a_neighbour_cannot_have_more_creates_under_way_than_its_quota() {
     assert_eq!(net.snapshot(1).creating[2], 2000);
     net.sites[0].flows.clear();
     net.kill(0);
-    net.settle();
-}
-
-#[test]
-fn what_is_no_signal_is_counted_and_changes_nothing() {
-    let mut net = Net::new(Plan::chain(2), 23);
-    let peer = net.peer(0, 1);
-    let before = net.snapshot(0);
-    net.drive(0, |node, now, wall| {
-        node.handle_signal(now, wall, peer, &[]);
-        node.handle_signal(now, wall, peer, &[0x45; 1374]);
-        node.handle_signal(now, wall, PeerId(77), &[0x45; 1374]);
-    });
-    assert_eq!(net.node(0).counts().malformed, 3);
-    assert_eq!(net.snapshot(0), before);
-}
-
-#[test]
-fn only_the_neighbour_that_shares_a_tvt_ends_it() {
-    let mut net = Net::new(Plan::new(4, &[(0, 1), (1, 2), (1, 3)]), 24);
-    let sender = sender(0, 2, 1);
-    net.send_until_arrival(&sender, 1000).unwrap();
-    let (_, _, create) = net
-        .captured
-        .iter()
-        .find(|(from, to, bytes)| (*from, *to, bytes[28]) == (0, 1, 0))
-        .unwrap();
-    let spi = u32::from_be_bytes(create[32..36].try_into().unwrap());
-    let destroy = |from: usize, net: &mut Net| {
-        use ain_controlplane::signal::frame::{Frame, Message, Signal};
-        let frame = Frame::new(
-            [192, 0, 2, u8::try_from(from).unwrap() + 1].into(),
-            [192, 0, 2, 2].into(),
-            1408,
-        );
-        let message = Message::Destroy {
-            create: 0,
-            reason: Reason::None,
-        };
-        let signal = Signal {
-            spi,
-            message_id: 0x7777_7777,
-            message,
-        };
-        let datagram = frame.encode(&signal, &mut ChaCha12Rng::seed_from_u64(1)).unwrap();
-        let peer = net.peer(1, from);
-        net.drive(1, |node, now, wall| node.handle_signal(now, wall, peer, &datagram));
-    };
-    destroy(3, &mut net);
-    destroy(2, &mut net);
-    assert_eq!(net.snapshot(1).standing[1], 1);
-    assert_eq!(net.node(1).counts().stray, 2);
-    destroy(0, &mut net);
-    assert_eq!(net.snapshot(1).standing[1], 0);
     net.settle();
 }
 

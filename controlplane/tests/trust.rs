@@ -1,0 +1,163 @@
+//! What neighbours and hops may not do, and what a node does when they try.
+
+mod net;
+
+use ain_controlplane::signal::destroy::Reason;
+use ain_controlplane::signal::frame::{Frame, Kind, Message, Signal};
+use ain_dataplane::id::PeerId;
+use net::{Net, Plan, sender};
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
+
+/// Node `at` hears `message` as if node `from` had said it.
+fn say(net: &mut Net, from: usize, at: usize, spi: u32, message: Message) {
+    let address = |node: usize| [192, 0, 2, u8::try_from(node).unwrap() + 1].into();
+    let signal = Signal {
+        spi,
+        message_id: 0x7777_7777,
+        message,
+    };
+    let frame = Frame::new(address(from), address(at), 1408);
+    let datagram = frame.encode(&signal, &mut ChaCha12Rng::seed_from_u64(1)).unwrap();
+    let peer = net.peer(at, from);
+    net.drive(at, |node, now, wall| node.handle_signal(now, wall, peer, &datagram));
+}
+
+/// SPI and message id of the first CREATE that went from `from` to `to`.
+fn create_on(net: &Net, from: usize, to: usize) -> (u32, u32) {
+    let is_create = |(a, b, bytes): &&(usize, usize, Vec<u8>)| (*a, *b, bytes[28]) == (from, to, Kind::Create as u8);
+    let bytes = &net.captured.iter().find(is_create).expect("it was sent").2;
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    (number(32), number(36))
+}
+
+#[test]
+fn a_captured_create_is_refused_when_it_comes_again() {
+    let mut net = Net::new(Plan::chain(3), 14);
+    net.send_until_arrival(&sender(0, 2, 1), 1000).unwrap();
+    let create = net
+        .captured
+        .iter()
+        .find(|(from, to, bytes)| (*from, *to, bytes[28]) == (0, 1, 0))
+        .unwrap()
+        .2
+        .clone();
+    let peer = net.peer(1, 0);
+    let joined = net.snapshot(1).standing[1];
+    let replay = |net: &mut Net, spi: u8, id: u8| {
+        let mut again = create.clone();
+        (again[35], again[39]) = (again[35] ^ spi, again[39] ^ id);
+        again[26..28].fill(0);
+        net.drive(1, |node, now, wall| node.handle_signal(now, wall, peer, &again));
+        *net.node(1).counts()
+    };
+    assert_eq!(replay(&mut net, 0, 0).repeated, 1);
+    assert_eq!(replay(&mut net, 0, 1).refused.of(Reason::SpiCollision), 1);
+    assert_eq!(replay(&mut net, 1, 2).refused.of(Reason::ReplayedCreate), 1);
+    net.run_ms(120_000 - 3000);
+    assert_eq!(replay(&mut net, 1, 4).refused.of(Reason::ReplayedCreate), 2, "stale");
+    // A restarted node has no memory, but a floor.
+    let floor = net.wall() - 3;
+    net.start(1, floor);
+    let refused = net.node(1).counts().refused.of(Reason::ReplayedCreate);
+    assert_eq!(replay(&mut net, 1, 8).refused.of(Reason::ReplayedCreate), refused + 1);
+    assert_eq!(joined, 1);
+    net.settle();
+}
+
+#[test]
+fn only_the_neighbour_that_shares_a_tvt_ends_it() {
+    let mut net = Net::new(Plan::new(4, &[(0, 1), (1, 2), (1, 3)]), 24);
+    let sender = sender(0, 2, 1);
+    net.send_until_arrival(&sender, 1000).unwrap();
+    let (spi, _) = create_on(&net, 0, 1);
+    let destroy = |from: usize, net: &mut Net| {
+        say(
+            net,
+            from,
+            1,
+            spi,
+            Message::Destroy {
+                create: 0,
+                reason: Reason::None,
+            },
+        );
+    };
+    destroy(3, &mut net);
+    destroy(2, &mut net);
+    assert_eq!(net.snapshot(1).standing[1], 1);
+    assert_eq!(net.node(1).counts().stray, 2);
+    destroy(0, &mut net);
+    assert_eq!(net.snapshot(1).standing[1], 0);
+    net.settle();
+}
+
+#[test]
+fn what_is_no_signal_is_counted_and_changes_nothing() {
+    let mut net = Net::new(Plan::chain(2), 23);
+    let peer = net.peer(0, 1);
+    let before = net.snapshot(0);
+    net.drive(0, |node, now, wall| {
+        node.handle_signal(now, wall, peer, &[]);
+        node.handle_signal(now, wall, peer, &[0x45; 1374]);
+        node.handle_signal(now, wall, PeerId(77), &[0x45; 1374]);
+    });
+    assert_eq!(net.node(0).counts().malformed, 3);
+    assert_eq!(net.snapshot(0), before);
+}
+
+// The last hop is left out: it answers as if it held no key.
+#[test]
+fn a_created_that_does_not_confirm_every_hop_makes_no_aivt() {
+    let mut net = Net::new(Plan::chain(3), 31);
+    net.cut.insert((2, 1));
+    net.send(&sender(0, 2, 1));
+    net.run_ms(100);
+    let (spi, create) = create_on(&net, 1, 2);
+    say(
+        &mut net,
+        2,
+        1,
+        spi,
+        Message::Created {
+            create,
+            confirmation: [0; 32],
+        },
+    );
+    net.run_ms(15);
+    assert_eq!(net.node(0).counts().received.of(Kind::Created), 1);
+    assert!(net.sites[0].routes.is_empty());
+    assert_eq!(net.node(0).counts().failed.of(Reason::ProtocolError), 1);
+    net.settle();
+}
+
+#[test]
+fn a_path_with_a_misbehaving_hop_is_avoided() {
+    for seed in 0..10 {
+        let mut net = Net::new(Plan::new(4, &[(0, 1), (1, 3), (0, 2), (2, 3)]), seed);
+        let sender = sender(0, 3, 1);
+        let before = net.send_until_arrival(&sender, 1000).unwrap();
+        let suspect = net.path(&sender)[1];
+        let aivt = net.aivt_at(&sender, 0);
+        net.drive(0, |node, now, _| node.handle_misbehaviour(now, aivt));
+        assert_eq!(net.send_until_arrival(&sender, 1000), Some(before));
+        assert_eq!(net.path(&sender)[1], 3 - suspect);
+        net.settle();
+    }
+}
+
+// Or a late repetition could make the neighbour join what is already over.
+#[test]
+fn a_create_overtaken_by_the_end_is_not_repeated() {
+    let mut net = Net::new(Plan::chain(2), 32);
+    net.cut.insert((0, 1));
+    net.send(&sender(0, 1, 1));
+    net.run_ms(300);
+    let flow = *net.sites[0].flows.keys().next().unwrap();
+    net.sites[0].flows.clear();
+    net.drive(0, |node, now, _| node.handle_flow_gone(now, flow));
+    net.cut.clear();
+    net.run_ms(3000);
+    assert_eq!(net.node(1).counts().received.of(Kind::Create), 0);
+    net.settle();
+}
