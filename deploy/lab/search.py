@@ -85,13 +85,15 @@ def look_at_capture(place: str, path: Path, secrets: Secrets) -> Sight:
 
 
 def look_at_text(place: str, text: str, secrets: Secrets) -> Sight:
-    """`look` at a dump of tables in text form: addresses as dotted quads or in hex, the marker in hex. No chance
-    here: one is enough.
+    """`look` at a dump of tables in text form: addresses as dotted quads or in hex, AINs by name too, the marker
+    in hex. No chance here: one is enough.
     """
     sight = Sight(place)
     for name, address in secrets.addresses.items():
         dotted = re.compile(rf"(?<![\d.]){re.escape(str(address))}(?![\d.])")
         found = len(dotted.findall(text)) + text.lower().count(address.packed.hex())
+        if name in secrets.nodes:
+            found += len(re.findall(rf"\b{name}\b", text))
         sight.hits[name] = CHANCE_HITS * found
     sight.marker_hits = text.lower().count(secrets.marker.hex())
     return sight

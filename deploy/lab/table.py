@@ -12,33 +12,30 @@ HEADINGS = ("", "initiator's address", "responder's address", "inner bytes", "da
 
 @dataclass(frozen=True)
 class Row:
-    """One place: what was seen there, and which AINs it has to know (the ends of a link, a node and its neighbours)."""
+    """One place: what was seen there, and which AINs it cannot but know (the ends of a link, a node and its neighbours)."""
 
     sight: Sight
     own: frozenset[str]
     nodes: tuple[str, ...]
 
     @property
-    def sees_path(self) -> bool:
-        """Whether every AIN of the path showed, when they are not all next to this place anyway."""
-        return set(self.nodes) - self.own != set() and all(self.sight.sees(node) for node in self.nodes)
+    def path(self) -> str:
+        """How much of the path showed: all of it, or no more than what is next to this place."""
+        seen = {node for node in self.nodes if self.sight.sees(node)}
+        if seen <= self.own:
+            return "next hops" if seen else "-"
+        return "yes" if seen >= set(self.nodes) else "in part"
 
     def cells(self) -> list[str]:
         """The row as text."""
         sight = self.sight
-        return [
-            sight.place,
-            _kinds(sight.kinds("initiator")),
-            _kinds(sight.kinds("responder")),
-            _yes(sight.sees_marker),
-            _yes(sight.sees_sizes),
-            _yes(self.sees_path),
-        ]
+        ends = [" and ".join(sight.kinds(end)) or "-" for end in ("initiator", "responder")]
+        return [sight.place, *ends, _yes(sight.sees_marker), _yes(sight.sees_sizes), self.path]
 
     @property
     def sees_nothing(self) -> bool:
-        """Whether the place showed neither end, nor content, nor sizes, nor path."""
-        return self.cells()[1:] == ["-"] * 5
+        """Whether the place showed neither end, nor content, nor sizes, nor more of the path than its next hops."""
+        return self.cells()[1:5] == ["-"] * 4 and self.path in ("-", "next hops")
 
 
 def render(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -52,10 +49,6 @@ def render(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def who_could_see_what(rows: Sequence[Row]) -> str:
     """The table."""
     return render(HEADINGS, [row.cells() for row in rows])
-
-
-def _kinds(kinds: list[str]) -> str:
-    return " and ".join(kinds) if kinds else "-"
 
 
 def _yes(seen: bool) -> str:

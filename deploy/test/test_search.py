@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from lab import capture, search
+from lab import capture, search, table
 from lab.oracle import udp
 from lab.shell import LabError, inside, wait_for
 from lab.topology import Lab, topology
@@ -87,6 +87,16 @@ def test_text_finds_whole_addresses_only() -> None:
     assert sight.kinds("responder") == ["outer"] and not sight.kinds("initiator") and not sight.sees("ain1")
     hexed = search.look_at_text("dump", f'"{IPv4Address("10.66.0.5").packed.hex()}", "{MARKER.hex()}"', secrets_of())
     assert hexed.kinds("initiator") == ["inner"] and hexed.sees_marker
+
+
+def test_a_row_tells_the_whole_path_from_the_next_hops() -> None:
+    def path(text: str, own: set[str]) -> str:
+        return table.Row(search.look_at_text("x", text, secrets_of()), frozenset(own), tuple(NODES)).path
+
+    assert path("entrance downstream ain2 path ain2 ain3, peer 192.0.2.1", {"ain1", "ain2"}) == "yes"
+    assert path("exit upstream ain2, peer 192.0.2.3", {"ain2", "ain3"}) == "next hops"
+    assert path("ain3", {"ain1", "ain2"}) == "in part"
+    assert path("10.66.0.5", {"ain1", "ain2"}) == "-"
 
 
 def test_memory_shows_inner_headers_with_right_checksums_only() -> None:
