@@ -3,6 +3,9 @@
 
 #![allow(dead_code)] // each test uses its part
 
+pub mod chain;
+
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -23,26 +26,44 @@ use ain_dataplane::table::flow_table;
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::cell::CellProfile;
 use ain_dataplane::wire::ethernet::MacAddr;
+use ain_dataplane::wire::ipv4::{self, Ipv4Fields};
 use zeroize::Zeroizing;
 
 /// Largest packet of the in-memory network, bytes.
 const BUFFER: usize = 16_384;
 
-/// A packet on the heap.
+thread_local! {
+    /// Storage of dropped packets, used again with whatever it holds.
+    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A packet on the heap. Its storage is used again, so that once enough packets have been there none is allocated any more.
 #[derive(Debug, Clone)]
 pub struct Buf {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// What a test calls the packet. Stays with the buffer whatever becomes of its content; 0 in a fresh one.
+    pub tag: usize,
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        // A thread that ends has no list any more.
+        let _ = FREE.try_with(|free| free.borrow_mut().push(bytes));
+    }
 }
 
 impl Buf {
     /// An empty buffer.
     pub fn new() -> Self {
+        let used = FREE.with(|free| free.borrow_mut().pop());
         Self {
-            bytes: vec![0; BUFFER],
+            bytes: used.unwrap_or_else(|| vec![0; BUFFER]),
             start: HEADROOM,
             end: HEADROOM,
+            tag: 0,
         }
     }
 
@@ -387,4 +408,22 @@ pub fn host(initiator: bool, addresses: &[&str], inner_mtu: u16) -> PeerKind {
         addresses,
         inner_mtu,
     })
+}
+
+/// An IPv4 datagram of `len` bytes without DF, of a protocol that has no checksum.
+pub fn datagram(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, len: usize, fill: u8) -> Vec<u8> {
+    let mut bytes = vec![fill; len];
+    let fields = Ipv4Fields {
+        total_len: len as u16,
+        id: 0x1234,
+        dont_fragment: false,
+        more_fragments: false,
+        fragment_offset: 0,
+        ttl,
+        protocol: 253,
+        source,
+        destination,
+    };
+    ipv4::write_header(bytes.first_chunk_mut().expect("at least a header"), &fields);
+    bytes
 }
