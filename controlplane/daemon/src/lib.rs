@@ -5,3 +5,10 @@
 pub mod cli;
 pub mod config;
 pub mod keygen;
+pub mod neighbours;
+pub mod secrets;
+pub mod shared_interface;
+pub mod shutdown;
+pub mod state;
+#[cfg(test)]
+mod testnet;
