@@ -165,6 +165,11 @@ pub struct Aivts {
 }
 
 impl Aivts {
+    #[cfg(feature = "test-dump")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&AivtId, &Aivt)> {
+        self.by_id.iter()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_id.len()

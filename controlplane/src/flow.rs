@@ -110,6 +110,11 @@ pub struct Flows {
 }
 
 impl Flows {
+    #[cfg(feature = "test-dump")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.values()
+    }
+
     /// How many there are, remembered ones included.
     pub fn len(&self) -> usize {
         self.flows.len()

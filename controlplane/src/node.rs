@@ -14,6 +14,8 @@
 //! [`Node::poll_action`] and asks [`Node::poll_timeout`] anew.
 
 mod checks;
+#[cfg(feature = "test-dump")]
+mod dump;
 mod entrance;
 mod exit;
 mod life;

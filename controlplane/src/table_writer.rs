@@ -583,6 +583,11 @@ impl<C: Backend, B> TableWriter<C, B> {
             .map(|(aivt, installed)| (*aivt, installed.activity.last()))
     }
 
+    #[cfg(feature = "test-dump")]
+    pub(crate) fn known_flows(&self) -> impl Iterator<Item = (Pair, Option<IpAddr>)> {
+        self.flows.values().map(|facts| (facts.pair, facts.shown))
+    }
+
     /// Moves what waits into the workers' rings.
     pub fn pump(&mut self, workers: &mut impl Workers<C, B>) {
         for (worker, backlog) in (0..).map(WorkerId).zip(&mut self.backlog) {

@@ -18,3 +18,5 @@ pub const TABLE_PROBES: usize = 32;
 pub const WAITING: usize = 1024;
 /// AH key schedules: two a peer, and generations.
 pub const KEY_SLOTS: usize = 4096;
+/// Packets and datagrams that wait between two workers.
+pub const HANDOFF_RING: usize = 4096;

@@ -28,6 +28,27 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node until SIGTERM or SIGINT
+    Run {
+        /// Its configuration
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Run the host's side of a tunnel to an AIN on a TUN device
+    Endpoint {
+        /// Its configuration
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Show what a running node is doing
+    Status {
+        /// Its admin socket
+        #[arg(long, default_value = "/run/ain/ain.sock")]
+        socket: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Check a configuration: a node's, the network's directory or a host's
     Check {
         /// The file
@@ -94,9 +115,22 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
+        Command::Run { config } => crate::run::node(&config),
+        Command::Endpoint { config } => crate::endpoint::endpoint(&config),
+        Command::Status { socket, json } => status(&socket, json),
         Command::Check { file } => check(&file),
         Command::Keygen(arguments) => make_keys(&arguments),
     }
+}
+
+fn status(socket: &std::path::Path, json: bool) -> anyhow::Result<()> {
+    let report = crate::admin::report(socket)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
 }
 
 fn check(file: &std::path::Path) -> anyhow::Result<()> {

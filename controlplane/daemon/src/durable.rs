@@ -57,7 +57,11 @@ struct Granted {
 
 impl Granted {
     fn next(&self) -> u64 {
-        self.shares.iter().map(|(base, grant)| grant.next() - base).max().unwrap_or(0)
+        self.shares
+            .iter()
+            .map(|(base, grant)| grant.next() - base)
+            .max()
+            .unwrap_or(0)
     }
 
     fn limit(&self) -> u64 {
@@ -79,7 +83,11 @@ impl Durable {
     /// See [`DurableError`].
     pub fn open(directory: &Path) -> Result<Self, DurableError> {
         let state = State::open(directory)?;
-        Ok(Self { state, granted: Vec::new(), accepted: Accepted::open(&directory.join(FILE))? })
+        Ok(Self {
+            state,
+            granted: Vec::new(),
+            accepted: Accepted::open(&directory.join(FILE))?,
+        })
     }
 
     /// Sequence numbers of the outbound SA with this key.
@@ -103,9 +111,16 @@ impl Durable {
     fn grant(&mut self, tag: Tag, least: u64, bases: &[u64]) -> Result<Vec<Arc<Grant>>, DurableError> {
         let next = self.state.value(tag).max(least);
         let limit = self.state.reserve(tag, BLOCK)?;
-        let shares: Vec<_> = bases.iter().map(|base| (*base, Grant::new(base + next, base + limit))).collect();
+        let shares: Vec<_> = bases
+            .iter()
+            .map(|base| (*base, Grant::new(base + next, base + limit)))
+            .collect();
         let grants = shares.iter().map(|(_, grant)| Arc::clone(grant)).collect();
-        self.granted.push(Granted { tag, shares, seen: next });
+        self.granted.push(Granted {
+            tag,
+            shares,
+            seen: next,
+        });
         Ok(grants)
     }
 
@@ -146,7 +161,8 @@ impl Durable {
     /// # Errors
     /// See [`DurableError`]; then they may not be used.
     pub fn reserve_spis(&mut self, key: &KeyMaterial, up_to: u32) -> Result<(), DurableError> {
-        self.state.raise(Tag::of_key(Quantity::SpiCounter, key), u64::from(up_to));
+        self.state
+            .raise(Tag::of_key(Quantity::SpiCounter, key), u64::from(up_to));
         Ok(self.state.save()?)
     }
 
@@ -193,39 +209,67 @@ struct Record {
 
 impl Accepted {
     fn open(path: &Path) -> Result<Self, DurableError> {
-        let io = |source| DurableError::Io { path: path.to_owned(), source };
+        let io = |source| DurableError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
         let (whole, rest) = bytes.as_chunks::<RECORD>();
         let records: Option<Vec<Record>> = whole.iter().map(decode).collect();
         match records {
-            Some(records) if rest.is_empty() => Ok(Self { path: path.to_owned(), file, records, unsynced: false }),
+            Some(records) if rest.is_empty() => Ok(Self {
+                path: path.to_owned(),
+                file,
+                records,
+                unsynced: false,
+            }),
             _ => Err(DurableError::Damaged(path.to_owned())),
         }
     }
 
     fn value(&self, key: &KeyMaterial) -> u64 {
         let name = name_of(key);
-        self.records.iter().find(|record| record.name == name).map_or(0, |record| record.written)
+        self.records
+            .iter()
+            .find(|record| record.name == name)
+            .map_or(0, |record| record.written)
     }
 
     fn follow(&mut self, key: &KeyMaterial, highest: Arc<AtomicU64>) {
         let name = name_of(key);
         match self.records.iter_mut().find(|record| record.name == name) {
             Some(record) => record.highest = Some(highest),
-            None => self.records.push(Record { name, written: 0, highest: Some(highest) }),
+            None => self.records.push(Record {
+                name,
+                written: 0,
+                highest: Some(highest),
+            }),
         }
     }
 
     fn write(&mut self) -> Result<(), DurableError> {
         for (at, record) in self.records.iter_mut().enumerate() {
-            let highest = record.highest.as_ref().map_or(0, |highest| highest.load(Ordering::Relaxed));
+            let highest = record
+                .highest
+                .as_ref()
+                .map_or(0, |highest| highest.load(Ordering::Relaxed));
             if highest > record.written {
                 let bytes = encode(&record.name, highest);
                 let written = self.file.write_all_at(&bytes, (at * RECORD) as u64);
-                written.map_err(|source| DurableError::Io { path: self.path.clone(), source })?;
+                written.map_err(|source| DurableError::Io {
+                    path: self.path.clone(),
+                    source,
+                })?;
                 record.written = highest;
                 self.unsynced = true;
             }
@@ -235,7 +279,10 @@ impl Accepted {
 
     fn sync(&mut self) -> Result<(), DurableError> {
         if std::mem::take(&mut self.unsynced) {
-            self.file.sync_data().map_err(|source| DurableError::Io { path: self.path.clone(), source })?;
+            self.file.sync_data().map_err(|source| DurableError::Io {
+                path: self.path.clone(),
+                source,
+            })?;
         }
         Ok(())
     }
@@ -265,7 +312,11 @@ fn decode(bytes: &[u8; RECORD]) -> Option<Record> {
     name.copy_from_slice(&bytes[..16]);
     let number = bytes[16..24].iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
     let intact = *bytes == encode(&name, number) || *bytes == [0; RECORD];
-    intact.then_some(Record { name, written: number, highest: None })
+    intact.then_some(Record {
+        name,
+        written: number,
+        highest: None,
+    })
 }
 
 #[cfg(test)]
@@ -305,7 +356,10 @@ mod tests {
         (0..BLOCK / 2).for_each(|_| assert!(reserved.take().is_some()));
         durable.top_up().unwrap();
         assert!(grant.limit() >= before + BLOCK);
-        assert_eq!(durable.state.value(Tag::of_key(Quantity::OutboundSequence, &key(1))), grant.limit());
+        assert_eq!(
+            durable.state.value(Tag::of_key(Quantity::OutboundSequence, &key(1))),
+            grant.limit()
+        );
     }
 
     #[test]
@@ -320,7 +374,14 @@ mod tests {
         durable.write_accepted().unwrap();
         drop(durable);
         let durable = Durable::open(dir.path()).unwrap();
-        assert_eq!((durable.accepted(&key(1)), durable.accepted(&key(2)), durable.accepted(&key(3))), (9, 0, 0));
+        assert_eq!(
+            (
+                durable.accepted(&key(1)),
+                durable.accepted(&key(2)),
+                durable.accepted(&key(3))
+            ),
+            (9, 0, 0)
+        );
     }
 
     #[test]
@@ -336,7 +397,10 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             std::fs::write(&path, &bad).unwrap();
-            assert!(matches!(Accepted::open(&path), Err(DurableError::Damaged(_))), "byte {at}");
+            assert!(
+                matches!(Accepted::open(&path), Err(DurableError::Damaged(_))),
+                "byte {at}"
+            );
             std::fs::write(&path, &good[..at]).unwrap();
             assert_eq!(Accepted::open(&path).is_err(), at > 0, "{at} bytes left");
         }

@@ -2,13 +2,26 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod control_thread;
+#[cfg(feature = "test-dump")]
+mod dump;
+pub mod durable;
+pub mod endpoint;
+pub mod hardware;
+pub mod interface;
 pub mod keygen;
+pub mod metrics;
 pub mod neighbours;
+pub mod node_report;
+pub mod report;
+pub mod run;
 pub mod secrets;
 pub mod shared_interface;
 pub mod shutdown;
 pub mod state;
 #[cfg(test)]
 mod testnet;
+pub mod translate;

@@ -1,0 +1,344 @@
+//! The control thread: everything that is not a packet. It drives the control node, carries its actions to the workers, keeps
+//! durable numbers, follows the kernel's neighbour table and answers the admin socket and the metrics endpoint.
+//!
+//! ```text
+//!   events of workers ─► Node ─► actions ─► TableWriter ─► commands to workers
+//!   netlink ─► Peers, published      requests ─► reports      numbers used, accepted ─► disk
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::Thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ain_controlplane::action::Action;
+use ain_controlplane::node::Node;
+use ain_controlplane::table_writer::{TableWriter, Workers};
+use ain_crypto::Backend;
+use ain_dataplane::command::{Command, Event};
+use ain_dataplane::count::Counters;
+use ain_dataplane::id::{Now, PeerId, WorkerId};
+use ain_dataplane::packet::{BufPool, PacketBuf};
+use ain_dataplane::peers::{Link, Peers};
+use ain_dataplane::publish::Publisher;
+use ain_dataplane::wire::ethernet::MacAddr;
+use ain_worker::run::{Clock, Reins};
+use tracing::{debug, info, warn};
+
+use crate::config::secret::KeyMaterial;
+use crate::durable::Durable;
+use crate::hardware::PortView;
+use crate::neighbours::Neighbours;
+use crate::report::{Report, Source, Stalled};
+use crate::shutdown::Shutdown;
+
+/// Longest sleep: commands, numbers and requests are looked at this often at least.
+const NAP: Duration = Duration::from_millis(5);
+/// How long a report may take.
+const REPORT_WAIT: Duration = Duration::from_secs(2);
+/// Time to say good-bye to neighbours at the end.
+const DRAIN: Duration = Duration::from_secs(1);
+/// Events of one worker handled before others get their turn.
+const EVENTS_A_ROUND: usize = 256;
+/// Reports asked for and not made yet.
+const REQUESTS: usize = 16;
+
+/// The next hops of peers, and what is published of them.
+pub struct Directions {
+    /// The kernel's view.
+    pub neighbours: Neighbours,
+    /// To the workers.
+    pub publisher: Publisher<Peers>,
+    next_refresh: Now,
+}
+
+impl Directions {
+    /// Nothing is looked up before the first [`Self::refresh`].
+    pub fn new(neighbours: Neighbours, publisher: Publisher<Peers>) -> Self {
+        Self {
+            neighbours,
+            publisher,
+            next_refresh: Now(0),
+        }
+    }
+
+    /// Looks at the kernel's table when it is time to, and publishes what has changed.
+    pub fn refresh(&mut self, now: Now) {
+        if now < self.next_refresh {
+            return;
+        }
+        match self.neighbours.refresh() {
+            Ok(true) => {
+                let found = self.neighbours.found();
+                let link = |id: PeerId| {
+                    found.get(&id).map(|a| Link {
+                        source: MacAddr(a.source),
+                        destination: MacAddr(a.destination),
+                    })
+                };
+                let peers = self.publisher.current();
+                let changed = peers.with_links(peers.iter().map(|(id, _)| link(id)).collect::<Vec<_>>());
+                self.publisher.publish(changed);
+            }
+            Ok(false) => {
+                self.publisher.reclaim();
+            }
+            Err(error) => warn!(%error, "next hops"),
+        }
+        self.next_refresh = now.plus(self.neighbours.refresh_after().as_nanos() as u64);
+    }
+}
+
+/// The rings to all workers.
+pub struct AllReins<C: Backend, B>(pub Vec<Reins<C, B>>);
+
+impl<C: Backend, B> Workers<C, B> for AllReins<C, B> {
+    fn send(&mut self, to: WorkerId, command: Command<C, B>) -> Result<(), Command<C, B>> {
+        match self.0.get_mut(usize::from(to.0)) {
+            Some(reins) => reins.commands.push(command),
+            None => Err(command),
+        }
+    }
+
+    fn done(&self, worker: WorkerId) -> u64 {
+        self.0
+            .get(usize::from(worker.0))
+            .map_or(0, |reins| reins.done.load(Ordering::Acquire))
+    }
+}
+
+/// Everything the control thread owns.
+pub struct ControlThread<C: Backend, A: BufPool> {
+    /// The node's name.
+    pub name: String,
+    /// The control node.
+    pub node: Node,
+    /// The packet path's tables.
+    pub writer: TableWriter<C, A::Buf>,
+    /// Rings to the workers.
+    pub reins: AllReins<C, A::Buf>,
+    /// Next hops.
+    pub directions: Directions,
+    /// Durable numbers.
+    pub durable: Durable,
+    /// Outbound AH keys of PVTs, under which SPIs are reserved.
+    pub spi_keys: BTreeMap<PeerId, KeyMaterial>,
+    /// Empty buffers, for signals.
+    pub pool: A,
+    /// Counters of the workers.
+    pub counters: Vec<Arc<Counters>>,
+    /// Ports, for reports.
+    pub views: Vec<PortView>,
+    /// The common clock.
+    pub clock: Clock,
+    /// Requests of the admin socket and the metrics endpoint.
+    pub requests: Receiver<Request>,
+}
+
+/// What the outside asks of the control thread.
+pub enum Request {
+    /// A report.
+    Report(Sender<Report>),
+    /// All tables.
+    #[cfg(feature = "test-dump")]
+    Dump(Sender<String>),
+}
+
+/// The way to ask.
+pub struct Asker {
+    requests: SyncSender<Request>,
+    control: Thread,
+}
+
+impl Asker {
+    /// The two ends; `control` is woken for each request.
+    pub fn new(control: Thread) -> (Self, Receiver<Request>) {
+        let (requests, receiver) = sync_channel(REQUESTS);
+        (Self { requests, control }, receiver)
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T, Stalled> {
+        let (answer, answered) = channel();
+        self.requests.try_send(request(answer)).map_err(|_| Stalled)?;
+        self.control.unpark();
+        answered.recv_timeout(REPORT_WAIT).map_err(|_| Stalled)
+    }
+}
+
+impl Source for Asker {
+    fn report(&self) -> Result<Report, Stalled> {
+        self.ask(Request::Report)
+    }
+
+    #[cfg(feature = "test-dump")]
+    fn dump(&self) -> Result<String, Stalled> {
+        self.ask(Request::Dump)
+    }
+}
+
+/// Unix time, seconds.
+pub fn wall() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+impl<C: Backend, A: BufPool> ControlThread<C, A> {
+    /// Runs until `shutdown` asks for the end, then takes leave of the neighbours.
+    pub fn run(mut self, shutdown: &Shutdown) {
+        let started = Instant::now();
+        let mut next_second = self.clock.now();
+        let mut leaving: Option<Instant> = None;
+        loop {
+            let now = self.clock.now();
+            let busy = self.round(now, started);
+            if now >= next_second {
+                self.every_second(now);
+                next_second = now.plus(Now::SECOND);
+            }
+            match leaving {
+                None if shutdown.requested() => {
+                    info!("shutting down");
+                    self.node.handle_shutdown(now);
+                    leaving = Some(Instant::now());
+                    continue;
+                }
+                Some(since) if self.node.is_quiet() || since.elapsed() > DRAIN => break,
+                None | Some(_) => {}
+            }
+            if !busy {
+                let due = self
+                    .node
+                    .poll_timeout()
+                    .map_or(u64::MAX, |at| at.since(self.clock.now()));
+                std::thread::park_timeout(NAP.min(Duration::from_nanos(due)));
+            }
+        }
+        let kept = self
+            .durable
+            .write_accepted()
+            .and_then(|()| self.durable.sync_accepted());
+        if let Err(error) = kept {
+            warn!(%error, "numbers not kept");
+        }
+    }
+
+    /// One look at everything; whether there was something to do.
+    fn round(&mut self, now: Now, started: Instant) -> bool {
+        let events = self.take_events();
+        // What has been accepted is written before anything is done about it: after a crash it is refused (protocol section 2).
+        let kept = self.durable.write_accepted().and_then(|()| self.durable.top_up());
+        if let Err(error) = kept {
+            warn!(%error, "numbers not kept");
+        }
+        let busy = !events.is_empty();
+        for event in events {
+            self.event(now, event);
+        }
+        self.directions.refresh(now);
+        while let Some(aivt) = self.writer.poll_installed(&self.reins) {
+            self.node.handle_installed(now, aivt);
+        }
+        if self.node.poll_timeout().is_some_and(|due| due <= now) {
+            self.node.handle_timeout(now, wall());
+        }
+        while let Some(action) = self.node.poll_action() {
+            self.act(now, action);
+        }
+        self.writer.pump(&mut self.reins);
+        while let Ok(request) = self.requests.try_recv() {
+            self.answer(request, started);
+        }
+        busy
+    }
+
+    fn take_events(&mut self) -> Vec<Event<C, A::Buf>> {
+        let mut events = Vec::new();
+        for reins in &mut self.reins.0 {
+            events.extend(std::iter::from_fn(|| reins.events.pop()).take(EVENTS_A_ROUND));
+        }
+        events
+    }
+
+    fn event(&mut self, now: Now, event: Event<C, A::Buf>) {
+        match event {
+            Event::Signal(peer, datagram) => self.node.handle_signal(now, wall(), peer, datagram.data()),
+            Event::NewFlow { flow, tunnel, pair } => {
+                self.writer.note_flow(flow, tunnel, pair);
+                self.node.handle_new_flow(now, wall(), flow, tunnel, pair);
+            }
+            Event::FirstDatagram(aivt, pair) => self.node.handle_bind(now, aivt, pair),
+            Event::Misbehaviour(aivt) => self.node.handle_misbehaviour(now, aivt),
+            Event::Verdict(aivt, code) => self.node.handle_verdict(now, aivt, code),
+            Event::Retired(_) => {}
+        }
+    }
+
+    fn act(&mut self, now: Now, action: Action) {
+        match action {
+            Action::Send { peer, datagram } => self.send(peer, &datagram),
+            Action::Install { aivt, route } => {
+                if let Err(error) = self.writer.install(now, aivt, route) {
+                    warn!(%error, "AIVT not installed");
+                    self.node.handle_install_failed(now, aivt);
+                }
+            }
+            Action::Remove { aivt } => self.writer.remove(aivt),
+            Action::Bind { aivt, pair, tunnel } => {
+                if let Err(error) = self.writer.bind(aivt, pair, tunnel) {
+                    warn!(%error, "AIVT not bound");
+                }
+            }
+            Action::Refuse { aivt, verdict } => {
+                if let Err(error) = self.writer.refuse(aivt, verdict) {
+                    debug!(%error, "no verdict sent");
+                }
+            }
+            Action::Rewrite { flow, source } => self.writer.rewrite(flow, source),
+            Action::CloseFlow { flow, refused } => self.writer.close_flow(flow, refused),
+            Action::ReserveSpis { peer, up_to } => self.reserve_spis(peer, up_to),
+        }
+    }
+
+    fn send(&mut self, peer: PeerId, datagram: &[u8]) {
+        match self.pool.alloc() {
+            Some(mut buf) if buf.tailroom() >= datagram.len() => {
+                buf.grow_back(datagram.len());
+                buf.data_mut().copy_from_slice(datagram);
+                self.writer.signal(peer, buf);
+            }
+            // The signal is lost, as on a network; it is repeated if it matters.
+            Some(_) | None => debug!("no buffer for a signal"),
+        }
+    }
+
+    fn reserve_spis(&mut self, peer: PeerId, up_to: u32) {
+        let Some(key) = self.spi_keys.get(&peer) else { return };
+        match self.durable.reserve_spis(key, up_to) {
+            Ok(()) => self.node.handle_spis_reserved(peer, up_to),
+            Err(error) => warn!(%error, "SPIs not reserved"),
+        }
+    }
+
+    fn every_second(&mut self, now: Now) {
+        let activity: Vec<_> = self.writer.activity().collect();
+        for (aivt, last) in activity {
+            self.node.note_activity(aivt, last);
+        }
+        if let Err(error) = self.durable.sync_accepted() {
+            warn!(%error, "numbers not kept");
+        }
+        debug!(now = now.0, aivts = self.writer.in_use()[0], "second");
+    }
+
+    fn answer(&self, request: Request, started: Instant) {
+        // An asker that has gone away is no trouble.
+        let _gone = match request {
+            Request::Report(answer) => answer.send(self.report(started)).is_err(),
+            #[cfg(feature = "test-dump")]
+            Request::Dump(answer) => answer.send(self.dump()).is_err(),
+        };
+    }
+}

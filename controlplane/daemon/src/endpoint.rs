@@ -1,0 +1,127 @@
+//! `ain endpoint`: the host's side of an ESP+AH tunnel on a TUN device, for hosts whose kernel has no IPsec. The same packet path
+//! as a node's, with one tunnel and no control node.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use ain_controlplane::table_writer::TableWriter;
+use ain_crypto::Portable;
+use ain_dataplane::engine::{Capacity, Engine};
+use ain_dataplane::handoff::Mesh;
+use ain_dataplane::id::{PeerId, WorkerId};
+use ain_dataplane::limits::HANDOFF_RING;
+use ain_dataplane::peers::{PeerKind, Peers};
+use ain_dataplane::publish::published;
+use ain_dataplane::table::flow_table;
+use ain_dataplane::wire::cell::CellProfile;
+use ain_worker::af_packet::AfPacketPort;
+use ain_worker::run::{Clock, Device, Worker, reins};
+use ain_worker::tun::TunPort;
+use ain_worker::vec_buf::VecPool;
+use anyhow::{Context, anyhow};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tracing::{info, warn};
+
+use crate::config::EndpointConfig;
+use crate::control_thread::{AllReins, Directions};
+use crate::durable::Durable;
+use crate::hardware::OnThread;
+use crate::interface;
+use crate::neighbours::{Neighbours, Target, ipv4};
+use crate::run::{idle_policy, protect_memory, spawn};
+use crate::shared_interface::KernelSilence;
+use crate::shutdown::Shutdown;
+use crate::translate;
+
+const CAPACITY: Capacity = Capacity {
+    tvts: 0,
+    tunnels: 1,
+    flows: 0,
+};
+const GATEWAY: PeerId = PeerId(0);
+const BUFFERS: usize = 4096;
+/// Between two looks at next hop and numbers.
+const NAP: Duration = Duration::from_millis(5);
+
+/// Runs the endpoint that a file describes until it is told to stop.
+///
+/// # Errors
+/// [`crate::config::report::Problems`] for the file; what could not be had, otherwise.
+pub fn endpoint(path: &Path) -> anyhow::Result<()> {
+    let config = EndpointConfig::load(path, SystemTime::now())?;
+    protect_memory();
+    let mut durable = Durable::open(&config.state_dir)?;
+    let mut random = SysRng;
+    let seed = [random.try_next_u64()?, random.try_next_u64()?];
+    let (table, reader) = flow_table(16, seed);
+    let mut writer = TableWriter::new(table, 1, CAPACITY);
+    let spec = translate::tunnel_spec((GATEWAY, WorkerId(0)), &config.tunnel, 1, &mut durable)?;
+    let (slot, progress) = writer.add_tunnel(&spec)?;
+    durable.follow(&config.tunnel.ah_in.key, progress.ah);
+    durable.follow(&config.tunnel.esp_in.key, progress.esp);
+    let mut gateway = translate::peer(0, &config.tunnel, PeerKind::Gateway, WorkerId(0));
+    gateway.tunnel = slot;
+
+    let pool = VecPool::new(BUFFERS, usize::from(config.mtu.max(config.inner_mtu)) + 256);
+    let port = AfPacketPort::open(&config.interface, pool.clone())?;
+    let tun = TunPort::create(&config.tun, config.inner_mtu, pool.clone())?;
+    interface::set_up(&config.tun, &config.addresses, &config.routes)?;
+    let _silence = KernelSilence::hold().context("raw sockets that keep the kernel from answering AH and ESP")?;
+
+    let remote = ipv4(config.tunnel.remote).context("outer addresses are IPv4")?;
+    let target = Target {
+        peer: GATEWAY,
+        port: 0,
+        interface: config.interface.clone(),
+        remote,
+    };
+    let (publisher, mut readers) = published(Peers::new(vec![gateway], CellProfile::Standard), 1);
+    let mut directions = Directions::new(Neighbours::new(vec![target])?, publisher);
+    let clock = Clock::start();
+    let (rein, bit) = reins();
+    let one = || anyhow!("one worker");
+    let worker = Worker {
+        engine: Engine::new(
+            WorkerId(0),
+            Portable::default(),
+            reader,
+            CAPACITY,
+            CellProfile::Standard,
+        ),
+        ports: vec![Box::new(port)],
+        device: Some(Device {
+            port: Box::new(tun),
+            gateway: GATEWAY,
+        }),
+        pool,
+        peers: readers.pop().ok_or_else(one)?,
+        bit,
+        mesh: Mesh::new(1, HANDOFF_RING).into_ends().pop().ok_or_else(one)?,
+        control: thread::current(),
+        idle: idle_policy(config.idle),
+        clock,
+    };
+    let shutdown = Shutdown::on_signals(thread::current())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let nothing: OnThread = Arc::new(|| Ok(Box::new(())));
+    let thread = spawn(0, None, worker, &nothing, &stop, &shutdown)?;
+    info!(role = ?config.role, tun = config.tun, "running");
+    let mut reins = AllReins(vec![rein]);
+    while !shutdown.requested() {
+        directions.refresh(clock.now());
+        writer.pump(&mut reins);
+        while reins.0[0].events.pop().is_some() {}
+        if let Err(error) = durable.write_accepted().and_then(|()| durable.top_up()) {
+            warn!(%error, "numbers not kept");
+        }
+        thread::park_timeout(NAP);
+    }
+    stop.store(true, Ordering::Relaxed);
+    thread.join().map_err(|_| anyhow!("the worker panicked"))?;
+    durable.write_accepted()?;
+    Ok(durable.sync_accepted()?)
+}

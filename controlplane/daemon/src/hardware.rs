@@ -1,0 +1,275 @@
+//! Ports, buffers and worker threads' surroundings: DPDK's, or the kernel's own packet sockets in a build without DPDK.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use ain_dataplane::packet::BufPool;
+use ain_worker::port::PortCounters;
+use ain_worker::run::AnyPort;
+
+use crate::report::Sum;
+
+/// What one worker gets.
+pub struct Station<A: BufPool> {
+    /// Its queues, one a port.
+    pub ports: Vec<AnyPort<A::Buf>>,
+    /// Its way to empty buffers.
+    pub pool: A,
+}
+
+/// A port as reports show it.
+pub struct PortView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The workers' counters of it.
+    pub counters: Vec<Arc<PortCounters>>,
+    /// The driver's own counters, where there is one.
+    pub driver: Box<dyn Fn() -> Vec<Sum> + Send>,
+}
+
+/// What a worker's thread keeps while it runs.
+pub type ThreadGuard = Box<dyn Any>;
+/// Run on each worker's thread before it polls.
+pub type OnThread = Arc<dyn Fn() -> anyhow::Result<ThreadGuard> + Send + Sync>;
+
+/// Everything that moves packets.
+pub struct Hardware<A: BufPool> {
+    /// One a worker.
+    pub stations: Vec<Station<A>>,
+    /// The control thread's way to empty buffers.
+    pub control_pool: A,
+    /// One a port.
+    pub views: Vec<PortView>,
+    /// What a worker's thread does first.
+    pub on_thread: OnThread,
+    /// Dropped last: what must outlive the ports.
+    pub rest: Box<dyn Any>,
+}
+
+/// Buffers that a node needs: what its ports and workers can hold at a time.
+#[cfg_attr(not(feature = "dpdk"), allow(dead_code))]
+fn buffers(ports: usize, workers: usize) -> usize {
+    const DESCRIPTORS: usize = 2 * 1024;
+    const A_WORKER: usize = 8192;
+    (ports * workers * DESCRIPTORS + workers * A_WORKER + 4096).next_power_of_two() - 1
+}
+
+/// Ports on kernel interfaces by packet sockets. Slow, but needs nothing.
+#[cfg(not(feature = "dpdk"))]
+pub mod kernel {
+    use ain_worker::af_packet::AfPacketPort;
+    use ain_worker::port::Port;
+    use ain_worker::vec_buf::VecPool;
+    use anyhow::ensure;
+
+    use super::{Hardware, PortView, Station, buffers};
+    use crate::config::NodeConfig;
+
+    /// The buffers of this build.
+    pub type Pool = VecPool;
+
+    /// Opens the configured ports' interfaces.
+    ///
+    /// # Errors
+    /// When an interface cannot be opened.
+    pub fn open(config: &NodeConfig) -> anyhow::Result<Hardware<Pool>> {
+        ensure!(
+            config.workers.cores.len() == 1,
+            "a build without DPDK runs one worker: name one core in workers.cores"
+        );
+        let room = config
+            .ports
+            .iter()
+            .map(|port| usize::from(port.mtu))
+            .max()
+            .unwrap_or(1500)
+            + 256;
+        let pool = VecPool::new(buffers(config.ports.len(), 1), room);
+        let mut station = Station {
+            ports: Vec::new(),
+            pool: pool.clone(),
+        };
+        let mut views = Vec::new();
+        for port in &config.ports {
+            let opened = AfPacketPort::open(&port.interface, pool.clone())?;
+            let counters = vec![opened.counters().clone()];
+            views.push(PortView {
+                name: port.name.clone(),
+                counters,
+                driver: Box::new(Vec::new),
+            });
+            station.ports.push(Box::new(opened));
+        }
+        Ok(Hardware {
+            stations: vec![station],
+            control_pool: pool,
+            views,
+            on_thread: std::sync::Arc::new(|| Ok(Box::new(()))),
+            rest: Box::new(()),
+        })
+    }
+}
+
+/// DPDK ports.
+#[cfg(feature = "dpdk")]
+pub mod dpdk {
+    use std::sync::Arc;
+
+    use ain_worker::dpdk::{DpdkPool, DpdkPort};
+    use ain_worker::port::Port as _;
+    use anyhow::{Context, ensure};
+    use dpdk_sys::eal::{self, Eal, Handle};
+    use dpdk_sys::lcore::Lcore;
+    use dpdk_sys::mempool::{Mempool, PoolConfig};
+    use dpdk_sys::port::{Port, PortConfig};
+
+    use super::{Hardware, PortView, Station, ThreadGuard, buffers};
+    use crate::config::{Huge, NodeConfig, Port as ConfiguredPort};
+    use crate::report::Sum;
+
+    /// The buffers of this build.
+    pub type Pool = DpdkPool;
+
+    const BUFFER_OVERHEAD: usize = 128 + 256;
+    const MIB: usize = 1 << 20;
+
+    /// Starts DPDK and the configured ports. The calling thread is the control thread.
+    ///
+    /// # Errors
+    /// When DPDK, a device or memory is not to be had; says what to install or set up where that is known.
+    pub fn open(config: &NodeConfig) -> anyhow::Result<Hardware<Pool>> {
+        let workers = config.workers.cores.len();
+        let room = config
+            .ports
+            .iter()
+            .map(|port| usize::from(port.mtu))
+            .max()
+            .unwrap_or(1500)
+            + BUFFER_OVERHEAD;
+        let room = room.max(2048 + 128).next_multiple_of(64);
+        let count = buffers(config.ports.len(), workers);
+        let memory = config
+            .dpdk
+            .memory_mib
+            .unwrap_or((count * (room + 256) / MIB + 32) as u32);
+        let eal = Eal::init(arguments(config, memory)?)?;
+        let handle = eal.handle();
+        let pool = Mempool::create(
+            &handle,
+            &PoolConfig {
+                name: "packets",
+                buffers: u32::try_from(count)?,
+                data_room: u16::try_from(room)?,
+                cache: 256,
+                socket: None,
+            },
+        )
+        .with_context(|| format!("packet memory: {count} buffers of {room} bytes; free hugepages or set dpdk.huge"))?;
+        let mut stations: Vec<Station<Pool>> = (0..workers)
+            .map(|_| Station {
+                ports: Vec::new(),
+                pool: DpdkPool::new(pool.clone()),
+            })
+            .collect();
+        let mut views = Vec::new();
+        let mut running = Vec::new();
+        for port in &config.ports {
+            let (view, keep) = start(&handle, port, &pool, &mut stations)
+                .with_context(|| format!("port {} ({})", port.name, port.device))?;
+            views.push(view);
+            running.push(keep);
+        }
+        let on_thread = {
+            let handle = handle.clone();
+            Arc::new(move || Ok(Box::new(Lcore::register(&handle)?) as ThreadGuard))
+        };
+        let control_pool = DpdkPool::new(pool);
+        Ok(Hardware {
+            stations,
+            control_pool,
+            views,
+            on_thread,
+            rest: Box::new((running, eal)),
+        })
+    }
+
+    /// The EAL's command line: no file left behind, devices added one by one later.
+    fn arguments(config: &NodeConfig, memory: u32) -> anyhow::Result<Vec<String>> {
+        let mut arguments = match config.dpdk.huge {
+            Huge::Auto => eal::memory_options(memory),
+            Huge::Always => {
+                let free = eal::free_hugepages_mb();
+                ensure!(
+                    free >= u64::from(memory),
+                    "dpdk.huge: {memory} MiB of hugepages wanted, {free} MiB are free"
+                );
+                eal::memory_options(memory)
+            }
+            Huge::Never => ["--no-huge", "--no-shconf", "-m"]
+                .map(String::from)
+                .into_iter()
+                .chain([memory.to_string()])
+                .collect(),
+        };
+        let control = match config.workers.control_core {
+            Some(core) => core.to_string(),
+            None => format!("(0-{})", std::thread::available_parallelism()?.get().saturating_sub(1)),
+        };
+        arguments.extend(["--file-prefix".into(), format!("ain-{}", config.name)]);
+        arguments.extend(["--lcores".into(), format!("0@{control}"), "--no-telemetry".into()]);
+        if config.ports.iter().all(|port| port.device.starts_with("net_")) {
+            arguments.push("--no-pci".into());
+        } else {
+            // Only the devices named: the first -a keeps the EAL from probing all others.
+            arguments.extend(
+                config
+                    .ports
+                    .iter()
+                    .filter(|p| !p.device.starts_with("net_"))
+                    .flat_map(|p| ["-a".into(), p.device.clone()]),
+            );
+        }
+        arguments.extend(config.dpdk.eal_args.iter().cloned());
+        Ok(arguments)
+    }
+
+    /// Starts one port with a queue pair for every worker.
+    fn start(
+        handle: &Handle,
+        port: &ConfiguredPort,
+        pool: &Mempool,
+        stations: &mut [Station<Pool>],
+    ) -> anyhow::Result<(PortView, dpdk_sys::port::RunningPort)> {
+        let name = port.device.split(',').next().unwrap_or(&port.device);
+        if port.device.starts_with("net_") {
+            handle.plug(&port.device)?;
+        }
+        let opened = Port::open(handle, name)?;
+        let queues = u16::try_from(stations.len())?;
+        let settings = PortConfig {
+            rx_queues: queues,
+            tx_queues: queues,
+            ..PortConfig::default()
+        };
+        let started = opened.start(&settings, pool)?;
+        let device = started.port.device().clone();
+        let mut counters = Vec::new();
+        for (station, (rx, tx)) in stations.iter_mut().zip(started.rx.into_iter().zip(started.tx)) {
+            let queue = DpdkPort::new(rx, tx);
+            counters.push(queue.counters().clone());
+            station.ports.push(Box::new(queue));
+        }
+        let driver = Box::new(move || {
+            let all = device.extended_stats().unwrap_or_default();
+            all.into_iter().map(|(name, count)| Sum::new(name, count)).collect()
+        });
+        Ok((
+            PortView {
+                name: port.name.clone(),
+                counters,
+                driver,
+            },
+            started.port,
+        ))
+    }
+}

@@ -1,0 +1,111 @@
+//! The control thread's answer to `ain status` and `/metrics`: sums of what the control node, the workers and the ports count.
+
+use std::time::Instant;
+
+use ain_controlplane::aivt::RoleName;
+use ain_controlplane::count::{PerKind, PerReason};
+use ain_controlplane::signal::destroy::Reason;
+use ain_controlplane::signal::frame::Kind;
+use ain_crypto::Backend;
+use ain_dataplane::packet::BufPool;
+use ain_worker::port::PortCounts;
+
+use crate::control_thread::ControlThread;
+use crate::hardware::PortView;
+use crate::report::{AivtSum, NeighbourReport, PortReport, Report, SignalReport, Sum};
+
+impl<C: Backend, A: BufPool> ControlThread<C, A> {
+    /// The node at this moment.
+    pub(crate) fn report(&self, started: Instant) -> Report {
+        let counts = self.node.counts();
+        let snapshot = self.node.snapshot();
+        let found = self.directions.neighbours.found();
+        let neighbours = snapshot.pvts.iter().map(|pvt| NeighbourReport {
+            name: pvt.name.clone(),
+            up: pvt.up,
+            pending: pvt.pending as u64,
+            next_hop_known: found.contains_key(&pvt.peer),
+        });
+        let aivts = [("creating", snapshot.creating), ("standing", snapshot.standing)];
+        let aivts = aivts.iter().flat_map(|(state, sums)| {
+            RoleName::ALL.iter().zip(sums).map(|(role, count)| AivtSum {
+                role: role.name().into(),
+                state: (*state).into(),
+                count: *count as u64,
+            })
+        });
+        let peers = self.directions.publisher.current().iter().count();
+        let mut report = Report {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: started.elapsed().as_secs(),
+            neighbours: neighbours.collect(),
+            aivts: aivts.collect(),
+            flows: snapshot.flows as u64,
+            control: vec![
+                Sum::new("rebuilds", counts.rebuilds),
+                Sum::new("flows_refused", counts.flows_refused),
+                Sum::new("pvt_downs", counts.pvt_downs),
+                Sum::new("misbehaviours", counts.misbehaviours),
+            ],
+            ended: reasons(&counts.ended),
+            failed: reasons(&counts.failed),
+            signals: SignalReport {
+                sent: kinds(&counts.sent),
+                received: kinds(&counts.received),
+                resent: counts.resent,
+                repeated: counts.repeated,
+                refused: reasons(&counts.refused),
+                problems: vec![
+                    Sum::new("given_up", counts.given_up),
+                    Sum::new("malformed", counts.malformed),
+                    Sum::new("stray", counts.stray),
+                    Sum::new("overload", counts.overload),
+                ],
+            },
+            ports: self.views.iter().map(port).collect(),
+            next_hops_unknown: peers.saturating_sub(found.len()) as u64,
+            next_hops_lost: self.directions.neighbours.lost(),
+            ..Report::default()
+        };
+        report.add_workers(self.counters.iter().map(|counters| &**counters));
+        report
+    }
+}
+
+fn kinds(per: &PerKind) -> Vec<Sum> {
+    Kind::ALL
+        .iter()
+        .map(|kind| Sum::new(kind.name(), per.of(*kind)))
+        .collect()
+}
+
+fn reasons(per: &PerReason) -> Vec<Sum> {
+    Reason::ALL
+        .iter()
+        .map(|reason| Sum::new(reason.name(), per.of(*reason)))
+        .collect()
+}
+
+fn port(view: &PortView) -> PortReport {
+    let all: Vec<PortCounts> = view.counters.iter().map(|counters| counters.read()).collect();
+    let sum = |name: &str, of: fn(&PortCounts) -> u64| Sum::new(name, all.iter().map(of).sum());
+    let mut counters = vec![
+        sum("rx_packets", |c| c.rx_packets),
+        sum("rx_bytes", |c| c.rx_bytes),
+        sum("rx_dropped", |c| c.rx_dropped),
+        sum("tx_packets", |c| c.tx_packets),
+        sum("tx_bytes", |c| c.tx_bytes),
+        sum("tx_dropped", |c| c.tx_dropped),
+    ];
+    let driver = (view.driver)();
+    counters.extend(
+        driver
+            .into_iter()
+            .map(|one| Sum::new(format!("driver_{}", one.name), one.count)),
+    );
+    PortReport {
+        name: view.name.clone(),
+        counters,
+    }
+}

@@ -1,0 +1,319 @@
+//! What a node says about itself, to `ain status` and to Prometheus: sums, and the operators' own names of neighbours and ports.
+//! No user, no address of a user, no SPI, no AIVT.
+
+use std::fmt::{self, Write as _};
+
+use ain_dataplane::count::{Counters, Traffic};
+use ain_dataplane::verdict::DropReason;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// One figure with a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sum {
+    /// Its name.
+    pub name: String,
+    /// The figure.
+    pub count: u64,
+}
+
+impl Sum {
+    /// The figure `count` under the name `name`.
+    pub fn new(name: impl Into<String>, count: u64) -> Self {
+        Self {
+            name: name.into(),
+            count,
+        }
+    }
+}
+
+/// What moved in one role and direction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficSum {
+    /// entrance, intermediate, exit, host or pvt.
+    pub role: String,
+    /// forward and backward, or in and out.
+    pub direction: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// How many AIVTs this node is in, in one role and state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AivtSum {
+    /// entrance, intermediate or exit.
+    pub role: String,
+    /// creating or standing.
+    pub state: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// A PVT.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighbourReport {
+    /// The neighbour's name in the directory.
+    pub name: String,
+    /// Whether it answers.
+    pub up: bool,
+    /// Requests that wait for its ACK.
+    pub pending: u64,
+    /// Whether the link-layer address towards it is known.
+    pub next_hop_known: bool,
+}
+
+/// A port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortReport {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The workers' counters and the driver's.
+    pub counters: Vec<Sum>,
+}
+
+/// What signalling has seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalReport {
+    /// Sent, by kind, repetitions included.
+    pub sent: Vec<Sum>,
+    /// Received, by kind, repetitions included.
+    pub received: Vec<Sum>,
+    /// Requests sent again for want of an ACK.
+    pub resent: u64,
+    /// Requests received that had been received before.
+    pub repeated: u64,
+    /// CREATEs refused here, by reason.
+    pub refused: Vec<Sum>,
+    /// Others that came to nothing: given_up, malformed, stray, overload.
+    pub problems: Vec<Sum>,
+}
+
+/// A node at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Its name in the directory.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Seconds since its start.
+    pub uptime_s: u64,
+    /// PVTs.
+    pub neighbours: Vec<NeighbourReport>,
+    /// AIVTs by role and state.
+    pub aivts: Vec<AivtSum>,
+    /// Flows that have, or wait for, an AIVT at this entrance.
+    pub flows: u64,
+    /// Figures of the control node without a label of their own, as in `ain_{name}_total`.
+    pub control: Vec<Sum>,
+    /// AIVTs that stood and ended, by reason.
+    pub ended: Vec<Sum>,
+    /// AIVTs that never stood, by reason.
+    pub failed: Vec<Sum>,
+    /// Signalling.
+    pub signals: SignalReport,
+    /// What moved, summed over the workers.
+    pub traffic: Vec<TrafficSum>,
+    /// What was lost, by reason.
+    pub drops: Vec<Sum>,
+    /// Packets handed from one worker to another.
+    pub handovers: u64,
+    /// Ports.
+    pub ports: Vec<PortReport>,
+    /// Peers, hosts included, whose next hop has no known link-layer address.
+    pub next_hops_unknown: u64,
+    /// How often a known one was lost.
+    pub next_hops_lost: u64,
+}
+
+impl Report {
+    /// Fills in what the workers counted.
+    pub fn add_workers<'a>(&mut self, workers: impl Iterator<Item = &'a Counters> + Clone) {
+        for what in Traffic::ALL {
+            let (role, direction) = what.labels();
+            let moved = workers.clone().map(|worker| worker.traffic(*what));
+            let (packets, bytes) = moved.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            self.traffic.push(TrafficSum {
+                role: role.into(),
+                direction: direction.into(),
+                packets,
+                bytes,
+            });
+        }
+        for why in DropReason::ALL {
+            self.drops.push(Sum::new(
+                why.name(),
+                workers.clone().map(|worker| worker.drops(*why)).sum(),
+            ));
+        }
+        self.handovers += workers.map(Counters::handovers).sum::<u64>();
+    }
+}
+
+/// For a person: what is there, and of the counters those that are not zero.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = String::new();
+        self.render(&mut out)?;
+        f.write_str(out.trim_end())
+    }
+}
+
+impl Report {
+    fn render(&self, out: &mut String) -> fmt::Result {
+        writeln!(
+            out,
+            "{}  ain {}, up {}",
+            self.name,
+            self.version,
+            duration(self.uptime_s)
+        )?;
+        for one in &self.neighbours {
+            let state = if one.up { "up" } else { "DOWN" };
+            let hop = if one.next_hop_known { "" } else { ", next hop unknown" };
+            writeln!(out, "  pvt {:<20} {state}, {} pending{hop}", one.name, one.pending)?;
+        }
+        for one in &self.aivts {
+            writeln!(out, "  aivt {:<13} {:<9} {:>10}", one.role, one.state, one.count)?;
+        }
+        writeln!(out, "  flows {:>32}", self.flows)?;
+        for one in self.traffic.iter().filter(|one| one.packets > 0) {
+            writeln!(
+                out,
+                "  {:<13} {:<9} {:>14} packets {:>18} bytes",
+                one.role, one.direction, one.packets, one.bytes
+            )?;
+        }
+        let groups = [
+            ("drop", &self.drops),
+            ("signal sent", &self.signals.sent),
+            ("signal received", &self.signals.received),
+            ("create refused", &self.signals.refused),
+            ("signal problem", &self.signals.problems),
+            ("aivt ended", &self.ended),
+            ("aivt failed", &self.failed),
+            ("control", &self.control),
+        ];
+        for (title, sums) in groups {
+            for one in sums.iter().filter(|one| one.count > 0) {
+                writeln!(out, "  {title:<16} {:<28} {:>10}", one.name, one.count)?;
+            }
+        }
+        if self.next_hops_unknown + self.next_hops_lost > 0 {
+            writeln!(
+                out,
+                "  next hops unknown {}, lost {} times",
+                self.next_hops_unknown, self.next_hops_lost
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// The control thread does not answer in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the control thread does not answer")]
+pub struct Stalled;
+
+/// Where reports come from.
+pub trait Source: Send + Sync {
+    /// The node now.
+    ///
+    /// # Errors
+    /// [`Stalled`].
+    fn report(&self) -> Result<Report, Stalled>;
+
+    /// All tables of the node as text, keys left out.
+    ///
+    /// # Errors
+    /// [`Stalled`].
+    #[cfg(feature = "test-dump")]
+    fn dump(&self) -> Result<String, Stalled>;
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A report with every part filled in.
+    pub(crate) fn sample() -> Report {
+        let counters = [Counters::default(), Counters::default()];
+        counters[0].moved(Traffic::IntermediateForward, 1444);
+        counters[1].moved(Traffic::IntermediateForward, 1444);
+        counters[1].dropped(DropReason::AhIcv);
+        let mut report = Report {
+            name: "ain1".into(),
+            version: "0.0.0".into(),
+            uptime_s: 3700,
+            neighbours: vec![NeighbourReport {
+                name: "ain2".into(),
+                up: true,
+                pending: 1,
+                next_hop_known: false,
+            }],
+            aivts: vec![AivtSum {
+                role: "exit".into(),
+                state: "standing".into(),
+                count: 4,
+            }],
+            flows: 3,
+            control: vec![Sum::new("rebuilds", 2)],
+            ended: vec![Sum::new("inactive", 5)],
+            failed: vec![Sum::new("expired", 6)],
+            signals: SignalReport {
+                sent: vec![Sum::new("create", 7)],
+                resent: 8,
+                ..SignalReport::default()
+            },
+            ports: vec![PortReport {
+                name: "wan".into(),
+                counters: vec![Sum::new("rx_good_packets", 9)],
+            }],
+            next_hops_lost: 1,
+            ..Report::default()
+        };
+        report.add_workers(counters.iter());
+        report
+    }
+
+    #[test]
+    fn workers_are_summed() {
+        let report = sample();
+        let moved = report
+            .traffic
+            .iter()
+            .find(|one| one.role == "intermediate" && one.direction == "forward")
+            .unwrap();
+        assert_eq!((moved.packets, moved.bytes), (2, 2888));
+        assert_eq!(report.drops.iter().map(|one| one.count).sum::<u64>(), 1);
+        assert_eq!(
+            (report.traffic.len(), report.drops.len()),
+            (Traffic::COUNT, DropReason::COUNT)
+        );
+    }
+
+    #[test]
+    fn a_person_sees_what_is_not_zero() {
+        let text = sample().to_string();
+        for wanted in [
+            "ain1  ain 0.0.0, up 1 h 1 min",
+            "next hop unknown",
+            "ah_icv",
+            "2888 bytes",
+            "rebuilds",
+        ] {
+            assert!(text.contains(wanted), "{wanted} in {text}");
+        }
+        assert!(!text.contains("esp_icv"), "{text}");
+    }
+}

@@ -1,0 +1,251 @@
+//! `ain run`: one appliance, from its configuration to its last packet.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
+
+use ain_controlplane::node::Node;
+use ain_controlplane::table_writer::TableWriter;
+use ain_crypto::Portable;
+use ain_dataplane::engine::{Capacity, Engine};
+use ain_dataplane::handoff::Mesh;
+use ain_dataplane::id::WorkerId;
+use ain_dataplane::limits::HANDOFF_RING;
+use ain_dataplane::packet::BufPool;
+use ain_dataplane::peers::Peers;
+use ain_dataplane::publish::published;
+use ain_dataplane::table::flow_table;
+use ain_worker::idle::{Adaptive, IdlePolicy};
+use ain_worker::pin::set_up_thread;
+use ain_worker::run::{Clock, Worker, reins};
+use anyhow::Context;
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, SeedableRng};
+use tracing::{error, info, warn};
+
+use crate::config::{Idle, NodeConfig};
+use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
+use crate::durable::Durable;
+use crate::hardware::{Hardware, OnThread, Station};
+use crate::neighbours::{Neighbours, Target, ipv4};
+use crate::shared_interface::KernelSilence;
+use crate::shutdown::Shutdown;
+use crate::{admin, metrics, secrets, translate};
+
+/// Room of each worker.
+const CAPACITY: Capacity = Capacity {
+    tvts: 1 << 17,
+    tunnels: 1 << 12,
+    flows: 1 << 16,
+};
+
+/// Runs the node that a file describes until it is told to stop.
+///
+/// # Errors
+/// [`crate::config::report::Problems`] for the file; what could not be had, otherwise.
+pub fn node(path: &Path) -> anyhow::Result<()> {
+    let config = NodeConfig::load(path, SystemTime::now())?;
+    protect_memory();
+    warn_of_test_builds();
+    #[cfg(feature = "dpdk")]
+    let hardware = crate::hardware::dpdk::open(&config)?;
+    #[cfg(not(feature = "dpdk"))]
+    let hardware = crate::hardware::kernel::open(&config)?;
+    start(config, hardware)
+}
+
+/// Secrets stay in memory: no core dump, no swap.
+pub(crate) fn protect_memory() {
+    if let Err(error) = secrets::forbid_core_dumps() {
+        warn!(%error, "core dumps not forbidden");
+    }
+    if let Err(error) = secrets::lock_memory() {
+        warn!(%error, "memory not locked: keys could be swapped out");
+    }
+}
+
+fn warn_of_test_builds() {
+    if cfg!(feature = "test-dump") {
+        warn!(
+            "TEST BUILD: anybody with access to the admin socket can read this node's tables; never let it serve users"
+        );
+    }
+    if cfg!(feature = "test-no-onion") {
+        warn!("TEST BUILD: cells are not encrypted; never let it serve users");
+    }
+}
+
+fn start<A: BufPool + Send + 'static>(config: NodeConfig, hardware: Hardware<A>) -> anyhow::Result<()> {
+    let workers = u8::try_from(hardware.stations.len()).context("too many workers")?;
+    let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
+    let mut durable = Durable::open(&config.state_dir)?;
+    let node_config = translate::control_config(&config, &durable, wall())?;
+    let clock = Clock::start();
+    let (table, reader) = flow_table(
+        usize::from(workers) * CAPACITY.tvts as usize,
+        [rng.next_u64(), rng.next_u64()],
+    );
+    let mut writer = TableWriter::new(table, workers, CAPACITY);
+    let peers = install_tunnels(&config, workers, &mut writer, &mut durable)?;
+    let node = Node::new(node_config, clock.now(), Box::new(rng))?;
+
+    let (publisher, readers) = published(
+        Peers::new(peers, translate::profile(config.network.cell_profile)),
+        usize::from(workers),
+    );
+    let shutdown = Shutdown::on_signals(thread::current())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut all_reins = Vec::new();
+    let mut counters = Vec::new();
+    let mut threads = Vec::new();
+    let meshes = Mesh::new(usize::from(workers), HANDOFF_RING).into_ends();
+    for (number, ((station, mesh), peers)) in hardware.stations.into_iter().zip(meshes).zip(readers).enumerate() {
+        let Station { ports, pool } = station;
+        let id = WorkerId(number as u8);
+        let engine = Engine::new(
+            id,
+            Portable::default(),
+            reader.clone(),
+            CAPACITY,
+            translate::profile(config.network.cell_profile),
+        );
+        counters.push(engine.counters());
+        let (rein, bit) = reins();
+        all_reins.push(rein);
+        let idle = idle_policy(config.workers.idle);
+        let control = thread::current();
+        let worker = Worker {
+            engine,
+            ports,
+            device: None,
+            pool,
+            peers,
+            bit,
+            mesh,
+            control,
+            idle,
+            clock,
+        };
+        let core = config.workers.cores.get(number).map(|core| usize::from(*core));
+        threads.push(spawn(number, core, worker, &hardware.on_thread, &stop, &shutdown)?);
+    }
+    if let Some(core) = config.workers.control_core {
+        set_up_thread("ain-control", Some(usize::from(core)))?;
+    }
+    let _silence = KernelSilence::hold().context("raw sockets that keep the kernel from answering AH and ESP")?;
+    let (asker, requests) = Asker::new(thread::current());
+    let asker: Arc<dyn crate::report::Source> = Arc::new(asker);
+    let _admin = admin::serve(&config.admin_socket, Arc::clone(&asker))?;
+    if let Some(address) = config.metrics {
+        let bound = metrics::serve(address, &asker).with_context(|| format!("metrics on {address}"))?;
+        info!(%bound, "metrics");
+    }
+    let neighbours = Neighbours::new(targets(&config)?)?;
+    let spi_keys = config
+        .neighbours
+        .into_iter()
+        .zip(0..)
+        .map(|(one, id)| (ain_dataplane::id::PeerId(id), one.tunnel.ah_out.key));
+    info!(name = config.name, workers, "running");
+    ControlThread {
+        name: config.name,
+        node,
+        writer,
+        reins: AllReins(all_reins),
+        directions: Directions::new(neighbours, publisher),
+        durable,
+        spi_keys: spi_keys.collect(),
+        pool: hardware.control_pool,
+        counters,
+        views: hardware.views,
+        clock,
+        requests,
+    }
+    .run(&shutdown);
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        if thread.join().is_err() {
+            error!("a worker panicked");
+        }
+    }
+    drop(hardware.rest);
+    Ok(())
+}
+
+/// Every peer with its tunnel's slot.
+fn install_tunnels<B>(
+    config: &NodeConfig,
+    workers: u8,
+    writer: &mut TableWriter<Portable, B>,
+    durable: &mut Durable,
+) -> anyhow::Result<Vec<ain_dataplane::peers::Peer>> {
+    let mut peers = translate::peers(config, workers);
+    for ((id, _, tunnel), peer) in config.tunnels().zip(&mut peers) {
+        let spec = translate::tunnel_spec((id, peer.owner), tunnel, workers, durable)?;
+        let (slot, progress) = writer.add_tunnel(&spec)?;
+        peer.tunnel = slot;
+        durable.follow(&tunnel.ah_in.key, progress.ah);
+        durable.follow(&tunnel.esp_in.key, progress.esp);
+    }
+    Ok(peers)
+}
+
+fn targets(config: &NodeConfig) -> anyhow::Result<Vec<Target>> {
+    config
+        .tunnels()
+        .map(|(peer, port, tunnel)| {
+            let remote = ipv4(tunnel.remote).context("outer addresses are IPv4")?;
+            Ok(Target {
+                peer,
+                port,
+                interface: config.ports[port].interface.clone(),
+                remote,
+            })
+        })
+        .collect()
+}
+
+/// The worker's idle policy.
+pub(crate) fn idle_policy(idle: Idle) -> IdlePolicy {
+    match idle {
+        Idle::Spin => IdlePolicy::Spin,
+        Idle::Adaptive { max_sleep } => IdlePolicy::Adaptive(Adaptive {
+            max_sleep_us: u32::try_from(max_sleep.as_micros()).unwrap_or(u32::MAX),
+            ..Adaptive::default()
+        }),
+    }
+}
+
+/// A worker's thread. Should it ever panic, the node ends: a supervisor starts it anew.
+pub(crate) fn spawn<A: BufPool + Send + 'static>(
+    number: usize,
+    core: Option<usize>,
+    worker: Worker<Portable, A>,
+    on_thread: &OnThread,
+    stop: &Arc<AtomicBool>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<JoinHandle<()>> {
+    let name = format!("ain-worker-{number}");
+    let (on_thread, stop, shutdown) = (Arc::clone(on_thread), Arc::clone(stop), shutdown.clone());
+    let run = move || {
+        let ended = EndsTheNode(&shutdown);
+        let set_up = set_up_thread(&format!("ain-worker-{number}"), core).map_err(anyhow::Error::from);
+        match set_up.and_then(|()| on_thread()) {
+            Ok(_guard) => worker.run(&stop),
+            Err(error) => error!(%error, number, "worker not started"),
+        }
+        drop(ended);
+    };
+    Ok(thread::Builder::new().name(name).spawn(run)?)
+}
+
+/// Asks for the end of the node when a worker ends, in whatever way.
+struct EndsTheNode<'a>(&'a Shutdown);
+
+impl Drop for EndsTheNode<'_> {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}

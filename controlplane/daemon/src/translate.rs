@@ -1,0 +1,195 @@
+//! From the configuration's words to those of the control node, the table writer and the packet path.
+
+use ain_controlplane::config as control;
+use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
+use ain_controlplane::signal::suite::OnionPrivateKey;
+use ain_controlplane::table_writer::{InboundSa, OutboundSa, TunnelSpec};
+use ain_crypto::MacAlgorithm;
+use ain_dataplane::id::{PeerId, PortId, WorkerId};
+use ain_dataplane::peers::{HostPolicy, Peer, PeerKind};
+use ain_dataplane::wire::cell;
+use anyhow::{Context, ensure};
+use zeroize::Zeroizing;
+
+use crate::config::secret::KeyMaterial;
+use crate::config::{self, AnonymityOption, CellProfile, Host, Neighbour, NodeConfig, Role, Sa, Tunnel};
+use crate::durable::Durable;
+
+/// The packet path's name of the cell profile.
+pub fn profile(profile: CellProfile) -> cell::CellProfile {
+    match profile {
+        CellProfile::Standard => cell::CellProfile::Standard,
+        CellProfile::Jumbo => cell::CellProfile::Jumbo,
+    }
+}
+
+/// What the control node is told. `wall`: Unix seconds, before which no creating signal is accepted.
+///
+/// # Errors
+/// Where the directory contradicts itself.
+pub fn control_config(config: &NodeConfig, durable: &Durable, wall: u64) -> anyhow::Result<control::Config> {
+    let own = config.own_entry().context("this node is not in the directory")?;
+    let onion_key = config
+        .onion_key
+        .expose_array()
+        .context("the onion key is not 32 bytes long")?;
+    let neighbours = config
+        .neighbours
+        .iter()
+        .map(|one| neighbour(config, one, durable).map(control::Peer::Neighbour));
+    let hosts = config.hosts.iter().map(|one| Ok(control::Peer::Host(host(one))));
+    Ok(control::Config {
+        id: NodeId(own.id),
+        onion_key: OnionPrivateKey::from_bytes(onion_key),
+        directory: Directory::new(config.directory.nodes.iter().map(|node| entry(config, node)).collect())?,
+        peers: neighbours.chain(hosts).collect::<anyhow::Result<_>>()?,
+        min_nodes: usize::from(config.network.min_path_nodes),
+        max_nodes: usize::from(config.network.max_path_nodes),
+        profile: match config.network.cell_profile {
+            CellProfile::Standard => control::CellProfile::Standard,
+            CellProfile::Jumbo => control::CellProfile::Jumbo,
+        },
+        inactivity_s: u32::try_from(config.network.inactivity.as_secs()).unwrap_or(u32::MAX),
+        lifetime_s: 0,
+        replay_floor_s: wall,
+    })
+}
+
+fn entry(config: &NodeConfig, node: &config::Entry) -> Entry {
+    Entry {
+        name: node.name.clone(),
+        identity: node.identity,
+        address: node.address,
+        onion_keys: vec![OnionKey {
+            suite: config.network.suite,
+            key: node.onion_suite3.to_vec(),
+        }],
+        neighbours: node
+            .neighbours
+            .iter()
+            .map(|at| NodeId(config.directory.nodes[*at].id))
+            .collect(),
+        exit_prefixes: node.exit_prefixes.clone(),
+    }
+}
+
+fn neighbour(config: &NodeConfig, one: &Neighbour, durable: &Durable) -> anyhow::Result<control::Neighbour> {
+    let entry = config
+        .directory
+        .entry(&one.node)
+        .with_context(|| format!("{} is not in the directory", one.node))?;
+    let Tunnel {
+        ah_in,
+        ah_out,
+        esp_in,
+        esp_out,
+        ..
+    } = &one.tunnel;
+    Ok(control::Neighbour {
+        id: NodeId(entry.id),
+        spi_secret: control::SpiSecret::derive(ah_in.key.expose(), ah_out.key.expose()),
+        spi_reserved: durable.spi_counter(&ah_out.key),
+        own_spis: [ah_in, ah_out, esp_in, esp_out].map(|sa| sa.spi).to_vec(),
+    })
+}
+
+fn host(one: &Host) -> control::Host {
+    control::Host {
+        prefixes: one.addresses.clone(),
+        role: match one.role {
+            Role::Initiator => control::HostRole::Initiator,
+            Role::Responder => control::HostRole::Responder,
+            Role::Both => control::HostRole::Both,
+        },
+        option: match one.option {
+            AnonymityOption::AsSent => control::SourceOption::AsSent,
+            AnonymityOption::RandomPrivate => control::SourceOption::RandomPrivate,
+        },
+    }
+}
+
+/// What the packet path is told of each peer, in order of [`PeerId`]; slots and link-layer addresses come later.
+pub fn peers(config: &NodeConfig, workers: u8) -> Vec<Peer> {
+    let neighbours = config
+        .neighbours
+        .iter()
+        .map(|one| (one.port, &one.tunnel, PeerKind::Neighbour));
+    let hosts = config.hosts.iter().map(|one| {
+        let initiator = matches!(one.role, Role::Initiator | Role::Both);
+        let addresses = one.addresses.clone();
+        (
+            one.port,
+            &one.tunnel,
+            PeerKind::Host(HostPolicy {
+                initiator,
+                addresses,
+                inner_mtu: one.inner_mtu,
+            }),
+        )
+    });
+    let owners = (0..workers.max(1)).map(WorkerId).cycle();
+    neighbours
+        .chain(hosts)
+        .zip(owners)
+        .map(|((port, tunnel, kind), owner)| peer(port, tunnel, kind, owner))
+        .collect()
+}
+
+/// One peer without slot and link-layer addresses.
+pub fn peer(port: usize, tunnel: &Tunnel, kind: PeerKind, owner: WorkerId) -> Peer {
+    let port = PortId(u8::try_from(port).unwrap_or(u8::MAX));
+    Peer {
+        port,
+        local: tunnel.local,
+        remote: tunnel.remote,
+        link: None,
+        owner,
+        tunnel: 0,
+        kind,
+    }
+}
+
+/// A tunnel's four associations, with numbers that no earlier process has used.
+///
+/// # Errors
+/// When the state cannot be written.
+pub fn tunnel_spec(
+    (peer, owner): (PeerId, WorkerId),
+    tunnel: &Tunnel,
+    workers: u8,
+    durable: &mut Durable,
+) -> anyhow::Result<TunnelSpec> {
+    ensure!(workers > 0, "no worker");
+    let inbound = |durable: &Durable, sa: &Sa| InboundSa {
+        spi: sa.spi,
+        key: material(&sa.key),
+        resume_after: durable.accepted(&sa.key),
+    };
+    let outbound = |durable: &mut Durable, sa: &Sa| -> anyhow::Result<OutboundSa> {
+        Ok(OutboundSa {
+            spi: sa.spi,
+            key: material(&sa.key),
+            grant: durable.sequence(&sa.key)?,
+        })
+    };
+    let ah_ivs = match tunnel.ah {
+        MacAlgorithm::Aes128Gmac => durable.ivs(&tunnel.ah_out.key, workers)?,
+        MacAlgorithm::HmacSha256_128 => Vec::new(),
+    };
+    Ok(TunnelSpec {
+        peer,
+        owner,
+        ah: tunnel.ah,
+        esp: tunnel.esp,
+        esn: tunnel.esn,
+        ah_in: inbound(durable, &tunnel.ah_in),
+        ah_out: outbound(durable, &tunnel.ah_out)?,
+        ah_ivs,
+        esp_in: inbound(durable, &tunnel.esp_in),
+        esp_out: outbound(durable, &tunnel.esp_out)?,
+    })
+}
+
+fn material(key: &KeyMaterial) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(key.expose().to_vec())
+}
