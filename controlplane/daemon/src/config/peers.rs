@@ -1,5 +1,6 @@
 //! Neighbours and hosts: who is at the other end of a tunnel, and that no two clash.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
@@ -23,10 +24,6 @@ const TUNNEL_OVERHEAD: u16 = 114;
 pub struct Neighbour {
     /// Its name in the directory.
     pub node: String,
-    /// This node's address inside the PVT.
-    pub local_signal: IpAddr,
-    /// The neighbour's address inside the PVT.
-    pub remote_signal: IpAddr,
     /// Place in [`NodeConfig::ports`] of the port it is reached over.
     pub port: usize,
     /// The PVT. ESN always (protocol section 2).
@@ -58,6 +55,8 @@ pub(super) struct Peers<'a> {
     directory: Option<&'a Directory>,
     ports: &'a [Port],
     register: Register,
+    /// Outer address -> field that has it.
+    remotes: HashMap<IpAddr, String>,
 }
 
 impl<'a> Peers<'a> {
@@ -67,12 +66,31 @@ impl<'a> Peers<'a> {
             directory,
             ports,
             register: Register::default(),
+            remotes: HashMap::new(),
         }
     }
 
     /// Whether a key stands in the file itself.
     pub(super) fn has_inline_keys(&self) -> bool {
         self.register.inline_keys
+    }
+
+    /// A peer is found by its outer address, so that no two share one (AH does not cross NAT).
+    fn claim_remote(&mut self, checker: &mut Checker, remote: &Spanned<IpAddr>, field: String) {
+        let ip = *remote.get_ref();
+        if let Some(port) = self.ports.iter().position(|port| port.address == ip) {
+            checker.at(
+                remote.span(),
+                field,
+                format_args!("{ip} is this node's own address, of ports[{port}]"),
+            );
+            return;
+        }
+        if let Some(other) = self.remotes.get(&ip) {
+            checker.at(remote.span(), field, format_args!("{ip} is the address of {other} too"));
+            return;
+        }
+        self.remotes.insert(ip, field);
     }
 
     /// The local outer address and its port: the one named, or the only one there is.
@@ -163,22 +181,16 @@ fn check_neighbour(
             );
         }
     }
-    for (field, address) in [
-        ("remote", &raw.remote),
-        ("local_signal", &raw.local_signal),
-        ("remote_signal", &raw.remote_signal),
-    ] {
-        if let Some(address) = address {
-            check_ipv4(checker, address, &format!("{path}.{field}"));
-        }
+    if let Some(remote) = &raw.remote {
+        check_ipv4(checker, remote, &format!("{path}.remote"));
     }
     let (port, local) = peers.port(checker, raw.local.as_ref(), whole, &format!("{path}.local"))?;
+    let remote_span = raw.remote.as_ref().map_or(raw.node.span(), Spanned::span);
     let remote = raw
         .remote
         .map(Spanned::into_inner)
         .or(entry.map(|entry| entry.address))?;
-    let local_signal = raw.local_signal.map_or(local, Spanned::into_inner);
-    let remote_signal = raw.remote_signal.map_or(remote, Spanned::into_inner);
+    peers.claim_remote(checker, &Spanned::new(remote_span, remote), format!("{path}.remote"));
     let parts = RawTunnelParts {
         local,
         remote,
@@ -193,8 +205,6 @@ fn check_neighbour(
     let tunnel = check_tunnel(checker, &mut peers.register, &format!("{path}."), parts)?;
     Some(Neighbour {
         node: raw.node.into_inner(),
-        local_signal,
-        remote_signal,
         port,
         tunnel,
     })
@@ -221,6 +231,7 @@ fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Span
     let path = format!("hosts[{at}]");
     check_name(checker, &raw.name, &format!("{path}.name"));
     check_ipv4(checker, &raw.remote, &format!("{path}.remote"));
+    peers.claim_remote(checker, &raw.remote, format!("{path}.remote"));
     check_host_role(checker, peers.own, &path, &raw, whole.clone());
     let place = peers.port(checker, raw.local.as_ref(), whole, &format!("{path}.local"));
     if let Some((port, _)) = place {

@@ -227,10 +227,6 @@ pub struct RawNeighbour {
     pub local: Option<Spanned<IpAddr>>,
     /// The neighbour's outer address.
     pub remote: Option<Spanned<IpAddr>>,
-    /// This node's address inside the PVT.
-    pub local_signal: Option<Spanned<IpAddr>>,
-    /// The neighbour's address inside the PVT.
-    pub remote_signal: Option<Spanned<IpAddr>>,
     /// AH algorithm.
     #[serde(default = "gmac")]
     pub ah: RawAh,

@@ -187,7 +187,7 @@ fn a_key_of_a_wrong_type_is_not_quoted() {
     samples.edit("ain.toml", "key_file = \"keys/ain2.ah_in\"", "key = 1234567890");
     assert_eq!(
         samples.problems("ain.toml"),
-        ["ain.toml:51: neighbours[0].ah_in.key: expected hex digits in quotes"]
+        ["ain.toml:49: neighbours[0].ah_in.key: expected hex digits in quotes"]
     );
 }
 
@@ -246,7 +246,7 @@ fn a_key_that_differs_in_its_salt_only_is_the_same() {
     assert_eq!(
         samples.problems("ain.toml"),
         [
-            "ain.toml:71: hosts[0].esp_out.key_file: the same key as neighbours[0].esp_in.key_file; every SA needs its own"
+            "ain.toml:69: hosts[0].esp_out.key_file: the same key as neighbours[0].esp_in.key_file; every SA needs its own"
         ]
     );
 }
@@ -259,7 +259,7 @@ fn files_are_there_and_private() {
     let problems = samples.problems("ain.toml");
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].starts_with("ain.toml:6: node.identity_key_file: identity.key: mode 640 lets others"));
-    assert!(problems[1].starts_with("ain.toml:79: hosts[1].ah_out.key_file: keys/web.ah_out: No such file"));
+    assert!(problems[1].starts_with("ain.toml:77: hosts[1].ah_out.key_file: keys/web.ah_out: No such file"));
     one_problem(
         "ain.toml",
         "\"onion.key\"",
@@ -338,6 +338,18 @@ fn addresses_are_checked() {
     );
     one_problem(
         file,
+        "192.0.2.20",
+        "192.0.2.10",
+        "@: hosts[1].remote: 192.0.2.10 is the address of hosts[0].remote too",
+    );
+    one_problem(
+        file,
+        "192.0.2.20",
+        "203.0.113.1",
+        "@: hosts[1].remote: 203.0.113.1 is this node's own address, of ports[0]",
+    );
+    one_problem(
+        file,
         "# local = \"203.0.113.1\"",
         "local = \"203.0.113.9\"",
         "@: neighbours[0].local: no port has this address",
@@ -358,7 +370,7 @@ fn addresses_are_checked() {
         file,
         "10.0.0.1/32",
         "198.51.100.8/32",
-        "ain.toml:77: hosts[1].addresses[0]: 198.51.100.0/28 overlaps 198.51.100.8/32 of hosts[0].addresses[0]",
+        "ain.toml:75: hosts[1].addresses[0]: 198.51.100.0/28 overlaps 198.51.100.8/32 of hosts[0].addresses[0]",
     );
 }
 
