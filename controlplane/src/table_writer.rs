@@ -9,21 +9,20 @@
 //! that is the owner of the initiator's tunnel, so that the entrance never crosses threads; elsewhere workers take turns. The way
 //! back from an exit belongs to the owner of the responder's tunnel.
 
+mod parts;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use ain_crypto::{AeadAlgorithm, Backend, Direction, KeyLengthError, LayerOp, MacAlgorithm};
-use ain_dataplane::aggfrag::Unpacker;
+use ain_crypto::{AeadAlgorithm, Backend, KeyLengthError, MacAlgorithm};
 use ain_dataplane::command::{Closing, Command, IvSource};
 use ain_dataplane::engine::Capacity;
-use ain_dataplane::entry::{
-    Activity, AhIn, AhKey, AhOut, Edge, EdgeTo, EspIn, EspOut, Flow, FlowEnd, Next, Tunnel, Tvt, TvtOut, Way,
-};
+use ain_dataplane::entry::{Activity, AhIn, AhKey, AhOut, EspIn, EspOut, Flow, FlowEnd, Tunnel};
 use ain_dataplane::id::{AivtId, FlowId, KeySlot, Now, Pair, PeerId, Spi, WorkerId};
 use ain_dataplane::reserve::{Grant, Reserved};
-use ain_dataplane::sa::{SeqNo, TunnelWindow, TvtWindow};
+use ain_dataplane::sa::{SeqNo, TunnelWindow};
 use ain_dataplane::table::{Target, TargetKind, Writer};
 use hkdf::Hkdf;
 use rustc_hash::FxHashMap;
@@ -333,125 +332,6 @@ impl<C: Backend, B> TableWriter<C, B> {
         Ok(())
     }
 
-    fn install_intermediate(
-        &mut self,
-        aivt: AivtId,
-        upstream: Link,
-        downstream: Link,
-        keys: &HopKeys,
-        activity: &Arc<Activity>,
-    ) -> Result<Installed, TableError> {
-        let (to_exit, to_entrance) = (self.tvt_out(downstream)?, self.tvt_out(upstream)?);
-        let forward = Next::Relay {
-            out: to_exit,
-            direction: Direction::Forward,
-        };
-        let backward = Next::Relay {
-            out: to_entrance,
-            direction: Direction::Backward,
-        };
-        let owner = self.turn();
-        let first = self.add_half(owner, upstream, |spi_key| {
-            half(
-                aivt,
-                upstream,
-                spi_key,
-                Direction::Forward,
-                LayerOp::Decrypt,
-                &[keys],
-                forward,
-                activity,
-            )
-        })?;
-        let owner = self.turn();
-        let second = self.add_half(owner, downstream, |spi_key| {
-            half(
-                aivt,
-                downstream,
-                spi_key,
-                Direction::Backward,
-                LayerOp::Encrypt,
-                &[keys],
-                backward,
-                activity,
-            )
-        });
-        let second = second.inspect_err(|_| self.remove_half(first))?;
-        Ok(Installed {
-            halves: vec![first, second],
-            part: Part::Intermediate,
-            activity: Arc::clone(activity),
-        })
-    }
-
-    fn install_entrance(
-        &mut self,
-        aivt: AivtId,
-        flow: FlowId,
-        downstream: Link,
-        keys: &[HopKeys],
-        activity: &Arc<Activity>,
-    ) -> Result<Installed, TableError> {
-        let FlowFacts { tunnel, pair, shown } = *self.flows.get(&flow).ok_or(TableError::Unknown("flow"))?;
-        let owner = self.peers.get(&tunnel).ok_or(TableError::Unknown("tunnel"))?.owner;
-        let edge = edge(aivt, EdgeTo::Initiator { tunnel, pair, shown });
-        let nearest_first: Vec<&HopKeys> = keys.iter().collect();
-        let back = self.add_half(owner, downstream, |spi_key| {
-            half(
-                aivt,
-                downstream,
-                spi_key,
-                Direction::Backward,
-                LayerOp::Decrypt,
-                &nearest_first,
-                edge,
-                activity,
-            )
-        })?;
-        let farthest_first: Vec<&HopKeys> = keys.iter().rev().collect();
-        let out = self.tvt_out(downstream)?;
-        let way = Box::new(way(aivt, Direction::Forward, &farthest_first, out, activity));
-        self.command(owner, Command::OpenFlow(flow, way));
-        Ok(Installed {
-            halves: vec![back],
-            part: Part::Entrance(flow),
-            activity: Arc::clone(activity),
-        })
-    }
-
-    fn install_exit(
-        &mut self,
-        aivt: AivtId,
-        upstream: Link,
-        keys: HopKeys,
-        activity: &Arc<Activity>,
-    ) -> Result<Installed, TableError> {
-        let owner = self.turn();
-        let edge = edge(aivt, EdgeTo::Unbound { asked: None });
-        let forward = self.add_half(owner, upstream, |spi_key| {
-            half(
-                aivt,
-                upstream,
-                spi_key,
-                Direction::Forward,
-                LayerOp::Decrypt,
-                &[&keys],
-                edge,
-                activity,
-            )
-        })?;
-        let part = Part::Exit {
-            keys,
-            upstream,
-            bound: None,
-        };
-        Ok(Installed {
-            halves: vec![forward],
-            part,
-            activity: Arc::clone(activity),
-        })
-    }
-
     /// Binds an exit's AIVT: first the way back, at the tunnel's owner, then the way out.
     ///
     /// # Errors
@@ -499,24 +379,6 @@ impl<C: Backend, B> TableWriter<C, B> {
             },
         );
         Ok(())
-    }
-
-    fn way_back(&self, aivt: AivtId) -> Result<Way<C>, TableError> {
-        let installed = self.aivts.get(&aivt).ok_or(TableError::Unknown("AIVT"))?;
-        match &installed.part {
-            Part::Exit {
-                keys,
-                upstream,
-                bound: None,
-            } => Ok(way(
-                aivt,
-                Direction::Backward,
-                &[keys],
-                self.tvt_out(*upstream)?,
-                &installed.activity,
-            )),
-            Part::Exit { .. } | Part::Entrance(_) | Part::Intermediate => Err(TableError::Unknown("unbound exit")),
-        }
     }
 
     /// Takes an AIVT out of the packet path. The entrance's flow stays and waits.
@@ -629,115 +491,6 @@ impl<C: Backend, B> TableWriter<C, B> {
         let facts = self.flows.get(&flow)?;
         self.peers.get(&facts.tunnel).map(|peer| peer.owner)
     }
-
-    fn tvt_out(&self, link: Link) -> Result<TvtOut, TableError> {
-        let keys = self.peers.get(&link.peer).ok_or(TableError::Unknown("neighbour"))?;
-        Ok(TvtOut {
-            peer: link.peer,
-            spi: link.spi,
-            key: keys.key_out,
-            next_seq: 1,
-        })
-    }
-
-    fn add_half(
-        &mut self,
-        worker: WorkerId,
-        link: Link,
-        make: impl FnOnce(KeySlot) -> Tvt<C>,
-    ) -> Result<Half, TableError> {
-        let key = self
-            .peers
-            .get(&link.peer)
-            .ok_or(TableError::Unknown("neighbour"))?
-            .key_in;
-        let slots = &mut self.tvt_slots[usize::from(worker.0)];
-        let slot = slots.free.pop().ok_or(TableError::Full("TVT"))?;
-        let target = Target {
-            worker,
-            slot,
-            generation: 0,
-            kind: TargetKind::Tvt,
-        };
-        if self.table.insert(link.peer, link.spi, target).is_err() {
-            slots.free.push(slot);
-            return Err(TableError::Full("association"));
-        }
-        self.command(worker, Command::Tvt(slot, Box::new(make(key))));
-        Ok(Half { link, worker, slot })
-    }
-
-    fn remove_half(&mut self, half: Half) {
-        self.table.remove(half.link.peer, half.link.spi);
-        self.command(half.worker, Command::RemoveTvt(half.slot));
-        self.tvt_slots[usize::from(half.worker.0)].free.push(half.slot);
-    }
-}
-
-/// The tweak of an AIVT's layers: direction, suite, 14 zero bytes (protocol section 4).
-fn tweak(direction: Direction, keys: &[&HopKeys]) -> [u8; 16] {
-    let mut tweak = [0; 16];
-    tweak[0] = direction as u8;
-    tweak[1] = keys.first().map_or(0, |keys| keys.suite);
-    tweak
-}
-
-fn layers<C: Backend, const N: usize>(direction: Direction, keys: &[&HopKeys]) -> arrayvec::ArrayVec<C::LayerKey, N> {
-    let of = |keys: &&HopKeys| match direction {
-        Direction::Forward => C::layer_key(&keys.forward),
-        Direction::Backward => C::layer_key(&keys.backward),
-    };
-    keys.iter().take(N).map(of).collect()
-}
-
-#[allow(clippy::too_many_arguments)] // one constructor for the three parts of an AIVT
-fn half<C: Backend>(
-    aivt: AivtId,
-    link: Link,
-    key: KeySlot,
-    direction: Direction,
-    op: LayerOp,
-    keys: &[&HopKeys],
-    next: Next,
-    activity: &Arc<Activity>,
-) -> Tvt<C> {
-    Tvt {
-        aivt,
-        peer: link.peer,
-        spi: link.spi,
-        key,
-        window: TvtWindow::new(),
-        layers: layers::<C, { ain_dataplane::limits::MAX_HOPS }>(direction, keys),
-        op,
-        tweak: tweak(direction, keys),
-        next,
-        activity: Arc::clone(activity),
-    }
-}
-
-fn way<C: Backend>(
-    aivt: AivtId,
-    direction: Direction,
-    keys: &[&HopKeys],
-    out: TvtOut,
-    activity: &Arc<Activity>,
-) -> Way<C> {
-    Way {
-        aivt,
-        layers: layers::<C, { ain_dataplane::limits::MAX_HOPS }>(direction, keys),
-        tweak: tweak(direction, keys),
-        next_cell: 1,
-        out,
-        activity: Arc::clone(activity),
-    }
-}
-
-fn edge(aivt: AivtId, to: EdgeTo) -> Next {
-    Next::Edge(Box::new(Edge {
-        window: TvtWindow::new(),
-        unpacker: Unpacker::new(aivt),
-        to,
-    }))
 }
 
 /// What hides the count in explicit IVs: a secret of the key, the same after every restart, so that no IV repeats under it.

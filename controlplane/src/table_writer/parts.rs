@@ -1,0 +1,262 @@
+//! A node's part in an AIVT as entries of the packet path: inbound halves in the workers that own them, ways for what leaves.
+
+use std::sync::Arc;
+
+use ain_crypto::{Backend, Direction, LayerOp};
+use ain_dataplane::aggfrag::Unpacker;
+use ain_dataplane::command::Command;
+use ain_dataplane::entry::{Activity, Edge, EdgeTo, Next, Tvt, TvtOut, Way};
+use ain_dataplane::id::{AivtId, FlowId, KeySlot, WorkerId};
+use ain_dataplane::sa::TvtWindow;
+use ain_dataplane::table::{Target, TargetKind};
+
+use super::{FlowFacts, Half, Installed, Part, TableError, TableWriter};
+use crate::action::{HopKeys, Link};
+
+impl<C: Backend, B> TableWriter<C, B> {
+    pub(super) fn install_intermediate(
+        &mut self,
+        aivt: AivtId,
+        upstream: Link,
+        downstream: Link,
+        keys: &HopKeys,
+        activity: &Arc<Activity>,
+    ) -> Result<Installed, TableError> {
+        let (to_exit, to_entrance) = (self.tvt_out(downstream)?, self.tvt_out(upstream)?);
+        let forward = Next::Relay {
+            out: to_exit,
+            direction: Direction::Forward,
+        };
+        let backward = Next::Relay {
+            out: to_entrance,
+            direction: Direction::Backward,
+        };
+        let owner = self.turn();
+        let first = self.add_half(owner, upstream, |spi_key| {
+            half(
+                aivt,
+                upstream,
+                spi_key,
+                Direction::Forward,
+                LayerOp::Decrypt,
+                &[keys],
+                forward,
+                activity,
+            )
+        })?;
+        let owner = self.turn();
+        let second = self.add_half(owner, downstream, |spi_key| {
+            half(
+                aivt,
+                downstream,
+                spi_key,
+                Direction::Backward,
+                LayerOp::Encrypt,
+                &[keys],
+                backward,
+                activity,
+            )
+        });
+        let second = second.inspect_err(|_| self.remove_half(first))?;
+        Ok(Installed {
+            halves: vec![first, second],
+            part: Part::Intermediate,
+            activity: Arc::clone(activity),
+        })
+    }
+
+    pub(super) fn install_entrance(
+        &mut self,
+        aivt: AivtId,
+        flow: FlowId,
+        downstream: Link,
+        keys: &[HopKeys],
+        activity: &Arc<Activity>,
+    ) -> Result<Installed, TableError> {
+        let FlowFacts { tunnel, pair, shown } = *self.flows.get(&flow).ok_or(TableError::Unknown("flow"))?;
+        let owner = self.peers.get(&tunnel).ok_or(TableError::Unknown("tunnel"))?.owner;
+        let edge = edge(aivt, EdgeTo::Initiator { tunnel, pair, shown });
+        let nearest_first: Vec<&HopKeys> = keys.iter().collect();
+        let back = self.add_half(owner, downstream, |spi_key| {
+            half(
+                aivt,
+                downstream,
+                spi_key,
+                Direction::Backward,
+                LayerOp::Decrypt,
+                &nearest_first,
+                edge,
+                activity,
+            )
+        })?;
+        let farthest_first: Vec<&HopKeys> = keys.iter().rev().collect();
+        let out = self.tvt_out(downstream)?;
+        let way = Box::new(way(aivt, Direction::Forward, &farthest_first, out, activity));
+        self.command(owner, Command::OpenFlow(flow, way));
+        Ok(Installed {
+            halves: vec![back],
+            part: Part::Entrance(flow),
+            activity: Arc::clone(activity),
+        })
+    }
+
+    pub(super) fn install_exit(
+        &mut self,
+        aivt: AivtId,
+        upstream: Link,
+        keys: HopKeys,
+        activity: &Arc<Activity>,
+    ) -> Result<Installed, TableError> {
+        let owner = self.turn();
+        let edge = edge(aivt, EdgeTo::Unbound { asked: None });
+        let forward = self.add_half(owner, upstream, |spi_key| {
+            half(
+                aivt,
+                upstream,
+                spi_key,
+                Direction::Forward,
+                LayerOp::Decrypt,
+                &[&keys],
+                edge,
+                activity,
+            )
+        })?;
+        let part = Part::Exit {
+            keys,
+            upstream,
+            bound: None,
+        };
+        Ok(Installed {
+            halves: vec![forward],
+            part,
+            activity: Arc::clone(activity),
+        })
+    }
+
+    pub(super) fn way_back(&self, aivt: AivtId) -> Result<Way<C>, TableError> {
+        let installed = self.aivts.get(&aivt).ok_or(TableError::Unknown("AIVT"))?;
+        match &installed.part {
+            Part::Exit {
+                keys,
+                upstream,
+                bound: None,
+            } => Ok(way(
+                aivt,
+                Direction::Backward,
+                &[keys],
+                self.tvt_out(*upstream)?,
+                &installed.activity,
+            )),
+            Part::Exit { .. } | Part::Entrance(_) | Part::Intermediate => Err(TableError::Unknown("unbound exit")),
+        }
+    }
+
+    pub(super) fn tvt_out(&self, link: Link) -> Result<TvtOut, TableError> {
+        let keys = self.peers.get(&link.peer).ok_or(TableError::Unknown("neighbour"))?;
+        Ok(TvtOut {
+            peer: link.peer,
+            spi: link.spi,
+            key: keys.key_out,
+            next_seq: 1,
+        })
+    }
+
+    pub(super) fn add_half(
+        &mut self,
+        worker: WorkerId,
+        link: Link,
+        make: impl FnOnce(KeySlot) -> Tvt<C>,
+    ) -> Result<Half, TableError> {
+        let key = self
+            .peers
+            .get(&link.peer)
+            .ok_or(TableError::Unknown("neighbour"))?
+            .key_in;
+        let slots = &mut self.tvt_slots[usize::from(worker.0)];
+        let slot = slots.free.pop().ok_or(TableError::Full("TVT"))?;
+        let target = Target {
+            worker,
+            slot,
+            generation: 0,
+            kind: TargetKind::Tvt,
+        };
+        if self.table.insert(link.peer, link.spi, target).is_err() {
+            slots.free.push(slot);
+            return Err(TableError::Full("association"));
+        }
+        self.command(worker, Command::Tvt(slot, Box::new(make(key))));
+        Ok(Half { link, worker, slot })
+    }
+
+    pub(super) fn remove_half(&mut self, half: Half) {
+        self.table.remove(half.link.peer, half.link.spi);
+        self.command(half.worker, Command::RemoveTvt(half.slot));
+        self.tvt_slots[usize::from(half.worker.0)].free.push(half.slot);
+    }
+}
+
+/// The tweak of an AIVT's layers: direction, suite, 14 zero bytes (protocol section 4).
+fn tweak(direction: Direction, keys: &[&HopKeys]) -> [u8; 16] {
+    let mut tweak = [0; 16];
+    tweak[0] = direction as u8;
+    tweak[1] = keys.first().map_or(0, |keys| keys.suite);
+    tweak
+}
+
+fn layers<C: Backend, const N: usize>(direction: Direction, keys: &[&HopKeys]) -> arrayvec::ArrayVec<C::LayerKey, N> {
+    let of = |keys: &&HopKeys| match direction {
+        Direction::Forward => C::layer_key(&keys.forward),
+        Direction::Backward => C::layer_key(&keys.backward),
+    };
+    keys.iter().take(N).map(of).collect()
+}
+
+#[allow(clippy::too_many_arguments)] // one constructor for the three parts of an AIVT
+fn half<C: Backend>(
+    aivt: AivtId,
+    link: Link,
+    key: KeySlot,
+    direction: Direction,
+    op: LayerOp,
+    keys: &[&HopKeys],
+    next: Next,
+    activity: &Arc<Activity>,
+) -> Tvt<C> {
+    Tvt {
+        aivt,
+        peer: link.peer,
+        spi: link.spi,
+        key,
+        window: TvtWindow::new(),
+        layers: layers::<C, { ain_dataplane::limits::MAX_HOPS }>(direction, keys),
+        op,
+        tweak: tweak(direction, keys),
+        next,
+        activity: Arc::clone(activity),
+    }
+}
+
+fn way<C: Backend>(
+    aivt: AivtId,
+    direction: Direction,
+    keys: &[&HopKeys],
+    out: TvtOut,
+    activity: &Arc<Activity>,
+) -> Way<C> {
+    Way {
+        aivt,
+        layers: layers::<C, { ain_dataplane::limits::MAX_HOPS }>(direction, keys),
+        tweak: tweak(direction, keys),
+        next_cell: 1,
+        out,
+        activity: Arc::clone(activity),
+    }
+}
+
+fn edge(aivt: AivtId, to: EdgeTo) -> Next {
+    Next::Edge(Box::new(Edge {
+        window: TvtWindow::new(),
+        unpacker: Unpacker::new(aivt),
+        to,
+    }))
+}
