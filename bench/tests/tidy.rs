@@ -17,7 +17,13 @@ const CRATES: [(&str, &str, &[&str]); 8] = [
     (
         "ain",
         "controlplane/daemon",
-        &["ain-crypto", "ain-dataplane", "ain-controlplane", "ain-worker"],
+        &[
+            "ain-crypto",
+            "ain-dataplane",
+            "ain-controlplane",
+            "ain-worker",
+            "dpdk-sys",
+        ],
     ),
     (
         "ain-bench",
