@@ -470,6 +470,11 @@ impl<C: Backend, B> TableWriter<C, B> {
         Some(self.installing.remove(at).0)
     }
 
+    /// Whether some AIVT's workers have not all its entries yet.
+    pub fn is_installing(&self) -> bool {
+        !self.installing.is_empty()
+    }
+
     /// Entries made and not removed: AIVTs, flows, associations in the flow table.
     pub fn in_use(&self) -> [usize; 3] {
         [self.aivts.len(), self.flows.len(), self.table.len()]

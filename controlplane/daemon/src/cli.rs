@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::time::SystemTime;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
 
 use crate::config::report::Problems;
 use crate::config::{self, AnyConfig};
@@ -22,6 +24,9 @@ const BAD_CONFIGURATION: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "ain", version)]
 struct Cli {
+    /// What goes to standard error: error, warn, info, debug or trace, also by module (`info,ain_daemon::neighbours=debug`)
+    #[arg(long, env = "AIN_LOG", default_value = "info", global = true)]
+    log: String,
     #[command(subcommand)]
     command: Command,
 }
@@ -114,6 +119,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    start_log(&cli.log)?;
     match cli.command {
         Command::Run { config } => crate::run::node(&config),
         Command::Endpoint { config } => crate::endpoint::endpoint(&config),
@@ -121,6 +127,17 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Check { file } => check(&file),
         Command::Keygen(arguments) => make_keys(&arguments),
     }
+}
+
+/// Lines to standard error, with colours for a person only.
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).context("--log")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
 }
 
 fn status(socket: &std::path::Path, json: bool) -> anyhow::Result<()> {

@@ -36,6 +36,8 @@ use crate::shutdown::Shutdown;
 
 /// Longest sleep: commands, numbers and requests are looked at this often at least.
 const NAP: Duration = Duration::from_millis(5);
+/// The same while workers are taking entries in: CREATED waits for them at every hop, and they do not wake this thread.
+const INSTALLING_NAP: Duration = Duration::from_micros(100);
 /// How long a report may take.
 const REPORT_WAIT: Duration = Duration::from_secs(2);
 /// Time to say good-bye to neighbours at the end.
@@ -123,8 +125,8 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub directions: Directions,
     /// Durable numbers.
     pub durable: Durable,
-    /// Outbound AH keys of PVTs, under which SPIs are reserved.
-    pub spi_keys: BTreeMap<PeerId, KeyMaterial>,
+    /// AH keys of PVTs, both directions, under which SPIs are reserved.
+    pub spi_keys: BTreeMap<PeerId, [KeyMaterial; 2]>,
     /// Empty buffers, for signals.
     pub pool: A,
     /// Counters of the workers.
@@ -213,7 +215,12 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                     .node
                     .poll_timeout()
                     .map_or(u64::MAX, |at| at.since(self.clock.now()));
-                std::thread::park_timeout(NAP.min(Duration::from_nanos(due)));
+                let nap = if self.writer.is_installing() {
+                    INSTALLING_NAP
+                } else {
+                    NAP
+                };
+                std::thread::park_timeout(nap.min(Duration::from_nanos(due)));
             }
         }
         let kept = self
@@ -315,8 +322,10 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     }
 
     fn reserve_spis(&mut self, peer: PeerId, up_to: u32) {
-        let Some(key) = self.spi_keys.get(&peer) else { return };
-        match self.durable.reserve_spis(key, up_to) {
+        let Some([one, other]) = self.spi_keys.get(&peer) else {
+            return;
+        };
+        match self.durable.reserve_spis([one, other], up_to) {
             Ok(()) => self.node.handle_spis_reserved(peer, up_to),
             Err(error) => warn!(%error, "SPIs not reserved"),
         }
@@ -327,7 +336,11 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         for (aivt, last) in activity {
             self.node.note_activity(aivt, last);
         }
-        if let Err(error) = self.durable.sync_accepted() {
+        let kept = self
+            .durable
+            .sync_accepted()
+            .and_then(|()| self.durable.note_alive(wall()));
+        if let Err(error) = kept {
             warn!(%error, "numbers not kept");
         }
         debug!(now = now.0, aivts = self.writer.in_use()[0], "second");

@@ -24,6 +24,9 @@ use crate::state::{BLOCK, Quantity, State, StateError, Tag};
 
 /// Bits of an IV counter below the worker's number (protocol section 2).
 const WORKER_SHIFT: u32 = 56;
+/// Seconds by which an accepted creating signal may be dated ahead (protocol section 5), and two by which the last moment alive
+/// that is on disk may be behind.
+const ALIVE_SLACK_S: u64 = 12;
 const FILE: &str = "accepted";
 const RECORD: usize = 32;
 
@@ -151,18 +154,38 @@ impl Durable {
         Ok(())
     }
 
-    /// The first SPI counter value never reserved under this key.
-    pub fn spi_counter(&self, key: &KeyMaterial) -> u32 {
-        u32::try_from(self.state.value(Tag::of_key(Quantity::SpiCounter, key))).unwrap_or(u32::MAX)
+    /// The first SPI counter value of a PVT never reserved, under either of its AH keys: a TVT copies both.
+    pub fn spi_counter(&self, ah_keys: [&KeyMaterial; 2]) -> u32 {
+        let reserved = spi_tags(ah_keys).map(|tag| self.state.value(tag));
+        u32::try_from(reserved[0].max(reserved[1])).unwrap_or(u32::MAX)
     }
 
-    /// Reserves SPI counter values up to `up_to`.
+    /// Reserves SPI counter values of a PVT with these AH keys up to `up_to`.
     ///
     /// # Errors
     /// See [`DurableError`]; then they may not be used.
-    pub fn reserve_spis(&mut self, key: &KeyMaterial, up_to: u32) -> Result<(), DurableError> {
-        self.state
-            .raise(Tag::of_key(Quantity::SpiCounter, key), u64::from(up_to));
+    pub fn reserve_spis(&mut self, ah_keys: [&KeyMaterial; 2], up_to: u32) -> Result<(), DurableError> {
+        for tag in spi_tags(ah_keys) {
+            self.state.raise(tag, u64::from(up_to));
+        }
+        Ok(self.state.save()?)
+    }
+
+    /// Creating signals dated before this, Unix seconds, may have been accepted by an earlier process. `start` is when this one
+    /// started. A node that starts for the first time, or was down for a while, serves at once.
+    pub fn replay_floor(&self, start: u64) -> u64 {
+        match self.state.value(Tag::last_alive()) {
+            0 => 0,
+            alive => start.min(alive.saturating_add(ALIVE_SLACK_S)),
+        }
+    }
+
+    /// The process is alive at `wall`, Unix seconds. Call once a second.
+    ///
+    /// # Errors
+    /// See [`DurableError`].
+    pub fn note_alive(&mut self, wall: u64) -> Result<(), DurableError> {
+        self.state.raise(Tag::last_alive(), wall);
         Ok(self.state.save()?)
     }
 
@@ -191,6 +214,10 @@ impl Durable {
     pub fn sync_accepted(&mut self) -> Result<(), DurableError> {
         self.accepted.sync()
     }
+}
+
+fn spi_tags(ah_keys: [&KeyMaterial; 2]) -> [Tag; 2] {
+    ah_keys.map(|key| Tag::of_key(Quantity::SpiCounter, key))
 }
 
 /// The file of accepted numbers: records of `name[16] | number u64 | check[8]`, each written in place.
@@ -367,7 +394,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut durable = Durable::open(dir.path()).unwrap();
         let (one, two) = (Arc::new(AtomicU64::new(7)), Arc::new(AtomicU64::new(0)));
-        durable.follow(&key(2), two.clone());
+        durable.follow(&key(2), two);
         durable.follow(&key(1), one.clone());
         durable.write_accepted().unwrap();
         one.store(9, Ordering::Relaxed);
@@ -382,6 +409,33 @@ mod tests {
             ),
             (9, 0, 0)
         );
+    }
+
+    #[test]
+    fn spis_are_reserved_under_both_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut durable = Durable::open(dir.path()).unwrap();
+        durable.reserve_spis([&key(1), &key(2)], 500).unwrap();
+        drop(durable);
+        let durable = Durable::open(dir.path()).unwrap();
+        let counters = [[1, 2], [2, 1], [3, 2], [1, 3]].map(|[one, two]| durable.spi_counter([&key(one), &key(two)]));
+        assert_eq!(counters, [500; 4]);
+        assert_eq!(durable.spi_counter([&key(3), &key(4)]), 0);
+    }
+
+    #[test]
+    fn creating_signals_of_an_earlier_life_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut durable = Durable::open(dir.path()).unwrap();
+        assert_eq!(
+            durable.replay_floor(1000),
+            0,
+            "nothing was accepted before the first start"
+        );
+        durable.note_alive(900).unwrap();
+        drop(durable);
+        let durable = Durable::open(dir.path()).unwrap();
+        assert_eq!((durable.replay_floor(905), durable.replay_floor(1000)), (905, 912));
     }
 
     #[test]

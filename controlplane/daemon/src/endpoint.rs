@@ -21,7 +21,7 @@ use ain_worker::af_packet::AfPacketPort;
 use ain_worker::run::{Clock, Device, Worker, reins};
 use ain_worker::tun::TunPort;
 use ain_worker::vec_buf::VecPool;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tracing::{info, warn};
@@ -52,8 +52,8 @@ const NAP: Duration = Duration::from_millis(5);
 /// # Errors
 /// [`crate::config::report::Problems`] for the file; what could not be had, otherwise.
 pub fn endpoint(path: &Path) -> anyhow::Result<()> {
+    protect_memory()?;
     let config = EndpointConfig::load(path, SystemTime::now())?;
-    protect_memory();
     let mut durable = Durable::open(&config.state_dir)?;
     let mut random = SysRng;
     let seed = [random.try_next_u64()?, random.try_next_u64()?];
@@ -123,5 +123,7 @@ pub fn endpoint(path: &Path) -> anyhow::Result<()> {
     stop.store(true, Ordering::Relaxed);
     thread.join().map_err(|_| anyhow!("the worker panicked"))?;
     durable.write_accepted()?;
-    Ok(durable.sync_accepted()?)
+    durable.sync_accepted()?;
+    ensure!(!shutdown.failed(), "the worker ended before it was told to");
+    Ok(())
 }

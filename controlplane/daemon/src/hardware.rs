@@ -119,6 +119,7 @@ pub mod dpdk {
     use ain_worker::port::Port as _;
     use anyhow::{Context, ensure};
     use dpdk_sys::eal::{self, Eal, Handle};
+    use dpdk_sys::info::RssTypes;
     use dpdk_sys::lcore::Lcore;
     use dpdk_sys::mempool::{Mempool, PoolConfig};
     use dpdk_sys::port::{Port, PortConfig};
@@ -179,10 +180,7 @@ pub mod dpdk {
             views.push(view);
             running.push(keep);
         }
-        let on_thread = {
-            let handle = handle.clone();
-            Arc::new(move || Ok(Box::new(Lcore::register(&handle)?) as ThreadGuard))
-        };
+        let on_thread = Arc::new(move || Ok(Box::new(Lcore::register(&handle)?) as ThreadGuard));
         let control_pool = DpdkPool::new(pool);
         Ok(Hardware {
             stations,
@@ -246,9 +244,21 @@ pub mod dpdk {
         }
         let opened = Port::open(handle, name)?;
         let queues = u16::try_from(stations.len())?;
+        let info = opened.device().info()?;
+        let most = info.max_rx_queues.min(info.max_tx_queues);
+        ensure!(
+            queues <= most,
+            "it has {most} pairs of queues, and {queues} workers need one each"
+        );
+        // By SPI where the port can: a packet then mostly comes to the worker that owns its association.
+        let rss = match queues {
+            1 => RssTypes::NONE,
+            _ => info.rss_types.and(RssTypes::AH | RssTypes::IP),
+        };
         let settings = PortConfig {
             rx_queues: queues,
             tx_queues: queues,
+            rss,
             ..PortConfig::default()
         };
         let started = opened.start(&settings, pool)?;

@@ -20,7 +20,7 @@ use ain_dataplane::table::flow_table;
 use ain_worker::idle::{Adaptive, IdlePolicy};
 use ain_worker::pin::set_up_thread;
 use ain_worker::run::{Clock, Worker, reins};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 use tracing::{error, info, warn};
@@ -46,8 +46,8 @@ const CAPACITY: Capacity = Capacity {
 /// # Errors
 /// [`crate::config::report::Problems`] for the file; what could not be had, otherwise.
 pub fn node(path: &Path) -> anyhow::Result<()> {
+    protect_memory()?;
     let config = NodeConfig::load(path, SystemTime::now())?;
-    protect_memory();
     warn_of_test_builds();
     #[cfg(feature = "dpdk")]
     let hardware = crate::hardware::dpdk::open(&config)?;
@@ -56,14 +56,16 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     start(config, hardware)
 }
 
-/// Secrets stay in memory: no core dump, no swap.
-pub(crate) fn protect_memory() {
-    if let Err(error) = secrets::forbid_core_dumps() {
-        warn!(%error, "core dumps not forbidden");
-    }
+/// Before any key is read: no core dump, and no swap where the machine allows that.
+///
+/// # Errors
+/// Core dumps cannot be forbidden.
+pub(crate) fn protect_memory() -> anyhow::Result<()> {
+    secrets::forbid_core_dumps().context("core dumps cannot be forbidden")?;
     if let Err(error) = secrets::lock_memory() {
-        warn!(%error, "memory not locked: keys could be swapped out");
+        warn!("{error}");
     }
+    Ok(())
 }
 
 fn warn_of_test_builds() {
@@ -143,11 +145,12 @@ fn start<A: BufPool + Send + 'static>(config: NodeConfig, hardware: Hardware<A>)
         info!(%bound, "metrics");
     }
     let neighbours = Neighbours::new(targets(&config)?)?;
-    let spi_keys = config
-        .neighbours
-        .into_iter()
-        .zip(0..)
-        .map(|(one, id)| (ain_dataplane::id::PeerId(id), one.tunnel.ah_out.key));
+    let spi_keys = config.neighbours.into_iter().zip(0..).map(|(one, id)| {
+        (
+            ain_dataplane::id::PeerId(id),
+            [one.tunnel.ah_in.key, one.tunnel.ah_out.key],
+        )
+    });
     info!(name = config.name, workers, "running");
     ControlThread {
         name: config.name,
@@ -171,6 +174,7 @@ fn start<A: BufPool + Send + 'static>(config: NodeConfig, hardware: Hardware<A>)
         }
     }
     drop(hardware.rest);
+    ensure!(!shutdown.failed(), "a worker ended before it was told to");
     Ok(())
 }
 
@@ -236,16 +240,25 @@ pub(crate) fn spawn<A: BufPool + Send + 'static>(
             Ok(_guard) => worker.run(&stop),
             Err(error) => error!(%error, number, "worker not started"),
         }
-        drop(ended);
+        ended.in_order(&stop);
     };
     Ok(thread::Builder::new().name(name).spawn(run)?)
 }
 
-/// Asks for the end of the node when a worker ends, in whatever way.
+/// Ends the node, as failed, when a worker ends in another way than by being told to.
 struct EndsTheNode<'a>(&'a Shutdown);
+
+impl EndsTheNode<'_> {
+    /// The worker has returned; in order if it was told to.
+    fn in_order(self, stop: &AtomicBool) {
+        if stop.load(Ordering::Relaxed) {
+            std::mem::forget(self);
+        }
+    }
+}
 
 impl Drop for EndsTheNode<'_> {
     fn drop(&mut self) {
-        self.0.request();
+        self.0.fail();
     }
 }

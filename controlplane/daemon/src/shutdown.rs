@@ -13,8 +13,12 @@ use signal_hook::iterator::Signals;
 const IMPATIENT: i32 = 130;
 
 /// Whether the process is to end.
-#[derive(Clone, Debug, Default)]
-pub struct Shutdown(Arc<AtomicBool>);
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    requested: Arc<AtomicBool>,
+    failed: Arc<AtomicBool>,
+    wake: Thread,
+}
 
 impl Shutdown {
     /// From now on the signals count. `wake` is unparked when one comes.
@@ -22,12 +26,16 @@ impl Shutdown {
     /// # Errors
     /// The kernel takes no handler.
     pub fn on_signals(wake: Thread) -> io::Result<Self> {
-        let shutdown = Self::default();
+        let shutdown = Self {
+            requested: Arc::default(),
+            failed: Arc::default(),
+            wake: wake.clone(),
+        };
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         for signal in [SIGTERM, SIGINT] {
             // Order matters: the second signal finds the flag that the first one set.
-            flag::register_conditional_shutdown(signal, IMPATIENT, shutdown.0.clone())?;
-            flag::register(signal, shutdown.0.clone())?;
+            flag::register_conditional_shutdown(signal, IMPATIENT, shutdown.requested.clone())?;
+            flag::register(signal, shutdown.requested.clone())?;
         }
         thread::Builder::new().name("signals".into()).spawn(move || {
             for _ in signals.forever() {
@@ -39,12 +47,19 @@ impl Shutdown {
 
     /// Whether the process is to end.
     pub fn requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.requested.load(Ordering::Relaxed)
     }
 
-    /// Asks for the end from within.
-    pub fn request(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Asks for the end because something has failed.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.requested.store(true, Ordering::Relaxed);
+        self.wake.unpark();
+    }
+
+    /// Whether the end was asked for by [`Self::fail`].
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 }
 

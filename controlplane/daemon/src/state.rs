@@ -43,8 +43,6 @@ pub enum Quantity {
     OutboundSequence,
     /// IV counters of an outbound key, one figure for all workers: the first one that is not reserved.
     Iv,
-    /// The highest sequence number accepted on an inbound SA.
-    InboundHighest,
     /// SPI counter of a PVT: the first one that is not reserved.
     SpiCounter,
 }
@@ -59,7 +57,6 @@ impl Tag {
         let label = match quantity {
             Quantity::OutboundSequence => "outbound sequence",
             Quantity::Iv => "iv",
-            Quantity::InboundHighest => "inbound highest",
             Quantity::SpiCounter => "spi counter",
         };
         Self::hash(label, key.expose())
@@ -329,12 +326,7 @@ mod tests {
 
     #[test]
     fn quantities_and_keys_have_numbers_of_their_own() {
-        let quantities = [
-            Quantity::OutboundSequence,
-            Quantity::Iv,
-            Quantity::InboundHighest,
-            Quantity::SpiCounter,
-        ];
+        let quantities = [Quantity::OutboundSequence, Quantity::Iv, Quantity::SpiCounter];
         let mut tags: Vec<Tag> = quantities
             .into_iter()
             .flat_map(|quantity| [1, 2].map(|byte| Tag::of_key(quantity, &key(byte))))
@@ -342,7 +334,7 @@ mod tests {
         tags.push(Tag::last_alive());
         tags.sort_unstable();
         tags.dedup();
-        assert_eq!(tags.len(), 9);
+        assert_eq!(tags.len(), 7);
     }
 
     #[test]

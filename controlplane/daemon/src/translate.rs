@@ -23,7 +23,7 @@ pub fn profile(profile: CellProfile) -> cell::CellProfile {
     }
 }
 
-/// What the control node is told. `wall`: Unix seconds, before which no creating signal is accepted.
+/// What the control node is told. `wall`: Unix seconds.
 ///
 /// # Errors
 /// Where the directory contradicts itself.
@@ -51,7 +51,7 @@ pub fn control_config(config: &NodeConfig, durable: &Durable, wall: u64) -> anyh
         },
         inactivity_s: u32::try_from(config.network.inactivity.as_secs()).unwrap_or(u32::MAX),
         lifetime_s: 0,
-        replay_floor_s: wall,
+        replay_floor_s: durable.replay_floor(wall),
     })
 }
 
@@ -88,7 +88,7 @@ fn neighbour(config: &NodeConfig, one: &Neighbour, durable: &Durable) -> anyhow:
     Ok(control::Neighbour {
         id: NodeId(entry.id),
         spi_secret: control::SpiSecret::derive(ah_in.key.expose(), ah_out.key.expose()),
-        spi_reserved: durable.spi_counter(&ah_out.key),
+        spi_reserved: durable.spi_counter([&ah_in.key, &ah_out.key]),
         own_spis: [ah_in, ah_out, esp_in, esp_out].map(|sa| sa.spi).to_vec(),
     })
 }
