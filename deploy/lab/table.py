@@ -12,7 +12,7 @@ HEADINGS = ("", "initiator's address", "responder's address", "inner bytes", "da
 
 @dataclass(frozen=True)
 class Row:
-    """One place: what was seen there, and which AINs it cannot but know: the ends of a link, a node and its neighbours."""
+    """One place: what was seen there, and which AINs it cannot but know (a link's ends, a node and its neighbours)."""
 
     sight: Sight
     own: frozenset[str]
