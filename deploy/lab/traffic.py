@@ -47,11 +47,8 @@ def serve_page(lab: Lab, host: Host, address: IPv4Address) -> bytes:
         b"<!doctype html><title>ain</title>\n"
         + b"".join(b"<p>%d " % n + marker + b"</p>\n" for n in range(PAGE_MARKERS))
     )
-    lab.spawn(
-        host,
-        [sys.executable, "-m", "http.server", str(WEB_PORT), "--bind", str(address), "--directory", str(site)],
-        "web",
-    )
+    server = Path(__file__).with_name("web.py")
+    lab.spawn(host, [sys.executable, str(server), str(address), str(WEB_PORT), str(site)], "web")
     wait_for("the web server listens", lambda: listening(host, address, WEB_PORT))
     return marker
 
