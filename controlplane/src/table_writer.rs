@@ -24,6 +24,7 @@ use ain_dataplane::id::{AivtId, FlowId, KeySlot, Now, Pair, PeerId, Spi, WorkerI
 use ain_dataplane::reserve::{Grant, Reserved};
 use ain_dataplane::sa::{SeqNo, TunnelWindow};
 use ain_dataplane::table::{Target, TargetKind, Writer};
+use arrayvec::ArrayVec;
 use hkdf::Hkdf;
 use rustc_hash::FxHashMap;
 use sha2::Sha256;
@@ -349,6 +350,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             pair: pair.reversed(),
             end: FlowEnd::Exit,
             way: Some(way),
+            opening: ArrayVec::new(),
         };
         self.command(owner, Command::AnswerFlow(Box::new(answers)));
         self.command(

@@ -9,12 +9,8 @@ use sim::{GMAC, HMAC, datagram};
 fn datagrams_cross_chains_both_ways() {
     for (ains, workers, suite) in [(2, 1, GMAC), (3, 1, HMAC), (4, 2, GMAC), (6, 3, GMAC)] {
         let mut chain = Chain::new(Plan {
-            ains,
             workers,
-            suite,
-            inner_mtu: 9000,
-            flows: 1,
-            shown: false,
+            ..Plan::new(ains, suite)
         });
         let sizes = [20, 21, 100, 1383, 1384, 1385, 1400, 2768, 9000];
         let forward = |ttl, fill, burst| -> Vec<_> {

@@ -154,13 +154,18 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     fn close_flow(&mut self, peers: &Peers, id: FlowId, closing: Closing, io: &mut impl Outside<C, B>) {
         let Some(slot) = self.flows.by_id(id) else { return };
         let tunnel = self.flows.slab().entry(slot).map(|flow| flow.tunnel);
+        let mut nothing_waited = true;
         while let Some(datagram) = self.waiting.take_first(WaitsFor::Flow(slot)) {
+            nothing_waited = false;
             self.counters.dropped(DropReason::Refused);
             if let (Closing::Prohibited, Some(tunnel)) = (closing, tunnel) {
                 self.complain(peers, tunnel, Problem::AdministrativelyProhibited, datagram.data(), io);
             }
         }
         let flow = self.flows.end(slot);
+        if let (Closing::Prohibited, true, Some(flow)) = (closing, nothing_waited, &flow) {
+            self.complain_of_opening(peers, flow, io);
+        }
         retire(flow.map(Retired::Flow), io);
     }
 

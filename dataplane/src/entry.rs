@@ -20,6 +20,7 @@ use crate::id::{AivtId, FlowId, KeySlot, Now, Pair, PeerId, Spi};
 use crate::limits::MAX_HOPS;
 use crate::reserve::Reserved;
 use crate::sa::{TunnelWindow, TvtWindow};
+use crate::wire::ipv4;
 
 /// An AH key schedule: one a PVT and direction, shared by the TVTs copied from it and by all workers.
 pub struct AhKey<C: Backend> {
@@ -150,6 +151,9 @@ pub struct Way<C: Backend> {
     pub activity: Arc<Activity>,
 }
 
+/// Bytes of a datagram that an ICMP error must quote (RFC 792): its header and 8 more.
+pub const OPENING: usize = ipv4::MAX_HEADER_LEN + 8;
+
 /// Datagrams of one pair coming in through a host tunnel.
 pub struct Flow<C: Backend> {
     /// The tunnel.
@@ -160,6 +164,9 @@ pub struct Flow<C: Backend> {
     pub end: FlowEnd,
     /// The AIVT that carries them; none while it is being made.
     pub way: Option<Box<Way<C>>>,
+    /// Header of an entrance's first datagram and 8 bytes more, to quote when the exit refuses the flow after the datagram has left;
+    /// empty where no ICMP error may be sent.
+    pub opening: ArrayVec<u8, OPENING>,
 }
 
 /// Which end of an AIVT a flow is.

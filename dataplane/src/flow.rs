@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use ain_crypto::Backend;
+use arrayvec::ArrayVec;
 
-use crate::entry::{Flow, FlowEnd};
+use crate::entry::{Flow, FlowEnd, OPENING};
 use crate::id::{FlowId, Pair, PeerId, WorkerId};
 use crate::slab::Slab;
 
@@ -58,8 +59,8 @@ impl<C: Backend> Flows<C> {
         }
     }
 
-    /// Begins an initiator's flow; `None` when there is no room.
-    pub fn begin(&mut self, tunnel: PeerId, pair: Pair) -> Option<(u32, FlowId)> {
+    /// Begins an initiator's flow with its first datagram's opening; `None` when there is no room.
+    pub fn begin(&mut self, tunnel: PeerId, pair: Pair, opening: ArrayVec<u8, OPENING>) -> Option<(u32, FlowId)> {
         let slot = self.free.pop()?;
         self.made = self.made.wrapping_add(1) & 0x00ff_ffff;
         let id = FlowId(u64::from(self.worker.0) << 56 | u64::from(self.made) << 32 | u64::from(slot));
@@ -71,6 +72,7 @@ impl<C: Backend> Flows<C> {
                 pair,
                 end,
                 way: None,
+                opening,
             }),
         );
         self.entrances.insert((tunnel, pair), slot);

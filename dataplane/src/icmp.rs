@@ -2,6 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+use arrayvec::ArrayVec;
+
+use crate::entry::OPENING;
 use crate::wire::icmp::{
     CODE_ADMINISTRATIVELY_PROHIBITED, CODE_FRAGMENTATION_NEEDED, HEADER_LEN, IcmpHeader, TIME_EXCEEDED, UNREACHABLE,
     write,
@@ -11,6 +14,9 @@ use crate::wire::protocol;
 
 /// Longest error, IP header included (RFC 1812 section 4.3.2.3).
 pub const MAX_ERROR: usize = 576;
+
+/// IP and ICMP header of an error.
+const HEADERS: usize = ipv4::HEADER_LEN + HEADER_LEN;
 
 /// What is wrong with a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,24 +45,35 @@ impl Problem {
 ///
 /// `None` where no error may be sent ([`may_report`]) or `out` has no room for the datagram's header and 8 bytes more.
 pub fn error(problem: Problem, datagram: &Ipv4<'_>, from: Ipv4Addr, out: &mut [u8]) -> Option<usize> {
-    const HEADERS: usize = ipv4::HEADER_LEN + HEADER_LEN;
     let least = datagram.total_len().min(datagram.header_len() + 8);
-    let room = out
-        .len()
-        .min(MAX_ERROR)
-        .checked_sub(HEADERS)
-        .filter(|&room| room >= least)?;
-    if !may_report(datagram) {
-        return None;
-    }
+    let room = out.len().min(MAX_ERROR).checked_sub(HEADERS);
+    let room = room.filter(|&room| room >= least && may_report(datagram))?;
     let quoted = &datagram.bytes()[..datagram.total_len().min(room)];
+    write_error(problem, quoted, (from, datagram.source()), out)
+}
+
+/// What an error must quote of `datagram`: its header and 8 bytes more. Empty where none may be sent.
+pub fn opening(datagram: &[u8]) -> ArrayVec<u8, OPENING> {
+    let quoted = Ipv4::parse(datagram).ok().filter(may_report).map(|ip| {
+        let end = ip.total_len().min(ip.header_len() + 8);
+        &ip.bytes()[..end]
+    });
+    quoted.unwrap_or_default().iter().copied().collect()
+}
+
+/// [`error`], administratively prohibited, about a datagram of which only the [`opening`] is left.
+pub fn prohibited(opening: &[u8], from: Ipv4Addr, out: &mut [u8]) -> Option<usize> {
+    let source: [u8; 4] = *opening.get(12..)?.first_chunk()?;
+    let problem = Problem::AdministrativelyProhibited;
+    write_error(problem, opening, (from, source.into()), out)
+}
+
+/// Writes an error that quotes `quoted`, from and to these addresses; `None` if `out` has no room.
+fn write_error(problem: Problem, quoted: &[u8], (from, to): (Ipv4Addr, Ipv4Addr), out: &mut [u8]) -> Option<usize> {
     let length = HEADERS + quoted.len();
-    let (header, message) = out[..length].split_first_chunk_mut()?;
-    let total = u16::try_from(length).expect("at most 576");
-    write_header(
-        header,
-        &Ipv4Fields::outer(from, datagram.source(), protocol::ICMP, total),
-    );
+    let (header, message) = out.get_mut(..length)?.split_first_chunk_mut()?;
+    let total = u16::try_from(length).ok()?;
+    write_header(header, &Ipv4Fields::outer(from, to, protocol::ICMP, total));
     message[HEADER_LEN..].copy_from_slice(quoted);
     let (kind, code, rest) = problem.fields();
     write(message, kind, code, rest).ok()?;

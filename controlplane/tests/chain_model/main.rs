@@ -20,12 +20,9 @@ const DATAGRAMS: usize = 20_000;
 
 fn plan(ains: u8, workers: u8, suite: Suite) -> Plan {
     Plan {
-        ains,
         workers,
-        suite,
-        inner_mtu: 9000,
         flows: 4,
-        shown: false,
+        ..Plan::new(ains, suite)
     }
 }
 

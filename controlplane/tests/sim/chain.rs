@@ -35,6 +35,26 @@ pub struct Plan {
     pub flows: u8,
     /// Whether each flow shows a source of its own.
     pub shown: bool,
+    /// Sequence number of the first packet of each tunnel.
+    pub first_number: u64,
+    /// First numbers that the tunnels may not use, of AH and ESP.
+    pub limits: [u64; 2],
+}
+
+impl Plan {
+    /// One worker each, one flow, wide host tunnels.
+    pub const fn new(ains: u8, suite: Suite) -> Self {
+        Self {
+            ains,
+            workers: 1,
+            suite,
+            inner_mtu: 9000,
+            flows: 1,
+            shown: false,
+            first_number: 1,
+            limits: [u64::MAX; 2],
+        }
+    }
 }
 
 /// What an AIN told its control node.
@@ -53,6 +73,8 @@ pub struct Chain {
     pub heard: Vec<(u8, Heard)>,
     /// Whether the exit refuses what it has not bound yet.
     pub refuses: bool,
+    /// Flows that the plan has no AIVT for.
+    pub unserved: Vec<FlowId>,
     begun: BTreeMap<AivtId, FlowId>,
 }
 
@@ -104,7 +126,10 @@ impl Chain {
                 .iter()
                 .filter_map(|joint| towards(joint, number, owner))
                 .collect();
-            (number, Machine::new(number, workers, towards))
+            (
+                number,
+                Machine::numbered(number, workers, (plan.first_number, plan.limits), towards),
+            )
         };
         let mut chain = Self {
             machines: (1..=last + 1).map(machine).collect(),
@@ -112,6 +137,7 @@ impl Chain {
             now: Now(1),
             heard: Vec::new(),
             refuses: false,
+            unserved: Vec::new(),
             begun: BTreeMap::new(),
         };
         chain.machines.values_mut().for_each(|machine| machine.settle(Now(1)));
@@ -205,7 +231,8 @@ impl Chain {
         assert_eq!((number, tunnel), (2, TO_HOST), "flows begin at the entrance");
         let (last, now, plan) = (self.exit(), self.now, self.plan);
         let Some(flow) = (0..plan.flows).find(|flow| Self::pair(*flow) == pair) else {
-            return self.machine(2).writer.note_flow(id, tunnel, pair); // no AIVT for it: it waits
+            self.unserved.push(id);
+            return self.machine(2).writer.note_flow(id, tunnel, pair);
         };
         self.begun.insert(aivt(flow), id);
         let writer = &mut self.machine(2).writer;

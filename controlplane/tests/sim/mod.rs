@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test uses its part
 
 pub mod chain;
+pub mod forge;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelS
 use ain_crypto::Portable;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::command::{Command, Event, Handoff};
-use ain_dataplane::count::Counters;
+use ain_dataplane::count::{Counters, Traffic};
 use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::id::{Now, PeerId, PortId, Spi, WorkerId};
 use ain_dataplane::outside::Outside;
@@ -163,6 +164,8 @@ pub struct Machine {
     pub writer: TableWriter<Portable, Buf>,
     pub peers: Peers,
     pub io: Io,
+    /// Outbound numbers of each tunnel: AH, ESP.
+    pub grants: Vec<[Arc<Grant>; 2]>,
     rings: Rings,
 }
 
@@ -186,13 +189,17 @@ pub const GMAC: Suite = Suite {
     esp: AeadAlgorithm::Aes128Gcm16,
     esn: true,
 };
+/// HMAC with extended sequence numbers, and GMAC without.
+pub const HMAC_ESN: Suite = Suite { esn: true, ..HMAC };
+pub const GMAC_SHORT: Suite = Suite { esn: false, ..GMAC };
 pub const HMAC: Suite = Suite {
     ah: MacAlgorithm::HmacSha256_128,
     esp: AeadAlgorithm::Aes256Gcm16,
     esn: false,
 };
 
-fn key(kind: u8, seed: u8, len: usize) -> Zeroizing<Vec<u8>> {
+/// Key material that both ends of a joint make from its seed; AH has kind 3, ESP 5.
+pub fn key(kind: u8, seed: u8, len: usize) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(
         (0..len)
             .map(|i| (i as u8).wrapping_mul(kind).wrapping_add(seed.wrapping_mul(37)))
@@ -212,8 +219,13 @@ pub struct Towards {
 }
 
 impl Machine {
-    /// A machine with `workers` workers at `address`.
+    /// A machine with `workers` workers.
     pub fn new(number: u8, workers: u8, towards: Vec<Towards>) -> Self {
+        Self::numbered(number, workers, (1, [u64::MAX; 2]), towards)
+    }
+
+    /// With the first sequence number of each tunnel, and those of AH and ESP at which it must stop.
+    pub fn numbered(number: u8, workers: u8, numbers: (u64, [u64; 2]), towards: Vec<Towards>) -> Self {
         let capacity = Capacity {
             tvts: 4096,
             tunnels: 64,
@@ -225,9 +237,11 @@ impl Machine {
         let engine = |id| Engine::new(WorkerId(id), Portable::default(), reader.clone(), capacity, profile);
         let engines: Vec<_> = (0..workers).map(engine).collect();
         let (address, mac) = (address_of(number), mac_of(number));
-        let mut peers = Vec::new();
+        let (mut peers, mut grants) = (Vec::new(), Vec::new());
         for (id, to) in (0..).map(PeerId).zip(towards) {
-            let (tunnel, _) = writer.add_tunnel(&spec(id, &to, workers)).expect("tunnel");
+            let spec = spec(id, &to, workers, numbers);
+            let (tunnel, _) = writer.add_tunnel(&spec).expect("tunnel");
+            grants.push([Arc::clone(&spec.ah_out.grant), Arc::clone(&spec.esp_out.grant)]);
             peers.push(Peer {
                 port: PortId(0),
                 local: IpAddr::V4(address),
@@ -254,6 +268,7 @@ impl Machine {
             writer,
             peers: Peers::new(peers, profile),
             io,
+            grants,
             rings,
         }
     }
@@ -306,6 +321,16 @@ impl Machine {
         self.counters().iter().map(|counters| counters.drops(why)).sum()
     }
 
+    /// Every counter: drops by reason, then packets and bytes moved by kind.
+    pub fn snapshot(&self) -> Vec<u64> {
+        let counters = self.counters();
+        let sum = |of: &dyn Fn(&Counters) -> u64| counters.iter().map(|counters| of(counters)).sum();
+        let drops = DropReason::ALL.iter().map(|why| sum(&|c| c.drops(*why)));
+        let moved = Traffic::ALL.iter().map(|what| sum(&|c| c.traffic(*what).0));
+        let bytes = Traffic::ALL.iter().map(|what| sum(&|c| c.traffic(*what).1));
+        drops.chain(moved).chain(bytes).collect()
+    }
+
     /// Every reason with a count.
     pub fn all_drops(&self) -> Vec<(DropReason, u64)> {
         DropReason::ALL
@@ -331,17 +356,17 @@ pub fn mac_of(number: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, number])
 }
 
-fn spec(peer: PeerId, to: &Towards, workers: u8) -> TunnelSpec {
+fn spec(peer: PeerId, to: &Towards, workers: u8, (first, limits): (u64, [u64; 2])) -> TunnelSpec {
     let spi = |n: u32| Spi::new(n).expect("SPI");
     let inbound = |kind: u8, spi_offset: u32, len: usize| InboundSa {
         spi: spi(to.inbound.spi + spi_offset),
         key: key(kind, to.inbound.seed, len),
-        resume_after: 0,
+        resume_after: first - 1,
     };
     let outbound = |kind: u8, spi_offset: u32, len: usize| OutboundSa {
         spi: spi(to.outbound.spi + spi_offset),
         key: key(kind, to.outbound.seed, len),
-        grant: Grant::new(1, u64::MAX),
+        grant: Grant::new(first, limits[usize::from(kind == 5)]),
     };
     let ivs = match to.suite.ah {
         MacAlgorithm::Aes128Gmac => (0..u64::from(workers))

@@ -1,7 +1,7 @@
 //! A host's datagram: an answer into the AIVT it is bound to, or an initiator's into the AIVT of its flow. The first of a flow asks
 //! the control thread for an AIVT; datagrams wait in order until it is there (protocol section 7).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ain_crypto::Backend;
 
@@ -13,7 +13,7 @@ use crate::icmp::{self, Problem};
 use crate::id::{Now, Pair, PeerId};
 use crate::outside::Outside;
 use crate::packet::PacketBuf;
-use crate::peers::{HostPolicy, Peer, Peers};
+use crate::peers::{HostPolicy, Peers};
 use crate::verdict::DropReason;
 use crate::waiting::WaitsFor;
 use crate::wire::ipv4::{self, Ipv4};
@@ -74,15 +74,15 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 return self.counters.dropped(DropReason::InnerMalformed);
             }
         }
-        match found.or_else(|| self.begin(tunnel, seen.pair, io)) {
+        match found.or_else(|| self.begin(tunnel, seen.pair, buf.data(), io)) {
             Some(slot) => self.enter_flow(now, peers, slot, buf, io),
             None => self.counters.dropped(DropReason::ControlFull),
         }
     }
 
     /// Begins a flow and asks for its AIVT.
-    fn begin(&mut self, tunnel: PeerId, pair: Pair, io: &mut impl Outside<C, B>) -> Option<u32> {
-        let (slot, flow) = self.flows.begin(tunnel, pair)?;
+    fn begin(&mut self, tunnel: PeerId, pair: Pair, first: &[u8], io: &mut impl Outside<C, B>) -> Option<u32> {
+        let (slot, flow) = self.flows.begin(tunnel, pair, icmp::opening(first))?;
         if io.report(Event::NewFlow { flow, tunnel, pair }).is_err() {
             self.flows.end(slot);
             return None;
@@ -124,16 +124,15 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         datagram: &[u8],
         io: &mut impl Outside<C, B>,
     ) {
-        let Some(&Peer {
-            local: IpAddr::V4(local),
-            ..
-        }) = peers.peer(tunnel)
-        else {
-            return;
-        };
-        if let Some(error) = icmp_error(local, problem, datagram, io) {
-            self.outbox.push_back((tunnel, error));
-        }
+        let error = local_address(peers, tunnel).and_then(|local| icmp_error(local, problem, datagram, io));
+        self.outbox.extend(error.map(|error| (tunnel, error)));
+    }
+
+    /// Tells the initiator of a flow none of whose datagrams is here any more that the flow is refused.
+    pub(crate) fn complain_of_opening(&mut self, peers: &Peers, flow: &Flow<C>, io: &mut impl Outside<C, B>) {
+        let error = local_address(peers, flow.tunnel)
+            .and_then(|local| written(io, |out| icmp::prohibited(&flow.opening, local, out)));
+        self.outbox.extend(error.map(|error| (flow.tunnel, error)));
     }
 }
 
@@ -154,15 +153,32 @@ fn show<C: Backend>(flow: &Flow<C>, datagram: &mut [u8]) -> Result<(), DropReaso
 
 /// An ICMP error about `datagram` in a buffer of its own; none where RFC 1122 forbids one or no buffer is free.
 pub(crate) fn icmp_error<C: Backend, B: PacketBuf>(
-    source: std::net::Ipv4Addr,
+    source: Ipv4Addr,
     problem: Problem,
     datagram: &[u8],
     io: &mut impl Outside<C, B>,
 ) -> Option<B> {
+    let about = Ipv4::parse(datagram).ok()?;
+    written(io, |out| icmp::error(problem, &about, source, out))
+}
+
+/// A buffer that holds what `write` puts there.
+fn written<C: Backend, B: PacketBuf>(
+    io: &mut impl Outside<C, B>,
+    write: impl FnOnce(&mut [u8]) -> Option<usize>,
+) -> Option<B> {
     let mut buf = io.alloc()?;
     let room = buf.tailroom().min(icmp::MAX_ERROR);
     buf.grow_back(room);
-    let len = icmp::error(problem, &Ipv4::parse(datagram).ok()?, source, buf.data_mut())?;
+    let len = write(buf.data_mut())?;
     buf.truncate(len);
     Some(buf)
+}
+
+/// This node's address at the outside of a tunnel.
+fn local_address(peers: &Peers, tunnel: PeerId) -> Option<Ipv4Addr> {
+    match peers.peer(tunnel)?.local {
+        IpAddr::V4(local) => Some(local),
+        IpAddr::V6(_) => None,
+    }
 }
