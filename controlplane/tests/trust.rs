@@ -12,9 +12,11 @@ use rand_chacha::ChaCha12Rng;
 /// Node `at` hears `message` as if node `from` had said it.
 fn say(net: &mut Net, from: usize, at: usize, spi: u32, message: Message) {
     let address = |node: usize| [192, 0, 2, u8::try_from(node).unwrap() + 1].into();
+    net.forged += 1;
+    let message_id = net.forged;
     let signal = Signal {
         spi,
-        message_id: 0x7777_7777,
+        message_id,
         message,
     };
     let frame = Frame::new(address(from), address(at), 1408);
@@ -159,5 +161,59 @@ fn a_create_overtaken_by_the_end_is_not_repeated() {
     net.cut.clear();
     net.run_ms(3000);
     assert_eq!(net.node(1).counts().received.of(Kind::Create), 0);
+    net.settle();
+}
+
+#[test]
+fn a_collision_makes_the_sender_draw_again_a_few_times() {
+    let mut net = Net::new(Plan::chain(3), 33);
+    net.cut.insert((0, 1));
+    net.send(&sender(0, 2, 1));
+    let mut spis = Vec::new();
+    for _ in 0..3 {
+        net.run_ms(10);
+        let (spi, create) = create_on(&net, 0, 1);
+        net.captured.clear();
+        spis.push(spi);
+        say(
+            &mut net,
+            1,
+            0,
+            spi,
+            Message::Destroy {
+                create: create ^ 1,
+                reason: Reason::SpiCollision,
+            },
+        );
+        assert_eq!(net.node(0).counts().failed.total(), 0, "that CREATE is none of ours");
+        say(
+            &mut net,
+            1,
+            0,
+            spi,
+            Message::Destroy {
+                create,
+                reason: Reason::SpiCollision,
+            },
+        );
+        assert_eq!((net.snapshot(0).creating[0], net.snapshot(0).tvts), (1, 1));
+    }
+    net.cut.clear();
+    net.run_ms(1000);
+    let (spi, create) = create_on(&net, 0, 1);
+    assert!(!spis.contains(&spi));
+    assert_eq!(net.snapshot(0).standing, [1, 0, 0]);
+    assert_eq!(net.node(0).counts().rebuilds, 0, "one AIVT, four SPIs");
+    say(
+        &mut net,
+        1,
+        0,
+        spi,
+        Message::Destroy {
+            create,
+            reason: Reason::SpiCollision,
+        },
+    );
+    assert_eq!(net.snapshot(0).standing, [0, 0, 0], "too late for another SPI");
     net.settle();
 }

@@ -93,6 +93,8 @@ pub struct Net {
     /// Sees every signal on its way: (from, to, bytes).
     pub captured: Vec<(usize, usize, Vec<u8>)>,
     pub install_ms: u64,
+    /// Message id of the last signal that a test made up.
+    pub forged: u32,
     pub install_fails: HashSet<usize>,
     queue: BTreeMap<(Now, u64), Event>,
     next_event: u64,
@@ -109,6 +111,7 @@ impl Net {
             cut: HashSet::new(),
             captured: Vec::new(),
             install_ms: 3,
+            forged: 0x7777_7777,
             install_fails: HashSet::new(),
             queue: BTreeMap::new(),
             next_event: 0,
