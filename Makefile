@@ -20,8 +20,8 @@ setup: ## packages, hugepages, checks; root; once
 setup-build:
 	@deploy/setup.sh build
 
-build: setup-build ## `ain`, optimised, with DPDK, and the test builds that demo and tests look into
-	deploy/build.sh
+build: setup-build ## `ain`, optimised, with DPDK: target/release/ain
+	cargo build --release --package ain
 
 lab: setup-build ## the builds of `ain` that demo and namespace tests use
 	deploy/build.sh
