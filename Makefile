@@ -40,7 +40,7 @@ test: setup lab ## every part below but bench, test-bare and audit
 
 test-lint: setup-build ## format, clippy, docs, shell scripts, licences
 	@.ci/test lint
-test-unit: setup-build ## every crate's own tests
+test-unit: setup ## every crate's own tests
 	@.ci/test unit
 test-nodpdk: ## the same where DPDK is not installed
 	@.ci/test nodpdk
