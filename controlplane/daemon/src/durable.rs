@@ -86,10 +86,14 @@ impl Durable {
     /// See [`DurableError`].
     pub fn open(directory: &Path) -> Result<Self, DurableError> {
         let state = State::open(directory)?;
+        let accepted = Accepted::open(&directory.join(FILE))?;
+        if (accepted.records.len() as u64) < state.value(Tag::accepted_records()) {
+            return Err(DurableError::Damaged(accepted.path));
+        }
         Ok(Self {
             state,
             granted: Vec::new(),
-            accepted: Accepted::open(&directory.join(FILE))?,
+            accepted,
         })
     }
 
@@ -212,7 +216,10 @@ impl Durable {
     /// # Errors
     /// See [`DurableError`].
     pub fn sync_accepted(&mut self) -> Result<(), DurableError> {
-        self.accepted.sync()
+        self.accepted.sync()?;
+        // Saved with the next change of the state: tells a file that was cut short from one that was never longer.
+        self.state.raise(Tag::accepted_records(), self.accepted.len());
+        Ok(())
     }
 }
 
@@ -262,6 +269,12 @@ impl Accepted {
             }),
             _ => Err(DurableError::Damaged(path.to_owned())),
         }
+    }
+
+    /// Records in the file.
+    fn len(&self) -> u64 {
+        let last = self.records.iter().rposition(|record| record.written > 0);
+        last.map_or(0, |at| at as u64 + 1)
     }
 
     fn value(&self, key: &KeyMaterial) -> u64 {
@@ -409,6 +422,30 @@ mod tests {
             ),
             (9, 0, 0)
         );
+    }
+
+    #[test]
+    fn a_file_of_accepted_numbers_that_was_cut_short_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut durable = Durable::open(dir.path()).unwrap();
+        for byte in 1..=3 {
+            durable.follow(&key(byte), Arc::new(AtomicU64::new(u64::from(byte))));
+        }
+        durable.write_accepted().unwrap();
+        durable.sync_accepted().unwrap();
+        durable.note_alive(1).unwrap();
+        drop(durable);
+        let path = dir.path().join(FILE);
+        let good = std::fs::read(&path).unwrap();
+        for records in 0..3 {
+            std::fs::write(&path, &good[..records * RECORD]).unwrap();
+            assert!(
+                matches!(Durable::open(dir.path()), Err(DurableError::Damaged(_))),
+                "{records} left"
+            );
+        }
+        std::fs::write(&path, &good).unwrap();
+        assert_eq!(Durable::open(dir.path()).unwrap().accepted(&key(3)), 3);
     }
 
     #[test]

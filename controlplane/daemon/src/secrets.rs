@@ -12,7 +12,7 @@ pub enum LockError {
     /// The limit is finite and may not be raised here.
     #[error(
         "key memory is not locked and may be swapped out: RLIMIT_MEMLOCK is {limit_bytes} bytes (raise it, \
-         `LimitMEMLOCK=infinity` in a systemd unit)"
+         `LimitMEMLOCK=infinity` in a systemd unit, or give the process CAP_IPC_LOCK)"
     )]
     Limit {
         /// Bytes that may be locked.
@@ -40,11 +40,22 @@ pub fn forbid_core_dumps() -> nix::Result<()> {
 pub fn lock_memory() -> Result<(), LockError> {
     let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).map_err(LockError::Refused)?;
     // Under a finite limit, allocations past it would fail later, under load.
-    let raised = soft == RLIM_INFINITY || setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_ok();
-    if !raised {
+    let unlimited = soft == RLIM_INFINITY
+        || has_ipc_lock()
+        || setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_ok();
+    if !unlimited {
         return Err(LockError::Limit { limit_bytes: soft });
     }
     try_lock().map_err(LockError::Refused)
+}
+
+/// Whether the process has CAP_IPC_LOCK, which the limit does not bind (capabilities(7)).
+fn has_ipc_lock() -> bool {
+    const CAP_IPC_LOCK: u32 = 14;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> CAP_IPC_LOCK & 1 == 1)
 }
 
 /// On fault: memory that is reserved but never touched costs nothing.

@@ -67,6 +67,11 @@ impl Tag {
         Self::hash("last alive", &[])
     }
 
+    /// How many records the file of accepted numbers has at least. Belongs to no key.
+    pub fn accepted_records() -> Self {
+        Self::hash("accepted records", &[])
+    }
+
     fn hash(label: &str, key: &[u8]) -> Self {
         let mut hash = Sha256::new();
         hash.update(b"ain durable state\0");
@@ -331,10 +336,10 @@ mod tests {
             .into_iter()
             .flat_map(|quantity| [1, 2].map(|byte| Tag::of_key(quantity, &key(byte))))
             .collect();
-        tags.push(Tag::last_alive());
+        tags.extend([Tag::last_alive(), Tag::accepted_records()]);
         tags.sort_unstable();
         tags.dedup();
-        assert_eq!(tags.len(), 7);
+        assert_eq!(tags.len(), 8);
     }
 
     #[test]
