@@ -24,7 +24,7 @@ const TUNNEL_OVERHEAD: u16 = 114;
 pub struct Neighbour {
     /// Its name in the directory.
     pub node: String,
-    /// Place in [`NodeConfig::ports`] of the port it is reached over.
+    /// Place in [`super::NodeConfig::ports`] of the port it is reached over.
     pub port: usize,
     /// The PVT. ESN always (protocol section 2).
     pub tunnel: Tunnel,
@@ -43,7 +43,7 @@ pub struct Host {
     pub addresses: Vec<IpNet>,
     /// Inner MTU, bytes.
     pub inner_mtu: u16,
-    /// Place in [`NodeConfig::ports`] of the port it is reached over.
+    /// Place in [`super::NodeConfig::ports`] of the port it is reached over.
     pub port: usize,
     /// The host tunnel.
     pub tunnel: Tunnel,
