@@ -259,7 +259,6 @@ impl<C: Backend, B> TableWriter<C, B> {
         let target = Target {
             worker: spec.owner,
             slot,
-            generation: 0,
             kind: TargetKind::Tunnel,
         };
         self.table

@@ -136,3 +136,42 @@ pub enum Handoff<B> {
     /// A datagram of this node's making that goes back into the AIVT of an answer flow, or into an initiator's flow.
     IntoFlow(PeerId, Pair, B),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::reserve::Grant;
+
+    fn source(worker: u8, next: u64, limit: u64, mask: u64) -> IvSource {
+        let top = u64::from(worker) << 56;
+        IvSource {
+            counter: Reserved::new(Grant::new(top + next, top + limit)),
+            mask,
+        }
+    }
+
+    #[test]
+    fn ivs_are_masked_counters() {
+        let mut ivs = source(3, 0x10, 0x12, 0xff00_0000_0000_00f0);
+        assert_eq!(ivs.take(), Some([0xfc, 0, 0, 0, 0, 0, 0, 0xe0]));
+        assert_eq!(ivs.take(), Some([0xfc, 0, 0, 0, 0, 0, 0, 0xe1]));
+        assert_eq!(ivs.take(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn ivs_of_workers_never_meet(mask: u64, next in 0u64..1000, take in 1usize..50) {
+            let mut seen = BTreeSet::new();
+            for worker in 0..4 {
+                let mut ivs = source(worker, next, 1 << 56, mask);
+                for _ in 0..take {
+                    prop_assert!(seen.insert(ivs.take().unwrap()));
+                }
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@
 //!  from 2     o      o      -
 //! ```
 //!
-//! Nothing ever waits: a full ring gives the item back, and the caller drops and counts it. What crosses carries (slot, generation),
+//! Nothing ever waits: a full ring gives the item back, and the caller drops and counts it. A packet that crosses is
 //! looked up again on the other side, because the SA may be gone by then.
 
 use std::fmt;

@@ -75,7 +75,29 @@ impl Reserved {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// However taking and extending alternate: every number below the highest limit, once and in order, and none beyond it.
+        #[test]
+        fn numbers_follow_the_grant(start in 0u64..1 << 40, steps in prop::collection::vec((0usize..20, 0u64..40), 1..50)) {
+            let grant = Grant::new(start, start);
+            let mut reserved = Reserved::new(Arc::clone(&grant));
+            let (mut next, mut limit) = (start, start);
+            for (take, ahead) in steps {
+                grant.extend(next + ahead);
+                limit = limit.max(next + ahead);
+                for _ in 0..take {
+                    let expected = (next < limit).then_some(next);
+                    prop_assert_eq!(reserved.take(), expected);
+                    next += u64::from(expected.is_some());
+                    prop_assert_eq!((grant.next(), grant.limit()), (next, limit));
+                }
+            }
+        }
+    }
 
     #[test]
     fn takes_each_number_once_and_stops_at_the_limit() {

@@ -7,9 +7,8 @@
 //!  refused          x seen: refused            . missing: welcome   ^ highest   moves the window when marked
 //! ```
 //!
-//! A receiver checks before it spends anything on the ICV and marks after it ([`Window`]). A sender takes numbers and IVs from
-//! reservations ([`OutboundSeq`], [`IvCounter`]) that the control thread moves forward on disk first, so that a restart never uses
-//! one twice (protocol section 2).
+//! A receiver checks before it spends anything on the ICV and marks after it ([`Window`]). A sender takes its numbers from
+//! [`crate::reserve`].
 
 use thiserror::Error;
 
@@ -36,16 +35,6 @@ pub enum Numbering {
     Extended,
     /// 32 bits.
     Short,
-}
-
-impl Numbering {
-    /// First number that may not be used: the SA stops there and never wraps (RFC 4302 section 3.3.2).
-    pub const fn end(self) -> u64 {
-        match self {
-            Self::Extended => u64::MAX,
-            Self::Short => 1 << 32,
-        }
-    }
 }
 
 /// Why a sequence number is refused.
@@ -193,135 +182,6 @@ impl<const WORDS: usize> Window<WORDS> {
     /// Word and bit of a number.
     fn place(sequence: u64) -> (usize, u64) {
         ((sequence / 64 % WORDS as u64) as usize, 1 << (sequence % 64))
-    }
-}
-
-/// Sequence numbers of an outbound SA, taken from a reservation.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OutboundSeq {
-    next: u64,
-    limit: u64,
-}
-
-impl OutboundSeq {
-    /// Numbers from `next` (at least 1, RFC 4302 section 3.3.2) up to, and without, `limit` or the end of the numbering.
-    pub fn new(numbering: Numbering, next: u64, limit: u64) -> Self {
-        Self {
-            next: next.max(1),
-            limit: limit.min(numbering.end()),
-        }
-    }
-
-    /// The next number. `None`: the reservation is used up; when it cannot be extended, the SA has ended.
-    #[must_use]
-    pub fn take(&mut self) -> Option<SeqNo> {
-        self.take_many(1).next()
-    }
-
-    /// The next numbers, as many of `wanted` as the reservation has.
-    #[must_use]
-    pub fn take_many(&mut self, wanted: usize) -> SeqRange {
-        let granted = self.remaining().min(wanted as u64);
-        let range = SeqRange {
-            next: self.next,
-            end: self.next + granted,
-        };
-        self.next = range.end;
-        range
-    }
-
-    /// Moves the reservation's end forward, never back and never past the numbering's.
-    pub fn extend(&mut self, numbering: Numbering, limit: u64) {
-        self.limit = self.limit.max(limit.min(numbering.end()));
-    }
-
-    /// Numbers left in the reservation.
-    pub fn remaining(&self) -> u64 {
-        self.limit.saturating_sub(self.next)
-    }
-
-    /// The number the next packet gets, if there is one.
-    pub fn next(&self) -> SeqNo {
-        SeqNo(self.next)
-    }
-}
-
-/// Consecutive sequence numbers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SeqRange {
-    next: u64,
-    end: u64,
-}
-
-impl Iterator for SeqRange {
-    type Item = SeqNo;
-
-    fn next(&mut self) -> Option<SeqNo> {
-        if self.next == self.end {
-            return None;
-        }
-        self.next += 1;
-        Some(SeqNo(self.next - 1))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = usize::try_from(self.end - self.next).unwrap_or(usize::MAX);
-        (left, Some(left))
-    }
-}
-
-impl ExactSizeIterator for SeqRange {}
-
-/// Explicit IVs of one GMAC or GCM key on one worker: IV = (worker u8 | counter u56) XOR mask (protocol section 2).
-///
-/// Worker and counter make IVs of one key distinct across workers and time; the mask, random and the key's own, hides both. The
-/// counter belongs to the key: every TVT under it draws from here.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct IvCounter {
-    mask: u64,
-    worker: u8,
-    next: u64,
-    limit: u64,
-}
-
-impl IvCounter {
-    /// First counter that may not be used.
-    pub const END: u64 = 1 << 56;
-
-    /// Counters from `next` up to, and without, `limit` or [`Self::END`].
-    pub fn new(mask: [u8; 8], worker: u8, next: u64, limit: u64) -> Self {
-        Self {
-            mask: u64::from_be_bytes(mask),
-            worker,
-            next,
-            limit: limit.min(Self::END),
-        }
-    }
-
-    /// The next IV. `None`: the reservation is used up.
-    #[must_use]
-    pub fn take(&mut self) -> Option<[u8; 8]> {
-        if self.next >= self.limit {
-            return None;
-        }
-        let counter = u64::from(self.worker) << 56 | self.next;
-        self.next += 1;
-        Some((counter ^ self.mask).to_be_bytes())
-    }
-
-    /// Moves the reservation's end forward, never back and never past [`Self::END`].
-    pub fn extend(&mut self, limit: u64) {
-        self.limit = self.limit.max(limit.min(Self::END));
-    }
-
-    /// IVs left in the reservation.
-    pub fn remaining(&self) -> u64 {
-        self.limit.saturating_sub(self.next)
-    }
-
-    /// The counter the next IV gets, if there is one.
-    pub fn next(&self) -> u64 {
-        self.next
     }
 }
 

@@ -9,8 +9,8 @@
 //!           [ key value | key value | key value | key value ]      1     full once: look into the next one too
 //!           [ key value |           |           |           ]      0
 //!
-//!  key   = peer u16 | SPI u32 | generation u16        0: free (no SPI below 256 exists)
-//!  value = slot u32 | generation u16 | worker u8 | kind u8
+//!  key   = peer u16 | SPI u32             0: free (no SPI below 256 exists)
+//!  value = slot u32 | worker u8 | kind u8
 //! ```
 //!
 //! A key goes into the first bucket with room from its home on, and stays there until removed. Each bucket it passed counts it, so
@@ -19,11 +19,10 @@
 //!
 //! **Why the orderings are enough.** The writer stores the value, then the key with Release; a reader loads the key with
 //! Acquire, then the value: it sees the value stored with that key or a later one. A later one belongs to another key that took
-//! the place meanwhile; then the generations in the two words differ and the lookup is a miss. Should 16 bits of generation be
-//! equal by chance, the target is a slot that holds another SA: the owner's slab entry carries its own peer, SPI and
-//! generation, and the owner compares all three before it trusts the slot, which it must anyway because the entry may have been
-//! removed after the lookup. So the worst that a torn read does is to lose one packet of an SA that is going away. Counters of
-//! passed keys are read relaxed: they are above zero, in every order, as long as the key that a reader has a right to find is there.
+//! the place meanwhile. Then the target is a slot that holds another SA, perhaps at another worker; but the owner's slab entry
+//! carries its own peer and SPI, and the owner compares both before it trusts the slot, which it must anyway because the entry may
+//! have been removed after the lookup. So the worst that a torn read does is to lose one packet of an SA that is going away. Counters
+//! of passed keys are read relaxed: they are above zero, in every order, as long as the key that a reader has a right to find is there.
 
 use std::fmt;
 
@@ -52,26 +51,20 @@ pub enum TargetKind {
 pub struct Target {
     /// Its owner.
     pub worker: WorkerId,
-    /// Index into the owner's slab.
+    /// Index into the owner's slab; the owner compares peer and SPI of what lies there before it trusts it.
     pub slot: u32,
-    /// Generation of that slot; the owner compares it, and peer and SPI, before it trusts the slot.
-    pub generation: u16,
     /// What lies there.
     pub kind: TargetKind,
 }
 
 impl Target {
     fn pack(self) -> u64 {
-        u64::from(self.slot) << 32
-            | u64::from(self.generation) << 16
-            | u64::from(self.worker.0) << 8
-            | u64::from(self.kind as u8)
+        u64::from(self.slot) << 32 | u64::from(self.worker.0) << 8 | u64::from(self.kind as u8)
     }
 
     fn unpack(value: u64) -> Self {
         Self {
             slot: (value >> 32) as u32,
-            generation: (value >> 16) as u16,
             worker: WorkerId((value >> 8) as u8),
             kind: if value as u8 == TargetKind::Tvt as u8 {
                 TargetKind::Tvt
@@ -111,12 +104,7 @@ struct Table {
 
 /// Peer and SPI in the place they have in a key word.
 const fn key_of(peer: PeerId, spi: Spi) -> u64 {
-    (peer.0 as u64) << 48 | (spi.value() as u64) << 16
-}
-
-/// A key word without its generation.
-const fn without_generation(word: u64) -> u64 {
-    word & !0xffff
+    (peer.0 as u64) << 32 | spi.value() as u64
 }
 
 impl Table {
@@ -149,10 +137,8 @@ impl Table {
     fn lookup(&self, key: u64, home: usize) -> Option<Target> {
         for at in self.way(home) {
             for entry in &self.buckets[at].0 {
-                let word = entry.key.load(Ordering::Acquire);
-                if without_generation(word) == key {
-                    let target = Target::unpack(entry.value.load(Ordering::Relaxed));
-                    return (target.generation == word as u16).then_some(target);
+                if entry.key.load(Ordering::Acquire) == key {
+                    return Some(Target::unpack(entry.value.load(Ordering::Relaxed)));
                 }
             }
             if self.passed[at].load(Ordering::Relaxed) == 0 {
@@ -225,12 +211,12 @@ impl Writer {
             passed.store(passed.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
         entry.value.store(target.pack(), Ordering::Relaxed);
-        entry.key.store(key | u64::from(target.generation), Ordering::Release);
+        entry.key.store(key, Ordering::Release);
         self.len += 1;
         Ok(())
     }
 
-    /// Takes an entry out. Workers may still hold what they looked up before: reuse its slot under a new generation.
+    /// Takes an entry out. Workers may still hold what they looked up before.
     pub fn remove(&mut self, peer: PeerId, spi: Spi) -> Option<Target> {
         let key = key_of(peer, spi);
         let home = self.table.home(key);
@@ -248,7 +234,7 @@ impl Writer {
     /// The entry that holds `key` (0: a free one), and how many buckets lie before it on the way from `home`.
     fn find(&self, key: u64, home: usize) -> Option<(usize, &Entry)> {
         self.table.way(home).enumerate().find_map(|(steps, at)| {
-            let holds = |entry: &&Entry| without_generation(entry.key.load(Ordering::Relaxed)) == key;
+            let holds = |entry: &&Entry| entry.key.load(Ordering::Relaxed) == key;
             self.table.buckets[at].0.iter().find(holds).map(|entry| (steps, entry))
         })
     }

@@ -177,7 +177,6 @@ impl<C: Backend, B> TableWriter<C, B> {
         let target = Target {
             worker,
             slot,
-            generation: 0,
             kind: TargetKind::Tvt,
         };
         if self.table.insert(link.peer, link.spi, target).is_err() {

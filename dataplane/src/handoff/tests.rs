@@ -93,7 +93,6 @@ mod modelled {
             let target = Target {
                 worker: WorkerId(1),
                 slot: 5,
-                generation: 1,
                 kind: TargetKind::Tvt,
             };
             writer.insert(peer, spi, target).unwrap();

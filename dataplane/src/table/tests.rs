@@ -4,11 +4,10 @@ fn spi(value: u32) -> Spi {
     Spi::new(value).unwrap()
 }
 
-fn target(slot: u32, generation: u16) -> Target {
+fn target(slot: u32) -> Target {
     Target {
         worker: WorkerId(3),
         slot,
-        generation,
         kind: TargetKind::Tvt,
     }
 }
@@ -31,7 +30,6 @@ mod on_real_atomics {
             let target = Target {
                 worker: WorkerId(0xfe),
                 slot: 0xdead_beef,
-                generation: 0x1234,
                 kind,
             };
             assert_eq!(Target::unpack(target.pack()), target);
@@ -42,17 +40,14 @@ mod on_real_atomics {
     fn inserts_finds_removes() {
         let (mut writer, reader) = flow_table(2, SEED);
         assert_eq!(reader.lookup(PeerId(1), spi(256)), None);
-        writer.insert(PeerId(1), spi(256), target(7, 1)).unwrap();
-        writer.insert(PeerId(2), spi(256), target(8, 1)).unwrap();
-        assert_eq!(
-            writer.insert(PeerId(1), spi(256), target(9, 1)),
-            Err(InsertError::InUse)
-        );
-        assert_eq!(writer.insert(PeerId(3), spi(256), target(9, 1)), Err(InsertError::Full));
-        assert_eq!(reader.lookup(PeerId(1), spi(256)), Some(target(7, 1)));
-        assert_eq!(reader.lookup(PeerId(2), spi(256)), Some(target(8, 1)));
+        writer.insert(PeerId(1), spi(256), target(7)).unwrap();
+        writer.insert(PeerId(2), spi(256), target(8)).unwrap();
+        assert_eq!(writer.insert(PeerId(1), spi(256), target(9)), Err(InsertError::InUse));
+        assert_eq!(writer.insert(PeerId(3), spi(256), target(9)), Err(InsertError::Full));
+        assert_eq!(reader.lookup(PeerId(1), spi(256)), Some(target(7)));
+        assert_eq!(reader.lookup(PeerId(2), spi(256)), Some(target(8)));
         assert_eq!(reader.lookup(PeerId(1), spi(257)), None);
-        assert_eq!(writer.remove(PeerId(1), spi(256)), Some(target(7, 1)));
+        assert_eq!(writer.remove(PeerId(1), spi(256)), Some(target(7)));
         assert_eq!(writer.remove(PeerId(1), spi(256)), None);
         assert_eq!(reader.lookup(PeerId(1), spi(256)), None);
         assert_eq!((writer.len(), writer.capacity(), writer.is_empty()), (1, 2, false));
@@ -63,12 +58,10 @@ mod on_real_atomics {
         const N: u32 = 100_000;
         let (mut writer, reader) = flow_table(N as usize, SEED);
         for i in 0..N {
-            writer
-                .insert(PeerId((i % 7) as u16), spi(256 + i), target(i, 0))
-                .unwrap();
+            writer.insert(PeerId((i % 7) as u16), spi(256 + i), target(i)).unwrap();
         }
         for i in 0..N {
-            assert_eq!(reader.lookup(PeerId((i % 7) as u16), spi(256 + i)), Some(target(i, 0)));
+            assert_eq!(reader.lookup(PeerId((i % 7) as u16), spi(256 + i)), Some(target(i)));
         }
         let passed: u32 = reader
             .table
@@ -95,13 +88,13 @@ mod on_real_atomics {
     fn churn_does_not_wear_the_table_out() {
         let (mut writer, reader) = flow_table(64, SEED);
         for i in 0..50_000u32 {
-            writer.insert(PeerId(0), spi(256 + i), target(i, i as u16)).unwrap();
+            writer.insert(PeerId(0), spi(256 + i), target(i)).unwrap();
             if i >= 63 {
                 writer.remove(PeerId(0), spi(256 + i - 63)).unwrap();
             }
         }
         for i in 50_000 - 63..50_000u32 {
-            assert_eq!(reader.lookup(PeerId(0), spi(256 + i)), Some(target(i, i as u16)));
+            assert_eq!(reader.lookup(PeerId(0), spi(256 + i)), Some(target(i)));
         }
     }
 
@@ -109,7 +102,7 @@ mod on_real_atomics {
     fn burst_finds_what_single_lookups_find() {
         let (mut writer, reader) = flow_table(100, SEED);
         for i in (0..100).step_by(2) {
-            writer.insert(PeerId(i as u16), spi(1000 + i), target(i, 5)).unwrap();
+            writer.insert(PeerId(i as u16), spi(1000 + i), target(i)).unwrap();
         }
         let keys: Vec<_> = (0..BURST as u32 + 9)
             .map(|i| (PeerId(i as u16), spi(1000 + i)))
@@ -126,11 +119,12 @@ mod on_real_atomics {
         assert!(one_by_one.iter().flatten().count() == BURST / 2);
     }
 
-    /// Readers on other threads, while keys come and go through few buckets, never see a target that another key was given.
+    /// Readers on other threads, while keys come and go through few buckets, always find the key that stays, and only targets that
+    /// some key was given.
     #[test]
-    fn concurrent_readers_never_see_a_foreign_target() {
+    fn concurrent_readers_find_what_stays() {
         let (mut writer, reader) = flow_table(16, SEED);
-        writer.insert(PeerId(9), spi(999), target(999, 9)).unwrap();
+        writer.insert(PeerId(9), spi(999), target(999)).unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -138,12 +132,15 @@ mod on_real_atomics {
                     while !stop.load(Ordering::Relaxed) {
                         for i in 0..32 {
                             if let Some(found) = reader.lookup(PeerId(0), spi(256 + i)) {
-                                assert_eq!(found.slot, i);
+                                assert!(
+                                    found == target(found.slot) && (found.slot < 32 || found.slot == 999),
+                                    "{found:?}"
+                                );
                             }
                         }
                         assert_eq!(
                             reader.lookup(PeerId(9), spi(999)),
-                            Some(target(999, 9)),
+                            Some(target(999)),
                             "who stays is always found"
                         );
                     }
@@ -152,9 +149,7 @@ mod on_real_atomics {
             for round in 0..3000u32 {
                 for i in 0..15 {
                     let i = (i + round) % 32;
-                    writer
-                        .insert(PeerId(0), spi(256 + i), target(i, (round * 32 + i) as u16))
-                        .unwrap();
+                    writer.insert(PeerId(0), spi(256 + i), target(i)).unwrap();
                 }
                 for i in 0..15 {
                     writer.remove(PeerId(0), spi(256 + (i + round) % 32)).unwrap();
@@ -170,7 +165,7 @@ mod on_real_atomics {
             let (mut writer, reader) = flow_table(40, seed);
             let mut model = HashMap::new();
             for (i, (insert, peer, value)) in steps.into_iter().enumerate() {
-                let (peer, spi, new) = (PeerId(peer), spi(value), target(i as u32, i as u16));
+                let (peer, spi, new) = (PeerId(peer), spi(value), target(i as u32));
                 if insert {
                     let expected = if model.contains_key(&(peer, spi)) {
                         Err(InsertError::InUse)
@@ -199,32 +194,36 @@ mod on_real_atomics {
 mod modelled {
     use super::*;
 
-    /// A key that is seen is seen with its value, even where an untouched entry has the same generation.
+    /// A key that is seen is seen with its value.
     #[test]
     fn loom_fresh_entry() {
         loom::model(|| {
             let (mut writer, reader) = flow_table(1, [1, 2]);
             let looking = loom::thread::spawn(move || reader.lookup(PeerId(1), spi(256)));
-            writer.insert(PeerId(1), spi(256), target(10, 0)).unwrap();
+            writer.insert(PeerId(1), spi(256), target(10)).unwrap();
             let found = looking.join().unwrap();
-            assert!(found.is_none_or(|found| found == target(10, 0)), "{found:?}");
+            assert!(found.is_none_or(|found| found == target(10)), "{found:?}");
         });
     }
 
-    /// An entry's place changes hands while a reader looks for the old key and the new: each is found as it was, or missed.
+    /// An entry's place changes hands while a reader looks for the old key and the new: the new is found as it is or missed, the old
+    /// perhaps with the value that took its place, which the owner of that slot does not take for its own.
     #[test]
     fn loom_reused_entry() {
         loom::model(|| {
             let (mut writer, reader) = flow_table(1, [1, 2]);
-            writer.insert(PeerId(1), spi(256), target(10, 1)).unwrap();
+            writer.insert(PeerId(1), spi(256), target(10)).unwrap();
             let looking = loom::thread::spawn(move || {
                 let old = reader.lookup(PeerId(1), spi(256));
-                assert!(old.is_none_or(|found| found == target(10, 1)), "{old:?}");
+                assert!(
+                    old.is_none_or(|found| [target(10), target(20)].contains(&found)),
+                    "{old:?}"
+                );
                 let new = reader.lookup(PeerId(2), spi(300));
-                assert!(new.is_none_or(|found| found == target(20, 2)), "{new:?}");
+                assert!(new.is_none_or(|found| found == target(20)), "{new:?}");
             });
             writer.remove(PeerId(1), spi(256)).unwrap();
-            writer.insert(PeerId(2), spi(300), target(20, 2)).unwrap();
+            writer.insert(PeerId(2), spi(300), target(20)).unwrap();
             looking.join().unwrap();
         });
     }
