@@ -59,7 +59,7 @@ audit: ## known vulnerabilities of dependencies; needs the network
 	@.ci/test audit
 
 bench: setup-build ## measurements
-	cargo run --release -p ain-bench
+	cargo bench -p ain-bench
 
 test-bare: ## the demo and every test in a fresh Debian root; root, debootstrap
 	deploy/bare/run.sh
