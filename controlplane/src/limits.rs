@@ -19,6 +19,10 @@ pub const CREATES_PER_SECOND_PER_NEIGHBOUR: u32 = 2000;
 pub const FLOWS: usize = 1 << 20;
 /// Flows of one host tunnel, those remembered included.
 pub const FLOWS_PER_HOST: usize = 1 << 18;
+/// How long the exit knows the pair of a flow whose AIVT ended: the patience of the entrance.
+pub const PAIR_MEMORY: u64 = FLOW_PATIENCE;
+/// Pairs of flows without an AIVT that the exit knows, beside as many as it has bindings.
+pub const PAIRS_REMEMBERED: usize = 1 << 16;
 /// Requests to one neighbour that wait for their ACK.
 pub const PENDING_REQUESTS: usize = 16384;
 /// Message ids remembered for one neighbour; requests beyond are dropped without ACK, so that they come again.

@@ -83,12 +83,11 @@ fn an_end_at_any_node_ends_all_of_it() {
         let mut net = Net::new(Plan::chain(4), 3);
         let sender = sender(0, 3, 1);
         let before = net.send_until_arrival(&sender, 1000).unwrap();
-        let aivt = net.aivt_at(&sender, position);
+        let (aivt, at_exit) = (net.aivt_at(&sender, position), net.aivt_at(&sender, 3));
         net.drive(position, |node, now, _| node.handle_misbehaviour(now, aivt));
         net.run_ms(30);
-        for node in 0..4 {
-            assert_eq!(net.snapshot(node).bindings, 0, "node {node} after an end at {position}");
-        }
+        let bound = &net.sites[3].bound;
+        assert!(!bound.contains_key(&at_exit), "after an end at {position}");
         // A chain has no other path, so the suspect one is taken again: same flow, same address.
         assert_eq!(net.send_until_arrival(&sender, 5000), Some(before));
         assert_eq!(net.node(0).counts().rebuilds, 1);
@@ -165,6 +164,23 @@ fn a_rebuilt_aivt_takes_over_the_binding() {
     assert_eq!((net.snapshot(3).bindings, net.sites[3].bound.len()), (1, 1));
     assert_eq!(net.sites[3].refused, []);
     net.settle();
+}
+
+// A responder in the middle of a long answer must be heard again although the initiator has nothing to say.
+#[test]
+fn a_rebuilt_aivt_is_bound_before_its_first_datagram() {
+    for seed in 0..10 {
+        let mut net = diamond(seed);
+        let sender = sender(0, 3, 1);
+        net.send_until_arrival(&sender, 1000).unwrap();
+        let (dead, before) = (net.path(&sender)[1], net.aivt_at(&sender, 3));
+        net.kill(dead);
+        net.run_ms(8000);
+        let after = net.aivt_at(&sender, 3);
+        assert_ne!(before, after, "seed {seed}");
+        assert_eq!(net.sites[3].bound.keys().collect::<Vec<_>>(), [&after]);
+        net.settle();
+    }
 }
 
 #[test]

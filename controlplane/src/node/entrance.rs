@@ -286,7 +286,9 @@ impl Node {
         flow.carrier = Carrier::Waiting;
         flow.wanted = now;
         if redraw {
+            // Another address is another binding at the exit, which the old token would lead to the old one.
             flow.shown = Some(random_private(&mut *self.rng));
+            flow.token = FlowToken::random(&mut *self.rng);
         }
         self.end(now, id, Reason::None, Teller::Here);
         if redraw {

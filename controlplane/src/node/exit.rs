@@ -8,13 +8,24 @@ use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
 use super::{Node, Teller};
 use crate::action::{Action, Verdict};
 use crate::aivt::Role;
-use crate::signal::create::FlowToken;
+use crate::limits::{PAIR_MEMORY, PAIRS_REMEMBERED};
+use crate::signal::create::{FlowToken, TokenTag};
 use crate::signal::destroy::Reason;
 
 /// (responder, source) to the AIVT that owns it. As many at most as there are AIVTs.
+///
+/// The pair of a flow is known by its token for a while after its AIVT ended, so that the rebuilt AIVT is bound as soon as it
+/// stands: a responder that sends a long answer must reach an initiator that has nothing to say.
 #[derive(Default)]
 pub(super) struct Bindings {
     by_pair: HashMap<(IpAddr, IpAddr), (AivtId, FlowToken)>,
+    by_token: HashMap<TokenTag, LastPair>,
+}
+
+/// What a flow was bound to last, and when that binding ended, if it has.
+struct LastPair {
+    pair: Pair,
+    ended: Option<Now>,
 }
 
 impl Bindings {
@@ -22,16 +33,49 @@ impl Bindings {
         self.by_pair.len()
     }
 
+    fn hold(&mut self, aivt: AivtId, token: FlowToken, pair: Pair) {
+        self.by_pair.insert((pair.destination, pair.source), (aivt, token));
+        self.by_token.insert(token.tag(), LastPair { pair, ended: None });
+    }
+
     /// Frees what `aivt` holds of `pair`.
-    pub(super) fn release(&mut self, aivt: AivtId, pair: Pair) {
+    pub(super) fn release(&mut self, now: Now, aivt: AivtId, pair: Pair) {
         let key = (pair.destination, pair.source);
-        if self.by_pair.get(&key).is_some_and(|(owner, _)| *owner == aivt) {
-            self.by_pair.remove(&key);
+        let Some((_, token)) = self.by_pair.get(&key).copied().filter(|(owner, _)| *owner == aivt) else {
+            return;
+        };
+        self.by_pair.remove(&key);
+        if let Some(last) = self.by_token.get_mut(&token.tag()) {
+            last.ended = Some(now);
         }
+        if self.by_token.len() > 2 * self.by_pair.len() + PAIRS_REMEMBERED {
+            let fresh = |last: &LastPair| last.ended.is_none_or(|ended| now.since(ended) < PAIR_MEMORY);
+            self.by_token.retain(|_, last| fresh(last));
+        }
+        // Still too many: the newest is not worth more than the others.
+        if self.by_token.len() > 2 * self.by_pair.len() + PAIRS_REMEMBERED {
+            self.by_token.remove(&token.tag());
+        }
+    }
+
+    /// The pair of the flow `token`, if it is bound or was a moment ago.
+    fn pair_of(&self, now: Now, token: &FlowToken) -> Option<Pair> {
+        let last = self.by_token.get(&token.tag())?;
+        let fresh = last.ended.is_none_or(|ended| now.since(ended) < PAIR_MEMORY);
+        fresh.then_some(last.pair)
     }
 }
 
 impl Node {
+    /// An AIVT stands: if it carries on a flow known here, it is bound at once.
+    pub(super) fn bind_again(&mut self, now: Now, id: AivtId) {
+        if let Some(Role::Exit { flow_token, .. }) = self.aivts.by_id(id).map(|aivt| &aivt.role)
+            && let Some(pair) = self.bindings.pair_of(now, flow_token)
+        {
+            self.bind(now, id, pair);
+        }
+    }
+
     /// The first datagram of an AIVT names its pair for good.
     pub(super) fn bind(&mut self, now: Now, id: AivtId, pair: Pair) {
         let Some(Role::Exit {
@@ -59,7 +103,7 @@ impl Node {
             // The entrance built this AIVT because the other one failed.
             self.end(now, owner, Reason::None, Teller::Here);
         }
-        self.bindings.by_pair.insert(key, (id, flow_token));
+        self.bindings.hold(id, flow_token, pair);
         if let Some(Role::Exit { bound, .. }) = self.aivts.by_id_mut(id).map(|aivt| &mut aivt.role) {
             *bound = Some(pair);
         }

@@ -56,6 +56,7 @@ impl Node {
             flow.carrier = Carrier::Standing(id);
             flow.last_active = now;
         }
+        self.bind_again(now, id);
     }
 
     /// The AIVT's deadline came, or it has moved since it was set.
@@ -98,7 +99,7 @@ impl Node {
         self.tell(now, &aivt, reason, teller);
         match aivt.role {
             Role::Entrance { flow, path, .. } => self.carrier_lost(now, flow, id, &path, reason, teller),
-            Role::Exit { bound: Some(pair), .. } => self.bindings.release(id, pair),
+            Role::Exit { bound: Some(pair), .. } => self.bindings.release(now, id, pair),
             Role::Exit { bound: None, .. } | Role::Relay { .. } => {}
         }
     }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use ain_dataplane::limits::MAX_HOPS;
 use rand::CryptoRng;
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
@@ -24,7 +25,17 @@ const FLAG_EXIT: u8 = 1;
 #[derive(Clone, Copy)]
 pub struct FlowToken(pub(crate) [u8; 16]);
 
+/// Hash of a flow token: tables may look it up in any time, for what it tells is not the token.
+pub(crate) type TokenTag = [u8; 16];
+
 impl FlowToken {
+    /// What a table may know the token by.
+    pub(crate) fn tag(&self) -> TokenTag {
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&Sha256::digest(self.0)[..16]);
+        tag
+    }
+
     /// A fresh token.
     pub fn random(rng: &mut dyn CryptoRng) -> Self {
         let mut token = [0; 16];
