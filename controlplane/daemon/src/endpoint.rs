@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -32,9 +31,10 @@ use crate::durable::Durable;
 use crate::hardware::OnThread;
 use crate::interface;
 use crate::neighbours::{Neighbours, Target, ipv4};
-use crate::run::{idle_policy, protect_memory, spawn};
+use crate::run::{idle_policy, protect_memory};
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
+use crate::team::Team;
 use crate::translate;
 
 const CAPACITY: Capacity = Capacity {
@@ -106,9 +106,9 @@ pub fn endpoint(path: &Path) -> anyhow::Result<()> {
         clock,
     };
     let shutdown = Shutdown::on_signals(thread::current())?;
-    let stop = Arc::new(AtomicBool::new(false));
     let nothing: OnThread = Arc::new(|| Ok(Box::new(())));
-    let thread = spawn(0, None, worker, &nothing, &stop, &shutdown)?;
+    let mut team = Team::default();
+    team.add(None, worker, &nothing, &shutdown)?;
     info!(role = ?config.role, tun = config.tun, "running");
     let mut reins = AllReins(vec![rein]);
     while !shutdown.requested() {
@@ -120,8 +120,7 @@ pub fn endpoint(path: &Path) -> anyhow::Result<()> {
         }
         thread::park_timeout(NAP);
     }
-    stop.store(true, Ordering::Relaxed);
-    thread.join().map_err(|_| anyhow!("the worker panicked"))?;
+    drop(team);
     durable.write_accepted()?;
     durable.sync_accepted()?;
     ensure!(!shutdown.failed(), "the worker ended before it was told to");

@@ -22,6 +22,7 @@ pub mod secrets;
 pub mod shared_interface;
 pub mod shutdown;
 pub mod state;
+pub mod team;
 #[cfg(test)]
 mod testnet;
 pub mod translate;

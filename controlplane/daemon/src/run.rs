@@ -2,8 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::SystemTime;
 
 use ain_controlplane::node::Node;
@@ -23,15 +22,16 @@ use ain_worker::run::{Clock, Worker, reins};
 use anyhow::{Context, ensure};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::config::{Idle, NodeConfig};
 use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
 use crate::durable::Durable;
-use crate::hardware::{Hardware, OnThread, Station};
+use crate::hardware::Hardware;
 use crate::neighbours::{Neighbours, Target, ipv4};
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
+use crate::team::Team;
 use crate::{admin, metrics, secrets, translate};
 
 /// Room of each worker.
@@ -98,40 +98,33 @@ fn start<A: BufPool + Send + 'static>(config: NodeConfig, hardware: Hardware<A>)
         usize::from(workers),
     );
     let shutdown = Shutdown::on_signals(thread::current())?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut all_reins = Vec::new();
-    let mut counters = Vec::new();
-    let mut threads = Vec::new();
+    let mut team = Team::default();
+    let (mut all_reins, mut counters) = (Vec::new(), Vec::new());
     let meshes = Mesh::new(usize::from(workers), HANDOFF_RING).into_ends();
-    for (number, ((station, mesh), peers)) in hardware.stations.into_iter().zip(meshes).zip(readers).enumerate() {
-        let Station { ports, pool } = station;
-        let id = WorkerId(number as u8);
-        let engine = Engine::new(
-            id,
-            Portable::default(),
-            reader.clone(),
-            CAPACITY,
-            translate::profile(config.network.cell_profile),
-        );
+    for ((number, (station, mesh)), peers) in (0..workers).zip(hardware.stations.into_iter().zip(meshes)).zip(readers) {
+        let profile = translate::profile(config.network.cell_profile);
+        let engine = Engine::new(WorkerId(number), Portable::default(), reader.clone(), CAPACITY, profile);
         counters.push(engine.counters());
         let (rein, bit) = reins();
         all_reins.push(rein);
-        let idle = idle_policy(config.workers.idle);
-        let control = thread::current();
         let worker = Worker {
             engine,
-            ports,
+            ports: station.ports,
             device: None,
-            pool,
+            pool: station.pool,
             peers,
             bit,
             mesh,
-            control,
-            idle,
+            control: thread::current(),
+            idle: idle_policy(config.workers.idle),
             clock,
         };
-        let core = config.workers.cores.get(number).map(|core| usize::from(*core));
-        threads.push(spawn(number, core, worker, &hardware.on_thread, &stop, &shutdown)?);
+        let core = config
+            .workers
+            .cores
+            .get(usize::from(number))
+            .map(|core| usize::from(*core));
+        team.add(core, worker, &hardware.on_thread, &shutdown)?;
     }
     if let Some(core) = config.workers.control_core {
         set_up_thread("ain-control", Some(usize::from(core)))?;
@@ -167,12 +160,7 @@ fn start<A: BufPool + Send + 'static>(config: NodeConfig, hardware: Hardware<A>)
         requests,
     }
     .run(&shutdown);
-    stop.store(true, Ordering::Relaxed);
-    for thread in threads {
-        if thread.join().is_err() {
-            error!("a worker panicked");
-        }
-    }
+    drop(team);
     drop(hardware.rest);
     ensure!(!shutdown.failed(), "a worker ended before it was told to");
     Ok(())
@@ -219,46 +207,5 @@ pub(crate) fn idle_policy(idle: Idle) -> IdlePolicy {
             max_sleep_us: u32::try_from(max_sleep.as_micros()).unwrap_or(u32::MAX),
             ..Adaptive::default()
         }),
-    }
-}
-
-/// A worker's thread. Should it ever panic, the node ends: a supervisor starts it anew.
-pub(crate) fn spawn<A: BufPool + Send + 'static>(
-    number: usize,
-    core: Option<usize>,
-    worker: Worker<Portable, A>,
-    on_thread: &OnThread,
-    stop: &Arc<AtomicBool>,
-    shutdown: &Shutdown,
-) -> anyhow::Result<JoinHandle<()>> {
-    let name = format!("ain-worker-{number}");
-    let (on_thread, stop, shutdown) = (Arc::clone(on_thread), Arc::clone(stop), shutdown.clone());
-    let run = move || {
-        let ended = EndsTheNode(&shutdown);
-        let set_up = set_up_thread(&format!("ain-worker-{number}"), core).map_err(anyhow::Error::from);
-        match set_up.and_then(|()| on_thread()) {
-            Ok(_guard) => worker.run(&stop),
-            Err(error) => error!(%error, number, "worker not started"),
-        }
-        ended.in_order(&stop);
-    };
-    Ok(thread::Builder::new().name(name).spawn(run)?)
-}
-
-/// Ends the node, as failed, when a worker ends in another way than by being told to.
-struct EndsTheNode<'a>(&'a Shutdown);
-
-impl EndsTheNode<'_> {
-    /// The worker has returned; in order if it was told to.
-    fn in_order(self, stop: &AtomicBool) {
-        if stop.load(Ordering::Relaxed) {
-            std::mem::forget(self);
-        }
-    }
-}
-
-impl Drop for EndsTheNode<'_> {
-    fn drop(&mut self) {
-        self.0.fail();
     }
 }

@@ -1,0 +1,79 @@
+//! The worker threads of a process: started one by one, ended together, whatever happens to the one who started them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use ain_crypto::Portable;
+use ain_dataplane::packet::BufPool;
+use ain_worker::pin::set_up_thread;
+use ain_worker::run::Worker;
+use tracing::error;
+
+use crate::hardware::OnThread;
+use crate::shutdown::Shutdown;
+
+/// The threads. Dropped, it ends them and waits for them, so that nothing they use goes away below them.
+#[derive(Default)]
+pub struct Team {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Team {
+    /// Starts a worker, on `core` if one is named. Should it ever end unasked, the process fails: a supervisor starts it anew.
+    ///
+    /// # Errors
+    /// The kernel starts no thread.
+    pub fn add<A: BufPool + Send + 'static>(
+        &mut self,
+        core: Option<usize>,
+        worker: Worker<Portable, A>,
+        on_thread: &OnThread,
+        shutdown: &Shutdown,
+    ) -> std::io::Result<()> {
+        let name = format!("ain-worker-{}", self.threads.len());
+        let (on_thread, stop, shutdown) = (Arc::clone(on_thread), Arc::clone(&self.stop), shutdown.clone());
+        let thread_name = name.clone();
+        let run = move || {
+            let watch = Watch {
+                stop: &stop,
+                shutdown: &shutdown,
+            };
+            match set_up_thread(&name, core)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| on_thread())
+            {
+                Ok(_guard) => worker.run(watch.stop),
+                Err(error) => error!(%error, name, "worker not started"),
+            }
+        };
+        self.threads.push(thread::Builder::new().name(thread_name).spawn(run)?);
+        Ok(())
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                error!("a worker panicked");
+            }
+        }
+    }
+}
+
+/// Fails the process when the thread ends, by a panic too, without having been told to.
+struct Watch<'a> {
+    stop: &'a AtomicBool,
+    shutdown: &'a Shutdown,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if !self.stop.load(Ordering::Relaxed) {
+            self.shutdown.fail();
+        }
+    }
+}
