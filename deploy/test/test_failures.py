@@ -14,6 +14,8 @@ from lab.shell import wait_for
 
 TEN_MB = 10_000_000
 KEEPALIVE_S = 1.0
+# A creating signal may be dated 20 s back, and a node that was killed refuses those dated before its end.
+REJOIN_S = 45
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_tcp_outlives_an_ain_on_its_path(diamond: Fleet) -> None:
         spares.append((spare, diamond.cells(spare)))
         diamond.kill(busy)
 
-    running = capture.interface(lab, lab["responder"], configs.TUN)
+    running = capture.interface(lab, lab["responder"], configs.TUN, snap_bytes=64)
     exchange = traffic.TcpExchange(lab["initiator"], lab["responder"], RESPONDER, TEN_MB, timeout_s=60)
     done = exchange.run(kill_the_busy_one, at_bytes=TEN_MB // 3)
     [(spare, cells_before)] = spares
@@ -74,7 +76,7 @@ def test_a_restarted_ain_resumes_and_refuses_old_packets(chain: Fleet) -> None:
     moved, dropped = chain.cells("ain2"), chain.drops("ain2")
     received = chain.signals("ain2", "received")
     sent = wire.inject(lab, lab["ain2"], old)
-    assert sent > 20
+    assert sent > 10
     wait_for("ain2 has refused all", lambda: chain.drops("ain2") - dropped >= sent, 5)
     assert chain.cells("ain2") == moved
     reasons = {
@@ -83,7 +85,7 @@ def test_a_restarted_ain_resumes_and_refuses_old_packets(chain: Fleet) -> None:
     assert reasons["ah_replay"] + reasons["ah_replay_old"] > 0, reasons
     assert reasons["ah_icv"] == 0, reasons
     assert chain.signals("ain2", "received") - received <= 8, "keepalives only"
-    wait_for("traffic flows again", lambda: traffic.ping(lab["initiator"], RESPONDER, 1).received == 1, 20)
+    wait_for("traffic flows again", lambda: traffic.ping(lab["initiator"], RESPONDER, 1).received == 1, REJOIN_S)
 
 
 @pytest.mark.limit(60)
@@ -91,7 +93,7 @@ def test_a_crash_leaves_nothing_that_stops_the_next_start(chain: Fleet) -> None:
     for name in ("ain3", "responder", "ain3"):
         chain.kill(name)
         chain.start(name)
-    wait_for("traffic flows again", lambda: traffic.ping(chain.host("initiator"), RESPONDER, 1).received == 1, 20)
+    wait_for("traffic flows again", lambda: traffic.ping(chain.host("initiator"), RESPONDER, 1).received == 1, REJOIN_S)
 
 
 def test_the_kernel_answers_no_tunnel_packet(chain: Fleet) -> None:

@@ -94,8 +94,11 @@ def test_unknown_source(chain: Fleet, packet: bytes) -> None:
 
 
 def test_outer_fragments(chain: Fleet, packet: bytes) -> None:
-    more_fragments, offset = changed(packet, 6, 0x20), changed(packet, 7, 0x01)
-    expect(chain, [more_fragments, offset], "outer_fragment")
+    """DPDK's af_packet driver has the kernel keep fragments back until they are whole: these reach nobody."""
+    cells = chain.cells("ain2")
+    wire.inject(chain.lab, chain.host("ain2"), [changed(packet, 6, 0x20), changed(packet, 7, 0x01)])
+    expect(chain, [packet], "ah_replay")
+    assert chain.cells("ain2") > cells, "traffic went on"
 
 
 def test_truncated(chain: Fleet, packet: bytes) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -21,6 +22,7 @@ from lab.capture import PROTO_AH
 from lab.configs import PRIVATE, RESPONDER
 from lab.oracle import IPSecIntegrityError, Peer, SaKey, udp
 from lab.processes import Fleet
+from lab.shell import wait_for
 
 A, B = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.101")
 INNER = udp(PRIVATE, RESPONDER, b"inner bytes" * 20)
@@ -80,24 +82,36 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
         yield made
 
 
+def awake(app: socket.socket, wires: wire.Listener, endpoint: Endpoint) -> bytes:
+    """The first packet that comes out of the tunnel: those before are lost while the kernel asks for the next hop."""
+
+    def probe() -> bytes | None:
+        app.sendto(b"awake?", (str(RESPONDER), 5000))
+        with contextlib.suppress(TimeoutError):
+            return next(wires.packets(PROTO_AH, endpoint.host, 0.3))
+        return None
+
+    return wait_for("the endpoint sends", probe)
+
+
 def test_scapy_opens_what_we_seal_and_we_open_what_it_seals(endpoint: Endpoint) -> None:
     with traffic.open_socket(endpoint.host, socket.SOCK_DGRAM, 5) as app, wire.Listener(endpoint.far) as wires:
         app.bind((str(PRIVATE), 4000))
-        lengths = set()
+        first = oracle.sequence_of(awake(app, wires, endpoint))
         for count, size in enumerate((1, 100, 777, 1300), start=1):
             payload = os.urandom(size)
             app.sendto(payload, (str(RESPONDER), 5000))
-            outer = next(p for p in wires.packets(PROTO_AH, endpoint.host))
+            outer = next(wires.packets(PROTO_AH, endpoint.host))
             inner, padding = endpoint.peer.open(outer)
             assert inner[12:20] == PRIVATE.packed + RESPONDER.packed and inner[28:] == payload
-            assert oracle.sequence_of(outer) == count
-            lengths.add(len(outer))
+            assert oracle.sequence_of(outer) == first + count
             assert outer[1] == 0 and outer[4:9] == bytes([0, 0, 0x40, 0, 64]), "DSCP 0, id 0, DF, TTL 64"
 
             answer = udp(RESPONDER, PRIVATE, payload[::-1], (5000, 4000))
-            wire.inject(endpoint.fleet.lab, endpoint.host, [endpoint.peer.seal(answer, count)])
-            assert app.recv(2000) == payload[::-1]
-        assert len(lengths) == 1, "padded to one size"
+            traffic_flow_padding = bytes(1380 - len(answer))
+            for number, inner in ((2 * count - 1, answer), (2 * count, answer + traffic_flow_padding)):
+                wire.inject(endpoint.fleet.lab, endpoint.host, [endpoint.peer.seal(inner, number)])
+                assert app.recv(2000) == payload[::-1]
 
 
 def test_the_endpoint_takes_changes_of_mutable_fields_only(endpoint: Endpoint) -> None:
@@ -125,8 +139,8 @@ def test_the_endpoint_takes_changes_of_mutable_fields_only(endpoint: Endpoint) -
         assert app.recv(100) == b"9", "the repeated packet came through"
 
 
-def state_file(numbers: dict[tuple[str, bytes], int]) -> bytes:
-    """A node's durable numbers, {(what is counted, key): value}, as it writes them itself."""
+def numbers_file(numbers: dict[tuple[str, bytes], int]) -> bytes:
+    """A node's reserved numbers, {(what is counted, key): value}, as it writes them itself."""
 
     def tag(label: str, key: bytes) -> bytes:
         return hashlib.sha256(b"ain durable state\0" + label.encode() + b"\0" + key).digest()[:16]
@@ -135,17 +149,29 @@ def state_file(numbers: dict[tuple[str, bytes], int]) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
+def accepted_file(numbers: dict[bytes, int]) -> bytes:
+    """A node's highest accepted numbers, {key: value}, as it writes them itself."""
+    records = [
+        hashlib.sha256(b"ain accepted\0" + key).digest()[:16] + value.to_bytes(8, "big")
+        for key, value in numbers.items()
+    ]
+    return b"".join(record + hashlib.sha256(record).digest()[:8] for record in records)
+
+
 @pytest.mark.parametrize("ah", ["hmac-sha2-256-128", "aes-128-gmac"])
 def test_sequence_numbers_pass_2_to_the_32(ah: str) -> None:
     """The upper half of an extended sequence number is never sent, yet both ends cover it (RFC 4302 section 2.5.1)."""
     made, edge = Endpoint(ah, "aes-128-gcm-16", True), 2**32
     with made.fleet as fleet:
+        with traffic.open_socket(made.host, socket.SOCK_DGRAM, 5) as app, wire.Listener(made.far) as wires:
+            awake(app, wires, made)  # the kernel knows the next hop from now on
         fleet.stop("initiator")
         keys = {place: bytes.fromhex(key) for place, (_, key) in fleet.network.keys.items()}
+        state = fleet.lab.directory / "initiator" / "state"
         outbound = {("outbound sequence", keys[p, "initiator", "ain1"]): edge - 3 for p in ("ah", "esp")}
-        inbound = {("inbound highest", keys[p, "ain1", "initiator"]): edge - 3 for p in ("ah", "esp")}
-        numbers = fleet.lab.directory / "initiator" / "state" / "numbers"
-        numbers.write_bytes(state_file(outbound | inbound))
+        inbound = {keys[p, "ain1", "initiator"]: edge - 3 for p in ("ah", "esp")}
+        (state / "numbers").write_bytes(numbers_file(outbound))
+        (state / "accepted").write_bytes(accepted_file(inbound))
         fleet.start("initiator")
         with traffic.open_socket(made.host, socket.SOCK_DGRAM, 5) as app, wire.Listener(made.far) as wires:
             app.bind((str(PRIVATE), 4000))
