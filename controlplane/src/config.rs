@@ -3,39 +3,13 @@
 use std::fmt;
 
 use ain_dataplane::id::Spi;
+pub use ain_dataplane::wire::cell::CellProfile;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::directory::{Directory, NodeId};
 use crate::signal::suite::OnionPrivateKey;
-
-/// The network's one cell length (protocol section 4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CellProfile {
-    /// 1408 bytes, for links of 1500.
-    Standard,
-    /// 8896 bytes, for links of 9000.
-    Jumbo,
-}
-
-impl CellProfile {
-    /// Bytes of a cell.
-    pub const fn cell_bytes(self) -> usize {
-        match self {
-            Self::Standard => 1408,
-            Self::Jumbo => 8896,
-        }
-    }
-
-    /// Its number in the routing part of a creating signal: 0 standard, 1 jumbo.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Standard => 0,
-            Self::Jumbo => 1,
-        }
-    }
-}
 
 /// Everything a node knows from its configuration.
 #[derive(Debug)]

@@ -45,10 +45,7 @@ pub fn control_config(config: &NodeConfig, durable: &Durable, wall: u64) -> anyh
         peers: neighbours.chain(hosts).collect::<anyhow::Result<_>>()?,
         min_nodes: usize::from(config.network.min_path_nodes),
         max_nodes: usize::from(config.network.max_path_nodes),
-        profile: match config.network.cell_profile {
-            CellProfile::Standard => control::CellProfile::Standard,
-            CellProfile::Jumbo => control::CellProfile::Jumbo,
-        },
+        profile: profile(config.network.cell_profile),
         inactivity_s: u32::try_from(config.network.inactivity.as_secs()).unwrap_or(u32::MAX),
         lifetime_s: 0,
         replay_floor_s: durable.replay_floor(wall),

@@ -166,7 +166,7 @@ fn frame(config: &Config, neighbour: &Neighbour, peer: usize) -> Result<Frame, C
     Ok(Frame::new(
         ipv4(own.address)?,
         ipv4(other.address)?,
-        config.profile.cell_bytes(),
+        config.profile.cell_len(),
     ))
 }
 

@@ -157,7 +157,7 @@ impl Node {
         let flow = self.flows.by_number(number)?;
         let flow_token = flow.token;
         let terms = Terms {
-            profile: self.settings.profile.number(),
+            profile: self.settings.profile as u8,
             expires: self.expiry(wall),
             flow_token,
         };

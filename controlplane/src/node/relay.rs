@@ -49,7 +49,7 @@ impl Node {
             return Err(Reason::ResourceLimit);
         }
         let peeled = peel(onion, &self.settings.onion_key).map_err(|_| Reason::ProtocolError)?;
-        if peeled.profile != self.settings.profile.number() {
+        if peeled.profile != self.settings.profile as u8 {
             return Err(Reason::ProtocolError);
         }
         if peeled.expires != 0 && u64::from(peeled.expires) <= wall {

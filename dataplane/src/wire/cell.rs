@@ -33,7 +33,7 @@ pub const SUB_TYPE_VERDICT: u8 = 255;
 /// Sequence number before which an AIVT must have been renewed.
 pub const SEQUENCE_LIMIT: u64 = 1 << 40;
 
-/// The network's one cell length.
+/// The network's one cell length; its number stands in the routing part of creating signals (protocol section 5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum CellProfile {
