@@ -33,8 +33,7 @@ pub struct Config {
     /// Age at which AIVTs that this node creates expire, seconds, rounded up to 600 on the wire; 0 = none.
     pub lifetime_s: u32,
     /// Creating signals dated before this are refused, Unix seconds (protocol section 5: the replay cache does not survive the
-    /// process). The start of this process is always safe; the last moment at which an earlier process of this node was alive
-    /// is as safe, and lets a node that starts for the first time (0) serve at once.
+    /// process): one more than [`crate::node::Node::latest_create`] of the process before, 0 at the first start.
     pub replay_floor_s: u64,
 }
 

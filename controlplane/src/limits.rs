@@ -84,3 +84,5 @@ pub const SPI_BLOCK: u32 = 1 << 16;
 pub const SPI_LOW_WATER: u32 = 1 << 14;
 /// SPIs drawn and passed over in search of one that is free.
 pub const SPI_DRAWS: u32 = 64;
+/// How much earlier than here an AIVT may expire at another node, ns: clocks differ.
+pub const EXPIRY_SLACK: u64 = 10 * Now::SECOND;

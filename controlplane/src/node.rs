@@ -234,6 +234,12 @@ impl Node {
         self.actions.pop_front()
     }
 
+    /// The latest date of a creating signal accepted, Unix seconds. The shell writes it down before it carries out the actions that
+    /// follow, and gives it back as [`Config::replay_floor_s`] after a restart.
+    pub fn latest_create(&self) -> u64 {
+        self.replay.latest()
+    }
+
     /// Totals since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts

@@ -29,6 +29,7 @@ pub struct ReplayCache {
     tags: HashSet<ReplayTag>,
     by_date: BTreeMap<u64, Vec<ReplayTag>>,
     floor: u64,
+    latest: u64,
     capacity: usize,
 }
 
@@ -39,6 +40,7 @@ impl ReplayCache {
             tags: HashSet::new(),
             by_date: BTreeMap::new(),
             floor,
+            latest: 0,
             capacity,
         }
     }
@@ -59,6 +61,7 @@ impl ReplayCache {
             return Err(NotFresh::Full);
         }
         self.tags.insert(tag);
+        self.latest = self.latest.max(created);
         self.by_date.entry(created).or_default().push(tag);
         Ok(())
     }
@@ -70,6 +73,11 @@ impl ReplayCache {
         for tag in std::mem::replace(&mut self.by_date, fresh).into_values().flatten() {
             self.tags.remove(&tag);
         }
+    }
+
+    /// The latest date accepted, Unix seconds; 0 if none was.
+    pub const fn latest(&self) -> u64 {
+        self.latest
     }
 
     /// Tags remembered.

@@ -132,6 +132,8 @@ enum Part {
         keys: HopKeys,
         upstream: Link,
         bound: Option<(PeerId, Pair)>,
+        /// Verdict cells sent back: what comes after them goes on numbering.
+        verdicts: u64,
     },
 }
 
@@ -379,6 +381,9 @@ impl<C: Backend, B> TableWriter<C, B> {
                 verdict: verdict as u8,
             },
         );
+        if let Some(Part::Exit { verdicts, .. }) = self.aivts.get_mut(&aivt).map(|installed| &mut installed.part) {
+            *verdicts += 1;
+        }
         Ok(())
     }
 

@@ -181,6 +181,10 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         while self.waiting.take_first(WaitsFor::Binding(slot)).is_some() {
             self.counters.dropped(DropReason::Refused);
         }
+        // The verdict may get lost: the next datagram asks again.
+        if let Some(Next::Edge(edge)) = self.tvts.entry_mut(slot).map(|tvt| &mut tvt.next) {
+            edge.to = EdgeTo::Unbound { asked: None };
+        }
         match next_cell(&mut way, peers.profile().cell_len(), io) {
             Some((sequence, mut cell)) => {
                 write_verdict(cell.data_mut(), sequence, verdict);

@@ -61,6 +61,10 @@ impl<C: Backend> Flows<C> {
 
     /// Begins an initiator's flow with its first datagram's opening; `None` when there is no room.
     pub fn begin(&mut self, tunnel: PeerId, pair: Pair, opening: ArrayVec<u8, OPENING>) -> Option<(u32, FlowId)> {
+        // An eighth of the slots is kept for the answers of exits.
+        if self.free.len() <= self.slab.capacity() / 8 {
+            return None;
+        }
         let slot = self.free.pop()?;
         self.made = self.made.wrapping_add(1) & 0x00ff_ffff;
         let id = FlowId(u64::from(self.worker.0) << 56 | u64::from(self.made) << 32 | u64::from(slot));

@@ -38,6 +38,11 @@ impl<T> Producer<T> {
     pub fn push(&mut self, item: T) -> Result<(), T> {
         self.0.push(item)
     }
+
+    /// Items that fit in now, at least.
+    pub fn room(&self) -> usize {
+        self.0.capacity() - self.0.len()
+    }
 }
 
 impl<T> Consumer<T> {

@@ -13,6 +13,11 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Slots, full and empty.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The entry in a slot.
     pub fn entry(&self, slot: u32) -> Option<&T> {
         self.slots.get(slot as usize)?.as_deref()

@@ -28,7 +28,7 @@ use ain_worker::run::{Clock, Reins};
 use tracing::{debug, info, warn};
 
 use crate::config::secret::KeyMaterial;
-use crate::durable::Durable;
+use crate::durable::{Durable, DurableError};
 use crate::hardware::PortView;
 use crate::neighbours::Neighbours;
 use crate::report::{Report, Source, Stalled};
@@ -137,6 +137,10 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub clock: Clock,
     /// Requests of the admin socket and the metrics endpoint.
     pub requests: Receiver<Request>,
+    /// SPI reservations that did not reach the disk, to be tried again.
+    pub unreserved: BTreeMap<PeerId, u32>,
+    /// When to say next that numbers are not kept.
+    pub next_complaint: Now,
 }
 
 /// What the outside asks of the control thread.
@@ -188,8 +192,9 @@ pub fn wall() -> u64 {
 }
 
 impl<C: Backend, A: BufPool> ControlThread<C, A> {
-    /// Runs until `shutdown` asks for the end, then takes leave of the neighbours.
-    pub fn run(mut self, shutdown: &Shutdown) {
+    /// Runs until `shutdown` asks for the end, then takes leave of the neighbours. The workers still run: end them, then close the
+    /// durable numbers.
+    pub fn run(mut self, shutdown: &Shutdown) -> Durable {
         let started = Instant::now();
         let mut next_second = self.clock.now();
         let mut leaving: Option<Instant> = None;
@@ -223,26 +228,26 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                 std::thread::park_timeout(nap.min(Duration::from_nanos(due)));
             }
         }
-        let kept = self
-            .durable
-            .write_accepted()
-            .and_then(|()| self.durable.sync_accepted());
-        if let Err(error) = kept {
-            warn!(%error, "numbers not kept");
-        }
+        self.durable
     }
 
     /// One look at everything; whether there was something to do.
     fn round(&mut self, now: Now, started: Instant) -> bool {
-        let events = self.take_events();
+        let mut events = self.take_events();
         // What has been accepted is written before anything is done about it: after a crash it is refused (protocol section 2).
-        let kept = self.durable.write_accepted().and_then(|()| self.durable.top_up());
-        if let Err(error) = kept {
-            warn!(%error, "numbers not kept");
+        // What cannot be written is not acted on; signals that matter come again.
+        let written = self.durable.write_accepted();
+        if written.is_err() {
+            events.retain(|event| !matches!(event, Event::Signal(..)));
         }
+        let topped = self.durable.top_up();
         let busy = !events.is_empty();
         for event in events {
             self.event(now, event);
+        }
+        let noted = self.durable.note_create(self.node.latest_create());
+        for error in [written, topped, noted].into_iter().filter_map(Result::err) {
+            self.complain(now, &error);
         }
         self.directions.refresh(now);
         while let Some(aivt) = self.writer.poll_installed(&self.reins) {
@@ -288,7 +293,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             Action::Send { peer, datagram } => self.send(peer, &datagram),
             Action::Install { aivt, route } => {
                 if let Err(error) = self.writer.install(now, aivt, route) {
-                    warn!(%error, "AIVT not installed");
+                    debug!(%error, "AIVT not installed");
                     self.node.handle_install_failed(now, aivt);
                 }
             }
@@ -327,7 +332,18 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         };
         match self.durable.reserve_spis([one, other], up_to) {
             Ok(()) => self.node.handle_spis_reserved(peer, up_to),
-            Err(error) => warn!(%error, "SPIs not reserved"),
+            Err(error) => {
+                warn!(%error, "SPIs not reserved");
+                self.unreserved.insert(peer, up_to);
+            }
+        }
+    }
+
+    /// Says that numbers are not kept, once a second at most.
+    fn complain(&mut self, now: Now, error: &DurableError) {
+        if now >= self.next_complaint {
+            warn!(%error, "numbers not kept");
+            self.next_complaint = now.plus(Now::SECOND);
         }
     }
 
@@ -336,12 +352,11 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         for (aivt, last) in activity {
             self.node.note_activity(aivt, last);
         }
-        let kept = self
-            .durable
-            .sync_accepted()
-            .and_then(|()| self.durable.note_alive(wall()));
-        if let Err(error) = kept {
-            warn!(%error, "numbers not kept");
+        if let Err(error) = self.durable.sync_accepted() {
+            self.complain(now, &error);
+        }
+        for (peer, up_to) in std::mem::take(&mut self.unreserved) {
+            self.reserve_spis(peer, up_to);
         }
         debug!(now = now.0, aivts = self.writer.in_use()[0], "second");
     }

@@ -24,9 +24,8 @@ use crate::state::{BLOCK, Quantity, State, StateError, Tag};
 
 /// Bits of an IV counter below the worker's number (protocol section 2).
 const WORKER_SHIFT: u32 = 56;
-/// Seconds by which an accepted creating signal may be dated ahead (protocol section 5), and two by which the last moment alive
-/// that is on disk may be behind.
-const ALIVE_SLACK_S: u64 = 12;
+/// Name of the latest date of a creating signal accepted, among the names of keys.
+const LATEST_CREATE: [u8; 16] = *b"latest create \0\0";
 const FILE: &str = "accepted";
 const RECORD: usize = 32;
 
@@ -77,6 +76,7 @@ pub struct Durable {
     state: State,
     granted: Vec<Granted>,
     accepted: Accepted,
+    latest_create: Arc<AtomicU64>,
 }
 
 impl Durable {
@@ -86,14 +86,17 @@ impl Durable {
     /// See [`DurableError`].
     pub fn open(directory: &Path) -> Result<Self, DurableError> {
         let state = State::open(directory)?;
-        let accepted = Accepted::open(&directory.join(FILE))?;
+        let mut accepted = Accepted::open(&directory.join(FILE))?;
         if (accepted.records.len() as u64) < state.value(Tag::accepted_records()) {
             return Err(DurableError::Damaged(accepted.path));
         }
+        let latest_create = Arc::new(AtomicU64::new(accepted.value(&LATEST_CREATE)));
+        accepted.follow(LATEST_CREATE, Arc::clone(&latest_create));
         Ok(Self {
             state,
             granted: Vec::new(),
             accepted,
+            latest_create,
         })
     }
 
@@ -175,32 +178,34 @@ impl Durable {
         Ok(self.state.save()?)
     }
 
-    /// Creating signals dated before this, Unix seconds, may have been accepted by an earlier process. `start` is when this one
-    /// started. A node that starts for the first time, or was down for a while, serves at once.
-    pub fn replay_floor(&self, start: u64) -> u64 {
-        match self.state.value(Tag::last_alive()) {
+    /// Creating signals dated before this, Unix seconds, may have been accepted by an earlier process. A node that starts for the
+    /// first time, or was down for a while, serves at once.
+    pub fn replay_floor(&self) -> u64 {
+        match self.accepted.value(&LATEST_CREATE) {
             0 => 0,
-            alive => start.min(alive.saturating_add(ALIVE_SLACK_S)),
+            latest => latest + 1,
         }
     }
 
-    /// The process is alive at `wall`, Unix seconds. Call once a second.
+    /// Writes the latest date of a creating signal accepted, Unix seconds, before anything is done about the signal.
     ///
     /// # Errors
     /// See [`DurableError`].
-    pub fn note_alive(&mut self, wall: u64) -> Result<(), DurableError> {
-        self.state.raise(Tag::last_alive(), wall);
-        Ok(self.state.save()?)
+    pub fn note_create(&mut self, latest: u64) -> Result<(), DurableError> {
+        if self.latest_create.fetch_max(latest, Ordering::Relaxed) < latest {
+            self.accepted.write()?;
+        }
+        Ok(())
     }
 
     /// The highest number accepted on the inbound SA with this key before this start.
     pub fn accepted(&self, key: &KeyMaterial) -> u64 {
-        self.accepted.value(key)
+        self.accepted.value(&name_of(key))
     }
 
     /// Follows the highest number accepted on that SA from now on.
     pub fn follow(&mut self, key: &KeyMaterial, highest: Arc<AtomicU64>) {
-        self.accepted.follow(key, highest);
+        self.accepted.follow(name_of(key), highest);
     }
 
     /// Writes what has been accepted since the last call; the kernel keeps it if the process dies.
@@ -217,9 +222,18 @@ impl Durable {
     /// See [`DurableError`].
     pub fn sync_accepted(&mut self) -> Result<(), DurableError> {
         self.accepted.sync()?;
-        // Saved with the next change of the state: tells a file that was cut short from one that was never longer.
+        // Tells a file that was cut short from one that was never longer.
         self.state.raise(Tag::accepted_records(), self.accepted.len());
-        Ok(())
+        Ok(self.state.save()?)
+    }
+
+    /// Writes everything for the last time; no worker may run any more.
+    ///
+    /// # Errors
+    /// See [`DurableError`].
+    pub fn close(mut self) -> Result<(), DurableError> {
+        self.write_accepted()?;
+        self.sync_accepted()
     }
 }
 
@@ -277,16 +291,14 @@ impl Accepted {
         last.map_or(0, |at| at as u64 + 1)
     }
 
-    fn value(&self, key: &KeyMaterial) -> u64 {
-        let name = name_of(key);
+    fn value(&self, name: &[u8; 16]) -> u64 {
         self.records
             .iter()
-            .find(|record| record.name == name)
+            .find(|record| record.name == *name)
             .map_or(0, |record| record.written)
     }
 
-    fn follow(&mut self, key: &KeyMaterial, highest: Arc<AtomicU64>) {
-        let name = name_of(key);
+    fn follow(&mut self, name: [u8; 16], highest: Arc<AtomicU64>) {
         match self.records.iter_mut().find(|record| record.name == name) {
             Some(record) => record.highest = Some(highest),
             None => self.records.push(Record {
@@ -433,7 +445,6 @@ mod tests {
         }
         durable.write_accepted().unwrap();
         durable.sync_accepted().unwrap();
-        durable.note_alive(1).unwrap();
         drop(durable);
         let path = dir.path().join(FILE);
         let good = std::fs::read(&path).unwrap();
@@ -464,15 +475,11 @@ mod tests {
     fn creating_signals_of_an_earlier_life_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let mut durable = Durable::open(dir.path()).unwrap();
-        assert_eq!(
-            durable.replay_floor(1000),
-            0,
-            "nothing was accepted before the first start"
-        );
-        durable.note_alive(900).unwrap();
+        assert_eq!(durable.replay_floor(), 0, "nothing was accepted before the first start");
+        durable.note_create(900).unwrap();
+        durable.note_create(890).unwrap();
         drop(durable);
-        let durable = Durable::open(dir.path()).unwrap();
-        assert_eq!((durable.replay_floor(905), durable.replay_floor(1000)), (905, 912));
+        assert_eq!(Durable::open(dir.path()).unwrap().replay_floor(), 901);
     }
 
     #[test]

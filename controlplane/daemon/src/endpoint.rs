@@ -10,7 +10,7 @@ use ain_controlplane::table_writer::TableWriter;
 use ain_crypto::Portable;
 use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::handoff::Mesh;
-use ain_dataplane::id::{PeerId, WorkerId};
+use ain_dataplane::id::{Now, PeerId, WorkerId};
 use ain_dataplane::limits::HANDOFF_RING;
 use ain_dataplane::peers::{PeerKind, Peers};
 use ain_dataplane::publish::published;
@@ -111,18 +111,24 @@ pub fn endpoint(path: &Path) -> anyhow::Result<()> {
     team.add(None, worker, &nothing, &shutdown)?;
     info!(role = ?config.role, tun = config.tun, "running");
     let mut reins = AllReins(vec![rein]);
+    let mut next_second = Now(0);
     while !shutdown.requested() {
         directions.refresh(clock.now());
         writer.pump(&mut reins);
         while reins.0[0].events.pop().is_some() {}
-        if let Err(error) = durable.write_accepted().and_then(|()| durable.top_up()) {
-            warn!(%error, "numbers not kept");
+        let now = clock.now();
+        let mut kept = durable.write_accepted().and_then(|()| durable.top_up());
+        if now >= next_second {
+            kept = kept.and_then(|()| durable.sync_accepted());
+            next_second = now.plus(Now::SECOND);
+            if let Err(error) = &kept {
+                warn!(%error, "numbers not kept");
+            }
         }
         thread::park_timeout(NAP);
     }
     drop(team);
-    durable.write_accepted()?;
-    durable.sync_accepted()?;
+    durable.close()?;
     ensure!(!shutdown.failed(), "the worker ended before it was told to");
     Ok(())
 }

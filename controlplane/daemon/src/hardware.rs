@@ -123,6 +123,8 @@ pub mod dpdk {
     use dpdk_sys::lcore::Lcore;
     use dpdk_sys::mempool::{Mempool, PoolConfig};
     use dpdk_sys::port::{Port, PortConfig};
+    use nix::sched::{CpuSet, sched_getaffinity};
+    use nix::unistd::Pid;
 
     use super::{Hardware, PortView, Station, ThreadGuard, buffers};
     use crate::config::{Huge, NodeConfig, Port as ConfiguredPort};
@@ -191,6 +193,17 @@ pub mod dpdk {
         })
     }
 
+    fn is_virtual(port: &ConfiguredPort) -> bool {
+        port.device.starts_with("net_")
+    }
+
+    /// The cores that this process may use, as the EAL writes lists.
+    fn allowed_cores() -> anyhow::Result<String> {
+        let set = sched_getaffinity(Pid::from_raw(0))?;
+        let allowed = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false));
+        Ok(allowed.map(|core| core.to_string()).collect::<Vec<_>>().join(","))
+    }
+
     /// The EAL's command line: no file left behind, devices added one by one later.
     fn arguments(config: &NodeConfig, memory: u32) -> anyhow::Result<Vec<String>> {
         let mut arguments = match config.dpdk.huge {
@@ -211,11 +224,11 @@ pub mod dpdk {
         };
         let control = match config.workers.control_core {
             Some(core) => core.to_string(),
-            None => format!("(0-{})", std::thread::available_parallelism()?.get().saturating_sub(1)),
+            None => format!("({})", allowed_cores()?),
         };
         arguments.extend(["--file-prefix".into(), format!("ain-{}", config.name)]);
         arguments.extend(["--lcores".into(), format!("0@{control}"), "--no-telemetry".into()]);
-        if config.ports.iter().all(|port| port.device.starts_with("net_")) {
+        if config.ports.iter().all(is_virtual) {
             arguments.push("--no-pci".into());
         } else {
             // Only the devices named: the first -a keeps the EAL from probing all others.
@@ -223,7 +236,7 @@ pub mod dpdk {
                 config
                     .ports
                     .iter()
-                    .filter(|p| !p.device.starts_with("net_"))
+                    .filter(|p| !is_virtual(p))
                     .flat_map(|p| ["-a".into(), p.device.clone()]),
             );
         }
@@ -239,7 +252,7 @@ pub mod dpdk {
         stations: &mut [Station<Pool>],
     ) -> anyhow::Result<(PortView, dpdk_sys::port::RunningPort)> {
         let name = port.device.split(',').next().unwrap_or(&port.device);
-        if port.device.starts_with("net_") {
+        if is_virtual(port) {
             handle.plug(&port.device)?;
         }
         let opened = Port::open(handle, name)?;
@@ -256,6 +269,8 @@ pub mod dpdk {
             _ => info.rss_types.and(RssTypes::AH | RssTypes::IP),
         };
         let settings = PortConfig {
+            // A virtual device has the MTU of what it stands on; a NIC has to be told.
+            mtu: (!is_virtual(port)).then_some(port.mtu),
             rx_queues: queues,
             tx_queues: queues,
             rss,

@@ -84,7 +84,7 @@ fn write_long_term(path: &Path, kind: LongTermKey) -> Result<[u8; 32], KeygenErr
     Ok(public_of(kind, &secret))
 }
 
-/// The eight lines of one hand-made tunnel, for the files of both its ends: what goes out at one comes in at the other. SPIs are
+/// The lines of one hand-made tunnel, for the files of both its ends: what goes out at one comes in at the other. SPIs are
 /// random from 2^16 up.
 pub fn tunnel_keys(ah: MacAlgorithm, esp: AeadAlgorithm) -> Result<Zeroizing<String>, KeygenError> {
     let [to_second_ah, to_first_ah] = [sa_line(ah.key_bytes())?, sa_line(ah.key_bytes())?];
@@ -93,12 +93,28 @@ pub fn tunnel_keys(ah: MacAlgorithm, esp: AeadAlgorithm) -> Result<Zeroizing<Str
     let mut end = |title: &str, ah_in: &str, ah_out: &str, esp_in: &str, esp_out: &str| {
         writeln!(
             text,
-            "# {title}\nah_in   = {ah_in}\nah_out  = {ah_out}\nesp_in  = {esp_in}\nesp_out = {esp_out}"
+            "# {title}\nah      = \"{}\"\nesp     = \"{}\"\nah_in   = {ah_in}\nah_out  = {ah_out}\nesp_in  = {esp_in}\nesp_out = {esp_out}",
+            ah_name(ah),
+            esp_name(esp)
         )
     };
     end("one end", &to_first_ah, &to_second_ah, &to_first_esp, &to_second_esp).expect("a string takes all");
     end("other end", &to_second_ah, &to_first_ah, &to_second_esp, &to_first_esp).expect("a string takes all");
     Ok(text)
+}
+
+const fn ah_name(ah: MacAlgorithm) -> &'static str {
+    match ah {
+        MacAlgorithm::HmacSha256_128 => "hmac-sha2-256-128",
+        MacAlgorithm::Aes128Gmac => "aes-128-gmac",
+    }
+}
+
+const fn esp_name(esp: AeadAlgorithm) -> &'static str {
+    match esp {
+        AeadAlgorithm::Aes128Gcm16 => "aes-128-gcm-16",
+        AeadAlgorithm::Aes256Gcm16 => "aes-256-gcm-16",
+    }
 }
 
 /// `{ spi = ..., key = "..." }` with `bytes` bytes of key.

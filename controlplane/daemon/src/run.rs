@@ -25,7 +25,7 @@ use rand::{Rng, SeedableRng};
 use tracing::{info, warn};
 
 use crate::config::{Idle, NodeConfig};
-use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
+use crate::control_thread::{AllReins, Asker, ControlThread, Directions};
 use crate::durable::Durable;
 use crate::hardware::Hardware;
 use crate::neighbours::{Neighbours, Target, ipv4};
@@ -49,11 +49,13 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     protect_memory()?;
     let config = NodeConfig::load(path, SystemTime::now())?;
     warn_of_test_builds();
+    // First of all its lock: a second instance must not touch the ports of the first.
+    let durable = Durable::open(&config.state_dir)?;
     #[cfg(feature = "dpdk")]
     let hardware = crate::hardware::dpdk::open(&config)?;
     #[cfg(not(feature = "dpdk"))]
     let hardware = crate::hardware::kernel::open(&config)?;
-    start(config, hardware)
+    start(config, durable, hardware)
 }
 
 /// Before any key is read: no core dump, and no swap where the machine allows that.
@@ -79,11 +81,14 @@ fn warn_of_test_builds() {
     }
 }
 
-fn start<A: BufPool + Send + 'static>(config: NodeConfig, hardware: Hardware<A>) -> anyhow::Result<()> {
+fn start<A: BufPool + Send + 'static>(
+    config: NodeConfig,
+    mut durable: Durable,
+    hardware: Hardware<A>,
+) -> anyhow::Result<()> {
     let workers = u8::try_from(hardware.stations.len()).context("too many workers")?;
     let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
-    let mut durable = Durable::open(&config.state_dir)?;
-    let node_config = translate::control_config(&config, &durable, wall())?;
+    let node_config = translate::control_config(&config, &durable)?;
     let clock = Clock::start();
     let (table, reader) = flow_table(
         usize::from(workers) * CAPACITY.tvts as usize,
@@ -145,7 +150,7 @@ fn start<A: BufPool + Send + 'static>(config: NodeConfig, hardware: Hardware<A>)
         )
     });
     info!(name = config.name, workers, "running");
-    ControlThread {
+    let durable = ControlThread {
         name: config.name,
         node,
         writer,
@@ -158,9 +163,13 @@ fn start<A: BufPool + Send + 'static>(config: NodeConfig, hardware: Hardware<A>)
         views: hardware.views,
         clock,
         requests,
+        unreserved: std::collections::BTreeMap::new(),
+        next_complaint: ain_dataplane::id::Now(0),
     }
     .run(&shutdown);
     drop(team);
+    durable.close()?;
+    drop(hardware.on_thread);
     drop(hardware.rest);
     ensure!(!shutdown.failed(), "a worker ended before it was told to");
     Ok(())

@@ -62,11 +62,6 @@ impl Tag {
         Self::hash(label, key.expose())
     }
 
-    /// When the node was alive last, Unix seconds. Belongs to no key.
-    pub fn last_alive() -> Self {
-        Self::hash("last alive", &[])
-    }
-
     /// How many records the file of accepted numbers has at least. Belongs to no key.
     pub fn accepted_records() -> Self {
         Self::hash("accepted records", &[])
@@ -336,10 +331,10 @@ mod tests {
             .into_iter()
             .flat_map(|quantity| [1, 2].map(|byte| Tag::of_key(quantity, &key(byte))))
             .collect();
-        tags.extend([Tag::last_alive(), Tag::accepted_records()]);
+        tags.push(Tag::accepted_records());
         tags.sort_unstable();
         tags.dedup();
-        assert_eq!(tags.len(), 8);
+        assert_eq!(tags.len(), 7);
     }
 
     #[test]

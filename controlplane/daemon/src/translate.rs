@@ -23,11 +23,11 @@ pub fn profile(profile: CellProfile) -> cell::CellProfile {
     }
 }
 
-/// What the control node is told. `wall`: Unix seconds.
+/// What the control node is told.
 ///
 /// # Errors
 /// Where the directory contradicts itself.
-pub fn control_config(config: &NodeConfig, durable: &Durable, wall: u64) -> anyhow::Result<control::Config> {
+pub fn control_config(config: &NodeConfig, durable: &Durable) -> anyhow::Result<control::Config> {
     let own = config.own_entry().context("this node is not in the directory")?;
     let onion_key = config
         .onion_key
@@ -48,7 +48,7 @@ pub fn control_config(config: &NodeConfig, durable: &Durable, wall: u64) -> anyh
         profile: profile(config.network.cell_profile),
         inactivity_s: u32::try_from(config.network.inactivity.as_secs()).unwrap_or(u32::MAX),
         lifetime_s: 0,
-        replay_floor_s: durable.replay_floor(wall),
+        replay_floor_s: durable.replay_floor(),
     })
 }
 

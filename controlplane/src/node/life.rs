@@ -6,7 +6,7 @@ use super::{Node, Timer};
 use crate::action::{Action, Link};
 use crate::aivt::{Aivt, Role, Stage};
 use crate::flow::Carrier;
-use crate::limits::{CREATE_TIMEOUT, CREATE_TIMEOUT_RELAY};
+use crate::limits::{CREATE_TIMEOUT, CREATE_TIMEOUT_RELAY, EXPIRY_SLACK};
 use crate::signal::created::{BEYOND_EXIT, confirm};
 use crate::signal::destroy::Reason;
 use crate::signal::frame::Message;
@@ -98,7 +98,10 @@ impl Node {
         }
         self.tell(now, &aivt, reason, teller);
         match aivt.role {
-            Role::Entrance { flow, path, .. } => self.carrier_lost(now, flow, id, &path, reason, teller),
+            Role::Entrance { flow, path, .. } => {
+                let due = aivt.expires.is_some_and(|expires| expires <= now.plus(EXPIRY_SLACK));
+                self.carrier_lost(now, flow, id, &path, believed(reason, teller, due), teller);
+            }
             Role::Exit { bound: Some(pair), .. } => self.bindings.release(now, id, pair),
             Role::Exit { bound: None, .. } | Role::Relay { .. } => {}
         }
@@ -146,4 +149,14 @@ fn created_answer(aivt: &Aivt) -> Option<(Link, Message)> {
             confirmation,
         },
     ))
+}
+
+/// What a reason is worth at the entrance. Told by another node it is a hint (protocol section 6): only this node knows when its
+/// AIVT is due, and no host can ask for an end yet. Anything else is a failure of the path.
+fn believed(reason: Reason, teller: Teller, due: bool) -> Reason {
+    match reason {
+        Reason::Expired if teller != Teller::Here && !due => Reason::ProtocolError,
+        Reason::None if teller != Teller::Here => Reason::ProtocolError,
+        _ => reason,
+    }
 }

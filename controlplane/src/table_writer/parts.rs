@@ -125,6 +125,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             keys,
             upstream,
             bound: None,
+            verdicts: 0,
         };
         Ok(Installed {
             halves: vec![forward],
@@ -140,13 +141,14 @@ impl<C: Backend, B> TableWriter<C, B> {
                 keys,
                 upstream,
                 bound: None,
-            } => Ok(way(
-                aivt,
-                Direction::Backward,
-                &[keys],
-                self.tvt_out(*upstream)?,
-                &installed.activity,
-            )),
+                verdicts,
+            } => {
+                let mut out = self.tvt_out(*upstream)?;
+                out.next_seq += verdicts;
+                let mut back = way(aivt, Direction::Backward, &[keys], out, &installed.activity);
+                back.next_cell += verdicts;
+                Ok(back)
+            }
             Part::Exit { .. } | Part::Entrance(_) | Part::Intermediate => Err(TableError::Unknown("unbound exit")),
         }
     }

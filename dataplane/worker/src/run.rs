@@ -254,6 +254,11 @@ impl<C: Backend, A: BufPool> Outside<C, A::Buf> for Io<C, A> {
     }
 
     fn report(&mut self, event: Event<C, A::Buf>) -> Result<(), Event<C, A::Buf>> {
+        // Hosts make flows as fast as they like: half of the ring is for signals, so that no host can silence a PVT.
+        let from_hosts = matches!(event, Event::NewFlow { .. } | Event::FirstDatagram(..));
+        if from_hosts && self.events.room() <= EVENT_RING / 2 {
+            return Err(event);
+        }
         self.woken = true;
         self.events.push(event)
     }

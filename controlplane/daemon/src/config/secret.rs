@@ -112,7 +112,19 @@ pub fn check_mode(path: &Path, file: &File) -> Result<(), SecretError> {
 
 /// Reads a file that only its owner may read.
 fn read_private(path: &Path) -> Result<Zeroizing<String>, SecretError> {
-    let shown = || path.display().to_string();
+    // A key in place of its file's name is not repeated.
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let looks_like_a_key = name.len() >= 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let shown = || {
+        if looks_like_a_key {
+            "(hex digits where a path is due)".into()
+        } else {
+            path.display().to_string()
+        }
+    };
     let unreadable = |source| SecretError::Unreadable { path: shown(), source };
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
