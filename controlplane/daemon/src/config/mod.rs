@@ -116,10 +116,12 @@ fn parse_text<T: DeserializeOwned>(path: &Path, text: &str) -> Result<(Checker, 
         Err(error) => {
             let field = field_path(error.path());
             // The parser quotes the value it did not expect: not if that is a key.
-            let secret = field
+            let of_an_sa = field
                 .split('.')
                 .any(|part| ["ah_in", "ah_out", "esp_in", "esp_out"].contains(&part));
-            let message = if secret {
+            let message = if field.ends_with(".key") {
+                "expected hex digits in quotes"
+            } else if of_an_sa && !field.ends_with(".spi") {
                 "expected { spi = NUMBER, key = \"HEX\" } or { spi = NUMBER, key_file = \"PATH\" }"
             } else {
                 error.inner().message()

@@ -143,7 +143,7 @@ fn generated_tunnel_keys_pass_inline_in_a_private_file() {
     .unwrap();
     let (_, other_end) = keys.split_once("# other end").unwrap();
     let text = fs::read_to_string(samples.path("endpoint-initiator.toml")).unwrap();
-    let (head, _) = text.split_once("ah_in ").unwrap();
+    let (head, _) = text.split_once("ah = ").unwrap();
     fs::write(samples.path("endpoint-initiator.toml"), format!("{head}{other_end}")).unwrap();
     let problems = samples.problems("endpoint-initiator.toml");
     assert!(
@@ -188,6 +188,25 @@ fn a_key_of_a_wrong_type_is_not_quoted() {
     assert_eq!(
         samples.problems("ain.toml"),
         ["ain.toml:49: neighbours[0].ah_in.key: expected hex digits in quotes"]
+    );
+    let samples = Samples::new();
+    let digits = "0123456789abcdef".repeat(4);
+    samples.edit(
+        "ain.toml",
+        "{ spi = 0x1001, key_file = \"keys/ain2.ah_in\" }",
+        &format!("\"{digits}\""),
+    );
+    let problems = samples.problems("ain.toml");
+    assert!(
+        problems[0].contains("ah_in: expected { spi") && !problems[0].contains(&digits),
+        "{problems:?}"
+    );
+    let samples = Samples::new();
+    samples.edit("ain.toml", "keys/ain2.ah_in", &digits);
+    let problems = samples.problems("ain.toml");
+    assert!(
+        problems.iter().all(|problem| !problem.contains(&digits)),
+        "{problems:?}"
     );
 }
 
