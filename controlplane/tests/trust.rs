@@ -4,7 +4,7 @@ mod net;
 
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Frame, Kind, Message, Signal};
-use ain_dataplane::id::PeerId;
+use ain_dataplane::id::{Now, PeerId};
 use net::{Net, Plan, sender};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -31,6 +31,13 @@ fn create_on(net: &Net, from: usize, to: usize) -> (u32, u32) {
     let bytes = &net.captured.iter().find(is_create).expect("it was sent").2;
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     (number(32), number(36))
+}
+
+/// SPI of the last CREATE that went from `from` to `to`.
+fn newest_spi(net: &Net, from: usize, to: usize) -> u32 {
+    let is_create = |(a, b, bytes): &&(usize, usize, Vec<u8>)| (*a, *b, bytes[28]) == (from, to, Kind::Create as u8);
+    let bytes = &net.captured.iter().rev().find(is_create).expect("it was sent").2;
+    u32::from_be_bytes(bytes[32..36].try_into().unwrap())
 }
 
 #[test]
@@ -149,6 +156,26 @@ fn a_path_with_a_misbehaving_hop_is_avoided() {
 }
 
 // Or a late repetition could make the neighbour join what is already over.
+/// Reasons of others are hints (protocol section 6): none of them lets a hop have the entrance try again without limit.
+#[test]
+fn a_hop_that_ends_all_it_carries_gets_few_tries() {
+    for reason in [Reason::Expired, Reason::None, Reason::Inactive, Reason::ProtocolError] {
+        let mut net = Net::new(Plan::chain(3), 31);
+        let sender = sender(0, 2, 1);
+        net.send_until_arrival(&sender, 1000).unwrap();
+        let sent = net.node(0).counts().sent.of(Kind::Create);
+        let started = net.now;
+        while net.now.since(started) < 60 * Now::SECOND {
+            let spi = newest_spi(&net, 0, 1);
+            say(&mut net, 1, 0, spi, Message::Destroy { create: 0, reason });
+            net.send(&sender);
+            net.run_ms(100);
+        }
+        let tries = net.node(0).counts().sent.of(Kind::Create) - sent;
+        assert!(tries <= 8, "{tries} CREATEs in a minute after {reason:?}");
+    }
+}
+
 #[test]
 fn a_create_overtaken_by_the_end_is_not_repeated() {
     let mut net = Net::new(Plan::chain(2), 32);
