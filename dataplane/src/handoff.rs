@@ -162,6 +162,14 @@ impl<T> ArrayQueue<T> {
     fn pop(&self) -> Option<T> {
         self.items.lock().unwrap().pop_front()
     }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn len(&self) -> usize {
+        self.items.lock().unwrap().len()
+    }
 }
 
 #[cfg(test)]
