@@ -59,8 +59,8 @@ const MACHINE: [&str; 9] = [
     "cc",
 ];
 
-/// Where `unsafe` may stand besides `ffi/`.
-const UNSAFE_ROOMS: [&str; 0] = [];
+/// Where `unsafe` may stand besides `ffi/`: the processor's own instructions.
+const UNSAFE_ROOMS: [&str; 1] = ["dataplane/crypto/src/prefetch.rs"];
 
 /// Longest file, lines.
 const MAX_LINES: usize = 600;
@@ -170,9 +170,13 @@ fn every_crate_is_known_here_and_keeps_the_shared_lints() {
 fn hearts_are_pure() {
     for folder in HEARTS {
         let lib = fs::read_to_string(root().join(folder).join("src/lib.rs")).unwrap();
+        let has_room = UNSAFE_ROOMS
+            .iter()
+            .any(|room| room.starts_with(&format!("{folder}/src/")));
+        let lint = if has_room { "deny" } else { "forbid" };
         assert!(
-            lib.contains("#![forbid(unsafe_code)]"),
-            "{folder}/src/lib.rs does not forbid unsafe code"
+            lib.contains(&format!("#![{lint}(unsafe_code)]")),
+            "{folder}/src/lib.rs does not {lint} unsafe code"
         );
         let dependencies = dependencies(&manifest(folder), "dependencies");
         let reach: Vec<_> = dependencies

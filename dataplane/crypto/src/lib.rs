@@ -11,17 +11,21 @@
 //!
 //! [`Backend`] is the three together. A backend owns its key schedules: raw key bytes are expanded once, on the control thread,
 //! and workers share the result read-only. [`Portable`] is the backend that runs on every machine.
-#![forbid(unsafe_code)]
+//!
+//! `unsafe` is for what only the processor's own instructions can do, in the few files that allow it by name.
+#![deny(unsafe_code)]
 
 mod aead;
 mod layer;
 mod mac;
 mod portable;
+mod prefetch;
 
 pub use aead::{Aead, AeadAlgorithm, AeadJob};
 pub use layer::{Direction, Layer, LayerJob, LayerOp};
 pub use mac::{Mac, MacAlgorithm, MacJob};
 pub use portable::{Portable, PortableAeadKey, PortableLayerKey, PortableMacKey};
+pub use prefetch::prefetch;
 
 use thiserror::Error;
 
