@@ -44,6 +44,17 @@ fn state_is_small() {
     assert_eq!((TvtWindow::PACKETS, TunnelWindow::PACKETS), (1024, 8192));
 }
 
+#[test]
+fn a_window_that_is_off_welcomes_every_number_again_and_again() {
+    let mut window = TvtWindow::off();
+    for sequence in [5, 1, 5, 5, 70_000, 1, 0, 70_000] {
+        let full = window.check(sequence).expect("welcome");
+        assert_eq!(full, SeqNo(sequence.into()), "high half 0");
+        assert!(window.mark(full));
+    }
+    assert_eq!(window.highest(), SeqNo(0));
+}
+
 /// A script of numbered steps: (sequence number, expected). The window has 8192 packets.
 #[test]
 fn numbered_replay_script() {
