@@ -58,8 +58,8 @@ test-fuzz fuzz: setup-build ## each parser's fuzz target, FUZZ_SECONDS each
 audit: ## known vulnerabilities of dependencies; needs the network
 	@.ci/test audit
 
-bench: setup-build ## measurements
-	cargo bench -p ain-bench
+bench: setup-build ## what a packet costs, beside the bare primitives
+	cargo run --release --package ain-bench -- roles --mac gmac,hmac --aivts 1,1000,100000
 
 test-bare: ## the demo and every test in a fresh Debian root; root, debootstrap
 	deploy/bare/run.sh

@@ -1,1 +1,19 @@
-//! See the crate description; modules land as they are written.
+//! What a packet costs a node, beside the bare primitives over the same bytes in the same run.
+//!
+//! ```text
+//!   forge ──► a chunk of frames ──┬─► site: one node's packet path ──► path cycles  ──┐
+//!   (not measured)                └─► floor: MACs, layers, AEADs alone ─► floor cycles ─┴─► efficiency = floor / path
+//!                                       the two take turns, chunk by chunk
+//! ```
+//! A [`site`] is a real engine filled by the real table writer; [`forge`] makes packets that pass all of its checks; [`role`] says what
+//! each role's packets look like and what its floor is; [`turns`] lets the two sides take turns.
+
+pub mod backend;
+pub mod clock;
+pub mod floor;
+pub mod forge;
+pub mod memory;
+pub mod role;
+pub mod site;
+pub mod stats;
+pub mod turns;

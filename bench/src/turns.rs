@@ -1,0 +1,75 @@
+//! Path and floor take turns, chunk by chunk, so that a slow minute of the machine hits both.
+
+use crate::clock::Clock;
+use crate::stats::Spread;
+
+/// Something with two sides to compare.
+pub trait Contest {
+    /// Makes a fresh chunk of packets and runs it through the packet path. Cycles of the latter.
+    ///
+    /// # Errors
+    /// When packets cannot be made or got lost.
+    fn path(&mut self, clock: &Clock) -> anyhow::Result<u64>;
+    /// The same for the bare primitives.
+    ///
+    /// # Errors
+    /// When packets cannot be made.
+    fn floor(&mut self, clock: &Clock) -> anyhow::Result<u64>;
+    /// Packets in a chunk.
+    fn packets(&self) -> usize;
+    /// Bits of a received frame.
+    fn frame_bits(&self) -> usize;
+}
+
+/// What the turns said, a packet.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Figures {
+    /// Cycles of the path.
+    pub path: Spread,
+    /// Cycles of the floor.
+    pub floor: Spread,
+    /// Bits of a received frame.
+    pub frame_bits: usize,
+    /// Ticks a second.
+    pub hz: f64,
+}
+
+impl Figures {
+    /// Cycles of the floor over cycles of the path, both medians.
+    pub fn efficiency(&self) -> f64 {
+        self.floor.median / self.path.median
+    }
+
+    /// Million packets a second and core.
+    pub fn mpps(&self) -> f64 {
+        self.hz / self.path.median / 1e6
+    }
+
+    /// Gb/s a core, of frames as received.
+    pub fn gbps(&self) -> f64 {
+        self.mpps() * self.frame_bits as f64 / 1e3
+    }
+}
+
+/// Lets both sides have `turns` turns each, after two that do not count.
+///
+/// # Errors
+/// What the contest says.
+pub fn measure(contest: &mut impl Contest, clock: &Clock, turns: usize) -> anyhow::Result<Figures> {
+    const WARM_UP: usize = 2;
+    let packets = contest.packets() as f64;
+    let (mut path, mut floor) = (Vec::new(), Vec::new());
+    for turn in 0..WARM_UP + turns {
+        let (p, f) = (contest.path(clock)?, contest.floor(clock)?);
+        if turn >= WARM_UP {
+            path.push(p as f64 / packets);
+            floor.push(f as f64 / packets);
+        }
+    }
+    Ok(Figures {
+        path: Spread::of(path),
+        floor: Spread::of(floor),
+        frame_bits: contest.frame_bits(),
+        hz: clock.hz(),
+    })
+}
