@@ -1,10 +1,13 @@
 //! Finds DPDK and one matching pair of libclang and compiler headers, builds the C shim, writes the bindings.
 
 use std::env;
-use std::ffi::OsStr;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, exit};
+
+use clang::Clang;
+
+#[path = "../clang.rs"]
+mod clang;
 
 /// Debian packages that the build needs; told whenever one of them is missing.
 const PACKAGES: &str = "libdpdk-dev pkg-config gcc libc6-dev libclang-dev";
@@ -21,6 +24,7 @@ const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup)|rte_strerror|rte_dev_pro
 fn main() {
     println!("cargo:rerun-if-changed=csrc/shim.c");
     println!("cargo:rerun-if-changed=csrc/shim.h");
+    println!("cargo:rerun-if-changed=../clang.rs");
     println!("cargo:rerun-if-env-changed=LIBCLANG_PATH");
     let library = pkg_config::Config::new()
         .atleast_version(DPDK)
@@ -72,15 +76,9 @@ fn compile_shim(flags: &[String]) {
 }
 
 fn write_bindings(flags: &[String]) {
-    let clang = Clang::find();
-    let mut builder = bindgen::Builder::default();
-    if let Some(clang) = &clang {
-        clang.point_to();
-        builder = builder
-            .clang_arg("-resource-dir")
-            .clang_arg(clang.headers.display().to_string());
-    }
-    let bindings = builder
+    let clang = Clang::find().unwrap_or_else(|e| stop(e));
+    let bindings = bindgen::Builder::default()
+        .clang_args(clang.iter().flat_map(Clang::use_it))
         .header("csrc/shim.h")
         .clang_args(flags)
         .use_core()
@@ -102,58 +100,4 @@ fn write_bindings(flags: &[String]) {
     if let Err(e) = bindings.write_to_file(&out) {
         stop(&format!("cannot write {}: {e}", out.display()));
     }
-}
-
-/// A libclang and the compiler headers of its own version: with two versions installed, a mix does not parse `immintrin.h`.
-struct Clang {
-    root: PathBuf,
-    headers: PathBuf,
-}
-
-impl Clang {
-    /// The newest complete LLVM below `/usr/lib`. `None` if the builder's environment chooses, or another system's layout does.
-    fn find() -> Option<Self> {
-        if env::var_os("LIBCLANG_PATH").is_some() || !Path::new("/usr/lib").is_dir() {
-            return None;
-        }
-        let mut roots: Vec<(u32, PathBuf)> = entries(Path::new("/usr/lib"))
-            .filter_map(|p| Some((p.file_name()?.to_str()?.strip_prefix("llvm-")?.parse().ok()?, p)))
-            .collect();
-        roots.sort();
-        let found = roots.into_iter().rev().find_map(|(_, root)| Self::at(root));
-        if found.is_none() && Path::new("/etc/debian_version").exists() {
-            stop("no libclang with its compiler headers was found below /usr/lib/llvm-*");
-        }
-        found
-    }
-
-    fn at(root: PathBuf) -> Option<Self> {
-        let library = entries(&root.join("lib")).any(|p| is_libclang(p.file_name()));
-        let headers = entries(&root.join("lib/clang")).find(|p| p.join("include/stddef.h").is_file())?;
-        library.then_some(Self { root, headers })
-    }
-
-    fn point_to(&self) {
-        // SAFETY: the build script has one thread, so nobody reads the environment meanwhile.
-        unsafe {
-            env::set_var("LIBCLANG_PATH", self.root.join("lib"));
-            let compiler = self.root.join("bin/clang");
-            if compiler.is_file() {
-                env::set_var("CLANG_PATH", compiler);
-            }
-        }
-    }
-}
-
-fn is_libclang(name: Option<&OsStr>) -> bool {
-    name.and_then(OsStr::to_str)
-        .is_some_and(|n| n.starts_with("libclang.so") || n.starts_with("libclang-") && n.contains(".so"))
-}
-
-fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
 }
