@@ -1,11 +1,11 @@
 //! What every backend promises, whatever its algorithms: batches, failures, keys.
 
-use ain_crypto::{
-    Aead, AeadAlgorithm, AeadJob, KeyLengthError, Layer, LayerJob, LayerOp, Mac, MacAlgorithm, MacJob, Portable,
-};
+use ain_crypto::{Aead, AeadAlgorithm, AeadJob, KeyLengthError, Layer, LayerJob, LayerOp, Mac, MacAlgorithm, MacJob};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+
+use crate::{Subject, subject};
 
 const MACS: [MacAlgorithm; 2] = [MacAlgorithm::HmacSha256_128, MacAlgorithm::Aes128Gmac];
 const AEADS: [AeadAlgorithm; 2] = [AeadAlgorithm::Aes128Gcm16, AeadAlgorithm::Aes256Gcm16];
@@ -27,14 +27,14 @@ fn burst() -> impl Strategy<Value = Vec<Packet>> {
     vec((any::<bool>(), 0_u8..4, any::<[u8; 8]>(), bytes), 1..40)
 }
 
-fn mac_key(second: bool, seed: u8) -> <Portable as Mac>::MacKey {
+fn mac_key(second: bool, seed: u8) -> <Subject as Mac>::MacKey {
     let algorithm = MACS[usize::from(second)];
-    Portable::mac_key(algorithm, &vec![seed; algorithm.key_bytes()]).unwrap()
+    Subject::mac_key(algorithm, &vec![seed; algorithm.key_bytes()]).unwrap()
 }
 
-fn aead_key(second: bool, seed: u8) -> <Portable as Aead>::AeadKey {
+fn aead_key(second: bool, seed: u8) -> <Subject as Aead>::AeadKey {
     let algorithm = AEADS[usize::from(second)];
-    Portable::aead_key(algorithm, &vec![seed; algorithm.key_bytes()]).unwrap()
+    Subject::aead_key(algorithm, &vec![seed; algorithm.key_bytes()]).unwrap()
 }
 
 proptest! {
@@ -48,10 +48,10 @@ proptest! {
             .zip(&keys)
             .map(|((_, _, iv, message), key)| MacJob { key, iv: *iv, message, tag: [0; 16] })
             .collect();
-        Portable::default().compute(&mut jobs);
+        subject().compute(&mut jobs);
         for (job, (_, _, iv, message)) in jobs.iter().zip(&burst) {
             let mut alone = [MacJob { key: job.key, iv: *iv, message, tag: [0xff; 16] }];
-            Portable::default().compute(&mut alone);
+            subject().compute(&mut alone);
             prop_assert_eq!(alone[0].tag, job.tag);
         }
     }
@@ -67,15 +67,15 @@ proptest! {
             .zip(&keys)
             .map(|((text, p), key)| AeadJob { key, iv: p.2, aad: &aad, text, tag: [0; 16], authentic: false })
             .collect();
-        Portable::default().seal(&mut jobs);
+        subject().seal(&mut jobs);
         for (job, p) in jobs.iter().zip(&burst) {
             let mut text = p.3.clone();
             let mut alone = [AeadJob { key: job.key, iv: p.2, aad: &aad, text: &mut text, tag: [1; 16], authentic: false }];
-            Portable::default().seal(&mut alone);
+            subject().seal(&mut alone);
             prop_assert_eq!(alone[0].tag, job.tag);
             prop_assert_eq!(&*alone[0].text, &*job.text);
         }
-        Portable::default().open(&mut jobs);
+        subject().open(&mut jobs);
         for (job, p) in jobs.iter().zip(&burst) {
             prop_assert!(job.authentic);
             prop_assert_eq!(&*job.text, &p.3[..]);
@@ -94,14 +94,14 @@ proptest! {
             .zip(&keys)
             .map(|((text, p), key)| AeadJob { key, iv: p.2, aad: &aad, text, tag: [0; 16], authentic: false })
             .collect();
-        Portable::default().seal(&mut jobs);
+        subject().seal(&mut jobs);
         let hurt = &mut jobs[victim];
         let bit = bit.index(8 * (hurt.text.len() + 16));
         match hurt.text.get_mut(bit / 8) {
             Some(byte) => *byte ^= 1 << (bit % 8),
             None => hurt.tag[bit / 8 - hurt.text.len()] ^= 1 << (bit % 8),
         }
-        Portable::default().open(&mut jobs);
+        subject().open(&mut jobs);
         for (index, job) in jobs.iter().enumerate() {
             prop_assert_eq!(job.authentic, index != victim);
         }
@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn a_batch_of_layers_is_each_alone_and_peels_again(burst in burst()) {
-        let keys: Vec<_> = burst.iter().map(|p| Portable::layer_key(&[p.1; 16])).collect();
+        let keys: Vec<_> = burst.iter().map(|p| Subject::layer_key(&[p.1; 16])).collect();
         let mut cells: Vec<Vec<u8>> = burst.iter().map(|p| p.3.clone()).collect();
         let run = |cells: &mut [Vec<u8>], wrap: LayerOp, peel: LayerOp, together: bool| {
             let mut jobs: Vec<_> = cells
@@ -123,9 +123,9 @@ proptest! {
                 })
                 .collect();
             if together {
-                Portable::default().apply(&mut jobs);
+                subject().apply(&mut jobs);
             } else {
-                jobs.chunks_mut(1).for_each(|job| Portable::default().apply(job));
+                jobs.chunks_mut(1).for_each(|job| subject().apply(job));
             }
         };
         run(&mut cells, LayerOp::Encrypt, LayerOp::Decrypt, true);
@@ -142,10 +142,10 @@ proptest! {
 /// A wide block: one flipped bit anywhere, or another tweak, changes about half of every block.
 #[test]
 fn a_flipped_bit_spreads_over_the_whole_cell() {
-    let key = Portable::layer_key(&[9; 16]);
+    let key = Subject::layer_key(&[9; 16]);
     let peel = |cell: &mut [u8], direction: u8| {
         let tweak = std::array::from_fn(|i| if i == 0 { direction } else { 0 });
-        Portable::default().apply(&mut [LayerJob {
+        subject().apply(&mut [LayerJob {
             key: &key,
             tweak,
             op: LayerOp::Decrypt,
@@ -175,7 +175,7 @@ fn another_iv_salt_or_aad_is_another_message() {
     let seal = |salt: u8, iv: u8, aad: &[u8]| {
         let mut material = [5; 20];
         material[19] = salt;
-        let key = Portable::aead_key(AeadAlgorithm::Aes128Gcm16, &material).unwrap();
+        let key = Subject::aead_key(AeadAlgorithm::Aes128Gcm16, &material).unwrap();
         let mut text = [0; 40];
         let mut jobs = [AeadJob {
             key: &key,
@@ -185,7 +185,7 @@ fn another_iv_salt_or_aad_is_another_message() {
             tag: [0; 16],
             authentic: false,
         }];
-        Portable::default().seal(&mut jobs);
+        subject().seal(&mut jobs);
         jobs[0].tag
     };
     let base = seal(1, 1, &[0; 8]);
@@ -199,14 +199,14 @@ fn key_material_of_another_length_is_refused() {
     for algorithm in MACS {
         let wanted = algorithm.key_bytes();
         for given in (0..70).filter(|&given| given != wanted) {
-            let error = Portable::mac_key(algorithm, &vec![1; given]).unwrap_err();
+            let error = Subject::mac_key(algorithm, &vec![1; given]).unwrap_err();
             assert_eq!(error, KeyLengthError { given, wanted });
         }
     }
     for algorithm in AEADS {
         let wanted = algorithm.key_bytes();
         for given in (0..70).filter(|&given| given != wanted) {
-            let error = Portable::aead_key(algorithm, &vec![1; given]).unwrap_err();
+            let error = Subject::aead_key(algorithm, &vec![1; given]).unwrap_err();
             assert_eq!(error, KeyLengthError { given, wanted });
         }
     }
@@ -219,7 +219,7 @@ fn keys_do_not_print_themselves() {
         format!("{:?}", mac_key(true, 0xab)),
         format!("{:?}", aead_key(false, 0xab)),
         format!("{:?}", aead_key(true, 0xab)),
-        format!("{:?}", Portable::layer_key(&[0xab; 16])),
+        format!("{:?}", Subject::layer_key(&[0xab; 16])),
     ];
     for text in shown {
         assert!(text.ends_with("..)"), "{text}");

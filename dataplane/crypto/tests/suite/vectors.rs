@@ -1,19 +1,21 @@
-//! The portable backend against vectors that others published: RFCs, NIST, IEEE, and Project Wycheproof.
+//! Vectors that others published: RFCs, NIST, IEEE, and Project Wycheproof.
 
-use ain_crypto::{Aead, AeadAlgorithm, AeadJob, Mac, MacAlgorithm, MacJob, Portable};
+use ain_crypto::{Aead, AeadAlgorithm, AeadJob, Mac, MacAlgorithm, MacJob};
 use hex_literal::hex;
 use sha2::{Digest, Sha256};
 use wycheproof::TestResult;
 
+use crate::{Subject, subject};
+
 fn mac(algorithm: MacAlgorithm, material: &[u8], iv: [u8; 8], message: &[u8]) -> [u8; 16] {
-    let key = Portable::mac_key(algorithm, material).unwrap();
+    let key = Subject::mac_key(algorithm, material).unwrap();
     let mut jobs = [MacJob {
         key: &key,
         iv,
         message,
         tag: [0; 16],
     }];
-    Portable::default().compute(&mut jobs);
+    subject().compute(&mut jobs);
     jobs[0].tag
 }
 
@@ -54,7 +56,7 @@ impl Gcm {
     }
 
     fn seal(&self, aad: &[u8], plain: &[u8]) -> (Vec<u8>, [u8; 16]) {
-        let key = Portable::aead_key(self.algorithm, &self.material).unwrap();
+        let key = Subject::aead_key(self.algorithm, &self.material).unwrap();
         let mut text = plain.to_vec();
         let mut jobs = [AeadJob {
             key: &key,
@@ -64,13 +66,13 @@ impl Gcm {
             tag: [0; 16],
             authentic: false,
         }];
-        Portable::default().seal(&mut jobs);
+        subject().seal(&mut jobs);
         let tag = jobs[0].tag;
         (text, tag)
     }
 
     fn open(&self, aad: &[u8], cipher: &[u8], tag: [u8; 16]) -> Option<Vec<u8>> {
-        let key = Portable::aead_key(self.algorithm, &self.material).unwrap();
+        let key = Subject::aead_key(self.algorithm, &self.material).unwrap();
         let mut text = cipher.to_vec();
         let mut jobs = [AeadJob {
             key: &key,
@@ -80,7 +82,7 @@ impl Gcm {
             tag,
             authentic: false,
         }];
-        Portable::default().open(&mut jobs);
+        subject().open(&mut jobs);
         jobs[0].authentic.then_some(text)
     }
 
@@ -209,7 +211,7 @@ fn gcm_specification() {
 /// draft-mcgrew-gcm-test-01, case 1: an ESP packet with ESN sealed as RFC 4106 has it.
 #[test]
 fn rfc_4106_packet() {
-    let key = Portable::aead_key(
+    let key = Subject::aead_key(
         AeadAlgorithm::Aes128Gcm16,
         &hex!("4c80cdefbb5d10da906ac73c3613a6342e443b68"),
     )
@@ -227,7 +229,7 @@ fn rfc_4106_packet() {
         tag: [0; 16],
         authentic: false,
     }];
-    Portable::default().seal(&mut jobs);
+    subject().seal(&mut jobs);
     assert_eq!(jobs[0].tag, hex!("459018148f6cbe722fd04796562dfdb4"));
     assert_eq!(
         text,
