@@ -15,8 +15,9 @@ fail() {
     exit 1
 }
 
-# DPDK and what builds against it; a C++ compiler for the fuzz runtime; the linters.
-BUILD_PACKAGES=(libdpdk-dev pkg-config gcc g++ libc6-dev libclang-dev clang make git ca-certificates shellcheck)
+# DPDK, Intel IPsec Multi-Buffer (it brings libipsec-mb1, all that a run needs) and what builds against them; a C++ compiler for
+# the fuzz runtime; the linters.
+BUILD_PACKAGES=(libdpdk-dev libipsec-mb-dev pkg-config gcc g++ libc6-dev libclang-dev clang make git ca-certificates shellcheck)
 # Drivers that DPDK loads at run time, the network laboratory, traffic, and the oracles.
 RUN_PACKAGES=(
     librte-net-null23 librte-net-ring23 librte-net-memif23 librte-net-tap23 librte-net-af-packet23 librte-net-af-xdp23

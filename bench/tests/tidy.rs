@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crate, its folder, and which of our crates it may depend on: the arrows of `ARCHITECTURE.md`.
-const CRATES: [(&str, &str, &[&str]); 8] = [
+const CRATES: [(&str, &str, &[&str]); 9] = [
     ("dpdk-sys", "ffi/dpdk", &[]),
+    ("ipsec-mb-sys", "ffi/ipsec-mb", &["ain-crypto"]),
     ("ain-crypto", "dataplane/crypto", &[]),
     ("ain-dataplane", "dataplane", &["ain-crypto"]),
     (
@@ -23,6 +24,7 @@ const CRATES: [(&str, &str, &[&str]); 8] = [
             "ain-controlplane",
             "ain-worker",
             "dpdk-sys",
+            "ipsec-mb-sys",
         ],
     ),
     (
@@ -34,6 +36,7 @@ const CRATES: [(&str, &str, &[&str]); 8] = [
             "ain-controlplane",
             "ain-worker",
             "dpdk-sys",
+            "ipsec-mb-sys",
         ],
     ),
     (

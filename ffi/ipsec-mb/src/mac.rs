@@ -1,0 +1,60 @@
+//! The AH algorithms: sorts a burst by algorithm and hands each part to its own code.
+
+use std::fmt;
+
+use ain_crypto::{KeyLengthError, Mac, MacAlgorithm, MacJob};
+use arrayvec::ArrayVec;
+
+use crate::gcm::{GcmKey, KeySize, Op};
+use crate::hmac::{BURST, HmacKey, HmacLane};
+use crate::manager::Library;
+use crate::{IpsecMb, check_key_length};
+
+/// Expanded AH key of [`IpsecMb`].
+pub struct MacKey(Expanded);
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one key an SA; a pointer more on the packet path costs more than the bytes"
+)]
+enum Expanded {
+    Hmac(HmacKey),
+    Gmac(GcmKey),
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Expanded::Hmac(_) => "MacKey(HmacSha256_128, ..)",
+            Expanded::Gmac(_) => "MacKey(Aes128Gmac, ..)",
+        })
+    }
+}
+
+impl Mac for IpsecMb {
+    type MacKey = MacKey;
+
+    /// # Panics
+    /// Where there is no [`IpsecMb`] to use the key with.
+    fn mac_key(algorithm: MacAlgorithm, material: &[u8]) -> Result<MacKey, KeyLengthError> {
+        check_key_length(material, algorithm.key_bytes())?;
+        Ok(MacKey(match algorithm {
+            MacAlgorithm::HmacSha256_128 => Expanded::Hmac(HmacKey::expand(Library::of_a_backend(), material)),
+            MacAlgorithm::Aes128Gmac => Expanded::Gmac(GcmKey::expand(KeySize::Aes128, material)),
+        }))
+    }
+
+    fn compute(&mut self, jobs: &mut [MacJob<'_, MacKey>]) {
+        for jobs in jobs.chunks_mut(BURST) {
+            let mut hmac: ArrayVec<HmacLane<'_>, BURST> = ArrayVec::new();
+            for MacJob { key, iv, message, tag } in jobs {
+                match &key.0 {
+                    // GCM over no plaintext, the message being additional data (RFC 4543 section 3.3).
+                    Expanded::Gmac(key) => *tag = key.run(self.library, Op::Seal, iv, message, &mut []),
+                    Expanded::Hmac(key) => hmac.push(HmacLane { key, message, tag }),
+                }
+            }
+            self.hmac.run(&mut hmac);
+        }
+    }
+}
