@@ -6,8 +6,9 @@
 //!                        └── (peer, SPI) → owner, slot ──► flow table, read by all workers
 //! ```
 //! Owners: the inbound half of a TVT belongs to one worker, which also numbers the packets of the TVT it leads to. At the entrance
-//! that is the owner of the initiator's tunnel, so that the entrance never crosses threads; elsewhere workers take turns. The way
-//! back from an exit belongs to the owner of the responder's tunnel.
+//! that is the owner of the initiator's tunnel, so that the entrance never crosses threads; elsewhere it is the worker that the
+//! port brings the SPI's packets to, where that is known ([`TableWriter::steer_by`]), and workers take turns where it is not. The
+//! way back from an exit belongs to the owner of the responder's tunnel.
 
 mod parts;
 
@@ -162,6 +163,9 @@ impl Slots {
     }
 }
 
+/// The worker that a port brings the packets of (peer, SPI) to, where that is known.
+pub type Steering = Box<dyn Fn(PeerId, Spi) -> Option<WorkerId> + Send>;
+
 /// The control thread's side of the packet path.
 pub struct TableWriter<C: Backend, B> {
     table: Writer,
@@ -172,6 +176,7 @@ pub struct TableWriter<C: Backend, B> {
     peers: FxHashMap<PeerId, PeerKeys>,
     next_key: u16,
     next_worker: u8,
+    steering: Option<Steering>,
     aivts: FxHashMap<AivtId, Installed>,
     flows: FxHashMap<FlowId, FlowFacts>,
     installing: Vec<(AivtId, Vec<(WorkerId, u64)>)>,
@@ -194,10 +199,16 @@ impl<C: Backend, B> TableWriter<C, B> {
             peers: FxHashMap::default(),
             next_key: 0,
             next_worker: 0,
+            steering: None,
             aivts: FxHashMap::default(),
             flows: FxHashMap::default(),
             installing: Vec::new(),
         }
+    }
+
+    /// Owners of TVTs made from now on follow what ports do by themselves.
+    pub fn steer_by(&mut self, steering: Steering) {
+        self.steering = Some(steering);
     }
 
     /// Installs a tunnel; returns its slot at the owner and where its progress can be read.
@@ -490,6 +501,18 @@ impl<C: Backend, B> TableWriter<C, B> {
         let at = usize::from(worker.0);
         self.backlog[at].push_back(command);
         self.sent[at] += 1;
+    }
+
+    /// The worker that shall own the inbound half of `link`.
+    fn owner_for(&mut self, link: Link) -> WorkerId {
+        let steered = self
+            .steering
+            .as_ref()
+            .and_then(|steering| steering(link.peer, link.spi));
+        match steered {
+            Some(worker) if usize::from(worker.0) < self.backlog.len() => worker,
+            Some(_) | None => self.turn(),
+        }
     }
 
     fn turn(&mut self) -> WorkerId {

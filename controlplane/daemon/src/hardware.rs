@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use ain_dataplane::id::{Spi, WorkerId};
 use ain_dataplane::packet::BufPool;
 use ain_worker::port::PortCounters;
 use ain_worker::run::AnyPort;
 
-use crate::report::Sum;
+use crate::report::{SpreadReport, Sum};
 
 /// What one worker gets.
 pub struct Station<A: BufPool> {
@@ -25,7 +26,14 @@ pub struct PortView {
     pub counters: Vec<Arc<PortCounters>>,
     /// The driver's own counters, where there is one.
     pub driver: Box<dyn Fn() -> Vec<Sum> + Send>,
+    /// How its packets reach several workers.
+    pub spread: SpreadReport,
+    /// The worker that packets with an SPI come to, where the port tells.
+    pub steering: Option<Steering>,
 }
+
+/// From an SPI to a worker.
+pub type Steering = Box<dyn Fn(Spi) -> WorkerId + Send>;
 
 /// What a worker's thread keeps while it runs.
 pub type ThreadGuard = Box<dyn Any>;
@@ -64,6 +72,7 @@ pub mod kernel {
 
     use super::{Hardware, PortView, Station, buffers};
     use crate::config::NodeConfig;
+    use crate::report::SpreadReport;
 
     /// The buffers of this build.
     pub type Pool = VecPool;
@@ -97,6 +106,11 @@ pub mod kernel {
                 name: port.name.clone(),
                 counters,
                 driver: Box::new(Vec::new),
+                spread: SpreadReport {
+                    mode: "one queue".into(),
+                    reason: "there is one worker".into(),
+                },
+                steering: None,
             });
             station.ports.push(Box::new(opened));
         }
@@ -115,20 +129,23 @@ pub mod kernel {
 pub mod dpdk {
     use std::sync::Arc;
 
+    use ain_dataplane::id::WorkerId;
     use ain_worker::dpdk::{DpdkPool, DpdkPort};
-    use ain_worker::port::Port as _;
+    use ain_worker::port::{Port as _, PortCounters};
+    use ain_worker::share::share;
     use anyhow::{Context, ensure};
     use dpdk_sys::eal::{self, Eal, Handle};
-    use dpdk_sys::info::RssTypes;
     use dpdk_sys::lcore::Lcore;
     use dpdk_sys::mempool::{Mempool, PoolConfig};
-    use dpdk_sys::port::{Port, PortConfig};
+    use dpdk_sys::port::{Port, PortConfig, Started};
+    use dpdk_sys::spread::{judge, plan};
     use nix::sched::{CpuSet, sched_getaffinity};
     use nix::unistd::Pid;
+    use tracing::info;
 
-    use super::{Hardware, PortView, Station, ThreadGuard, buffers};
+    use super::{Hardware, PortView, Station, Steering, ThreadGuard, buffers};
     use crate::config::{Huge, NodeConfig, Port as ConfiguredPort};
-    use crate::report::Sum;
+    use crate::report::{SpreadReport, Sum};
 
     /// The buffers of this build.
     pub type Pool = DpdkPool;
@@ -244,7 +261,7 @@ pub mod dpdk {
         Ok(arguments)
     }
 
-    /// Starts one port with a queue pair for every worker.
+    /// Starts one port with a queue pair for every worker, as far as it has them.
     fn start(
         handle: &Handle,
         port: &ConfiguredPort,
@@ -256,45 +273,62 @@ pub mod dpdk {
             handle.plug(&port.device)?;
         }
         let opened = Port::open(handle, name)?;
-        let queues = u16::try_from(stations.len())?;
-        let info = opened.device().info()?;
-        let most = info.max_rx_queues.min(info.max_tx_queues);
-        ensure!(
-            queues <= most,
-            "it has {most} pairs of queues, and {queues} workers need one each"
-        );
-        // By SPI where the port can: a packet then mostly comes to the worker that owns its association.
-        let rss = match queues {
-            1 => RssTypes::NONE,
-            _ => info.rss_types.and(RssTypes::AH | RssTypes::IP),
-        };
+        let workers = u16::try_from(stations.len())?;
+        let able = opened.device().info()?;
+        let plan = plan(&able, workers);
         let settings = PortConfig {
             // A virtual device has the MTU of what it stands on; a NIC has to be told.
             mtu: (!is_virtual(port)).then_some(port.mtu),
-            rx_queues: queues,
-            tx_queues: queues,
-            rss,
+            rx_queues: plan.queues,
+            tx_queues: plan.queues,
+            rss: plan.rss,
             ..PortConfig::default()
         };
-        let started = opened.start(&settings, pool)?;
-        let device = started.port.device().clone();
-        let mut counters = Vec::new();
-        for (station, (rx, tx)) in stations.iter_mut().zip(started.rx.into_iter().zip(started.tx)) {
-            let queue = DpdkPort::new(rx, tx);
-            counters.push(queue.counters().clone());
-            station.ports.push(Box::new(queue));
-        }
+        let Started { port: running, rx, tx } = opened.start(&settings, pool)?;
+        let device = running.device().clone();
+        let spread = judge(&able, workers, &plan, &device.program_spread(&plan)?);
+        info!(
+            port = port.name,
+            spread = spread.mode.name(),
+            reason = spread.reason,
+            "port"
+        );
+        let pairs = rx.into_iter().zip(tx).map(|(rx, tx)| DpdkPort::new(rx, tx));
+        let counters = hand_out(pairs.collect(), stations);
         let driver = Box::new(move || {
             let all = device.extended_stats().unwrap_or_default();
             all.into_iter().map(|(name, count)| Sum::new(name, count)).collect()
         });
-        Ok((
-            PortView {
-                name: port.name.clone(),
-                counters,
-                driver,
+        let steering = spread.steering.map(|steering| {
+            Box::new(move |spi: ain_dataplane::id::Spi| WorkerId(steering.queue_of(spi.value()) as u8)) as Steering
+        });
+        let view = PortView {
+            name: port.name.clone(),
+            counters,
+            driver,
+            spread: SpreadReport {
+                mode: spread.mode.name().into(),
+                reason: spread.reason,
             },
-            started.port,
-        ))
+            steering,
+        };
+        Ok((view, running))
+    }
+
+    /// A pair of queues to each station; stations without one are guests of those that have.
+    fn hand_out(pairs: Vec<DpdkPort>, stations: &mut [Station<Pool>]) -> Vec<Arc<PortCounters>> {
+        let (hosts, stations_len) = (pairs.len(), stations.len());
+        let mut counters = Vec::new();
+        for (number, queues) in pairs.into_iter().enumerate() {
+            let guests = (number + hosts..stations_len).step_by(hosts);
+            let (host, guest_ports) = share(queues, guests.clone().count());
+            counters.push(Arc::clone(host.counters()));
+            stations[number].ports.push(Box::new(host));
+            for (station, guest) in guests.zip(guest_ports) {
+                counters.push(Arc::clone(guest.counters()));
+                stations[station].ports.push(Box::new(guest));
+            }
+        }
+        counters
     }
 }

@@ -261,6 +261,16 @@ fn traffic(all: &mut Families, report: &Report) {
         &["port", "counter"],
         ports,
     );
+    let spread = report
+        .ports
+        .iter()
+        .map(|port| (vec![port.name.as_str(), port.spread.mode.as_str()], 1));
+    all.gauge(
+        "port_spread",
+        "How a port's packets reach several workers; always 1.",
+        &["port", "mode"],
+        spread,
+    );
 }
 
 fn signalling(all: &mut Families, report: &Report) {

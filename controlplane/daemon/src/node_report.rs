@@ -107,5 +107,6 @@ fn port(view: &PortView) -> PortReport {
     PortReport {
         name: view.name.clone(),
         counters,
+        spread: view.spread.clone(),
     }
 }

@@ -71,6 +71,17 @@ pub struct PortReport {
     pub name: String,
     /// The workers' counters and the driver's.
     pub counters: Vec<Sum>,
+    /// How its packets reach several workers.
+    pub spread: SpreadReport,
+}
+
+/// How a port's packets reach several workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpreadReport {
+    /// rss-ah-spi, software hand-off or one queue.
+    pub mode: String,
+    /// Why so.
+    pub reason: String,
 }
 
 /// What signalling has seen.
@@ -177,6 +188,13 @@ impl Report {
         for one in &self.aivts {
             writeln!(out, "  aivt {:<13} {:<9} {:>10}", one.role, one.state, one.count)?;
         }
+        for one in &self.ports {
+            writeln!(
+                out,
+                "  port {:<19} spread = \"{}\": {}",
+                one.name, one.spread.mode, one.spread.reason
+            )?;
+        }
         writeln!(out, "  flows {:>32}", self.flows)?;
         for one in self.traffic.iter().filter(|one| one.packets > 0) {
             writeln!(
@@ -278,6 +296,10 @@ pub(crate) mod tests {
             ports: vec![PortReport {
                 name: "wan".into(),
                 counters: vec![Sum::new("rx_good_packets", 9)],
+                spread: SpreadReport {
+                    mode: "software hand-off".into(),
+                    reason: "net_af_packet has 1 pair of queues for 2 workers".into(),
+                },
             }],
             next_hops_lost: 1,
             ..Report::default()
@@ -307,6 +329,7 @@ pub(crate) mod tests {
         let text = sample().to_string();
         for wanted in [
             "ain1  ain 0.0.0, up 1 h 1 min",
+            "spread = \"software hand-off\": net_af_packet has",
             "next hop unknown",
             "ah_icv",
             "2888 bytes",

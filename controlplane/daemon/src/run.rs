@@ -6,7 +6,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use ain_controlplane::node::Node;
-use ain_controlplane::table_writer::TableWriter;
+use ain_controlplane::table_writer::{Steering, TableWriter};
 use ain_crypto::Portable;
 use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::handoff::Mesh;
@@ -27,7 +27,7 @@ use tracing::{info, warn};
 use crate::config::{Idle, NodeConfig};
 use crate::control_thread::{AllReins, Asker, ControlThread, Directions};
 use crate::durable::Durable;
-use crate::hardware::Hardware;
+use crate::hardware::{Hardware, PortView};
 use crate::neighbours::{Neighbours, Target, ipv4};
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
@@ -84,7 +84,7 @@ fn warn_of_test_builds() {
 fn start<A: BufPool + Send + 'static>(
     config: NodeConfig,
     mut durable: Durable,
-    hardware: Hardware<A>,
+    mut hardware: Hardware<A>,
 ) -> anyhow::Result<()> {
     let workers = u8::try_from(hardware.stations.len()).context("too many workers")?;
     let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
@@ -95,6 +95,7 @@ fn start<A: BufPool + Send + 'static>(
         [rng.next_u64(), rng.next_u64()],
     );
     let mut writer = TableWriter::new(table, workers, CAPACITY);
+    writer.steer_by(steering(&config, &mut hardware.views));
     let peers = install_tunnels(&config, workers, &mut writer, &mut durable)?;
     let node = Node::new(node_config, clock.now(), Box::new(rng))?;
 
@@ -191,6 +192,16 @@ fn install_tunnels<B>(
         durable.follow(&tunnel.esp_in.key, progress.esp);
     }
     Ok(peers)
+}
+
+/// What the ports do with each peer's SPIs.
+fn steering(config: &NodeConfig, views: &mut [PortView]) -> Steering {
+    let ports: Vec<_> = views.iter_mut().map(|view| view.steering.take()).collect();
+    let port_of: Vec<usize> = config.tunnels().map(|(_, port, _)| port).collect();
+    Box::new(move |peer, spi| {
+        let steer = ports.get(*port_of.get(usize::from(peer.0))?)?.as_ref()?;
+        Some(steer(spi))
+    })
 }
 
 fn targets(config: &NodeConfig) -> anyhow::Result<Vec<Target>> {

@@ -1,5 +1,5 @@
-//! Worker threads on in-memory ports: datagrams from one host's device to another's through an ESP+AH tunnel, where the worker that
-//! receives the packets is not the one that owns the tunnel.
+//! Worker threads on in-memory ports: datagrams from one host's device to another's and back through an ESP+AH tunnel, where the
+//! worker that has the port's only pair of queues is not the one that owns the tunnel.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ain_controlplane::action::{HopKeys, Link as TvtLink, Route};
 use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelSpec};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm, Portable};
 use ain_daemon::control_thread::AllReins;
 use ain_dataplane::count::{Counters, Traffic};
 use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::handoff::Mesh;
-use ain_dataplane::id::{PeerId, PortId, Spi, WorkerId};
+use ain_dataplane::id::{AivtId, Now, PeerId, PortId, Spi, WorkerId};
 use ain_dataplane::packet::{BufPool, PacketBuf};
 use ain_dataplane::peers::{Link, Peer, PeerKind, Peers};
 use ain_dataplane::publish::published;
@@ -26,7 +27,8 @@ use ain_dataplane::wire::ipv4::{self, Ipv4Fields};
 use ain_worker::idle::{Adaptive, IdlePolicy};
 use ain_worker::mem::{MemPort, pair};
 use ain_worker::port::{Burst, Port};
-use ain_worker::run::{Clock, Device, Worker, reins};
+use ain_worker::run::{AnyPort, Clock, Device, Worker, reins};
+use ain_worker::share::share;
 use ain_worker::vec_buf::{VecBuf, VecPool};
 use zeroize::Zeroizing;
 
@@ -116,7 +118,7 @@ impl Running {
     }
 }
 
-/// Starts a machine whose first worker has the wire and whose last one owns tunnel and device.
+/// Starts a machine whose first worker has the wire's queues, the others being its guests, and whose last one owns tunnel and device.
 fn start(own: End, other: End, workers: u8, wire: MemPort<VecBuf>, device: MemPort<VecBuf>, pool: &VecPool) -> Running {
     let owner = WorkerId(workers - 1);
     let (table, reader) = flow_table(16, [1, 2]);
@@ -137,7 +139,10 @@ fn start(own: End, other: End, workers: u8, wire: MemPort<VecBuf>, device: MemPo
     let (_publisher, readers) = published(Peers::new(vec![peer], CellProfile::Standard), usize::from(workers));
     let stop = Arc::new(AtomicBool::new(false));
     let (mut all, mut threads, mut counters) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut wire, mut device) = (Some(wire), Some(device));
+    let (host, guests) = share(wire, usize::from(workers) - 1);
+    let guests = guests.into_iter().map(|guest| Box::new(guest) as AnyPort<VecBuf>);
+    let mut wires = std::iter::once(Box::new(host) as AnyPort<VecBuf>).chain(guests);
+    let mut device = Some(device);
     for ((number, mesh), peers) in (0..workers)
         .zip(Mesh::new(usize::from(workers), 1024).into_ends())
         .zip(readers)
@@ -155,8 +160,7 @@ fn start(own: End, other: End, workers: u8, wire: MemPort<VecBuf>, device: MemPo
         let owns = number + 1 == workers;
         let worker = Worker {
             engine,
-            // The wire of all but the first leads nowhere.
-            ports: vec![Box::new(wire.take().unwrap_or_else(|| pair(1).0))],
+            ports: vec![wires.next().expect("a port for each")],
             device: owns.then(|| Device {
                 port: Box::new(device.take().expect("one owner")),
                 gateway: GATEWAY,
@@ -209,24 +213,32 @@ fn datagrams_cross_workers_that_hand_packets_over() {
     let (mut b_device, b_end) = pair(4096);
     let sender = start(End(1), End(2), 1, a_wire, a_end, &pool);
     let receiver = start(End(2), End(1), 2, b_wire, b_end, &pool);
-    let (mut sent, mut received) = (0, 0);
+    let (mut sent, mut received, mut returned) = (0, 0, 0);
     let mut burst: Burst<VecBuf> = Burst::new();
     let deadline = Instant::now() + Duration::from_secs(60);
-    while received < DATAGRAMS {
-        assert!(Instant::now() < deadline, "{received} of {DATAGRAMS} came");
-        while sent < DATAGRAMS && sent - received < IN_FLIGHT && !burst.is_full() {
+    while returned < DATAGRAMS {
+        assert!(
+            Instant::now() < deadline,
+            "{received} of {DATAGRAMS} came, {returned} returned"
+        );
+        while sent < DATAGRAMS && sent - returned < IN_FLIGHT && !burst.is_full() {
             burst.push(datagram(sent, &mut pool));
             sent += 1;
         }
         a_device.tx(&mut burst);
         b_device.rx(&mut burst);
-        for arrived in burst.drain(..) {
-            assert_eq!(
-                arrived.data(),
-                datagram(received, &mut pool).data(),
-                "whole and in order"
-            );
+        for arrived in &burst {
+            let expected = datagram(received, &mut pool);
+            assert_eq!(arrived.data(), expected.data(), "whole and in order");
             received += 1;
+        }
+        // Back the same way: what the owner sends leaves through the queues of the other worker.
+        b_device.tx(&mut burst);
+        a_device.rx(&mut burst);
+        for arrived in burst.drain(..) {
+            let expected = datagram(returned, &mut pool);
+            assert_eq!(arrived.data(), expected.data(), "whole and in order");
+            returned += 1;
         }
         thread::yield_now();
     }
@@ -236,11 +248,47 @@ fn datagrams_cross_workers_that_hand_packets_over() {
         u64::from(DATAGRAMS),
         "the first worker gave every packet to the owner"
     );
-    assert_eq!(receiver.counters[1].traffic(Traffic::HostOut).0, u64::from(DATAGRAMS));
+    let owner = receiver.counters[1].traffic(Traffic::HostOut).0;
+    assert_eq!(
+        owner,
+        2 * u64::from(DATAGRAMS),
+        "each went to the device and back into the tunnel"
+    );
     for counters in sender.counters.iter().chain(&receiver.counters) {
         let drops: Vec<_> = DropReason::ALL.iter().filter(|why| counters.drops(**why) > 0).collect();
         assert!(drops.is_empty(), "{drops:?}");
     }
     sender.end();
     receiver.end();
+}
+
+/// Where a port says which worker an SPI's packets come to, that worker owns the TVT; else workers take turns.
+#[test]
+fn owners_follow_the_ports_where_these_tell() {
+    let capacity = Capacity {
+        tvts: 8,
+        tunnels: 1,
+        flows: 0,
+    };
+    let told = |spi: Spi| (spi.value() < 0x8000).then_some(WorkerId(2));
+    let (table, reader) = flow_table(64, [1, 2]);
+    let mut writer = TableWriter::<Portable, VecBuf>::new(table, 3, capacity);
+    writer
+        .add_tunnel(&tunnel(End(1), End(2), WorkerId(0), 3))
+        .expect("tunnel");
+    writer.steer_by(Box::new(move |_, spi| told(spi)));
+    let spis = [0x7000, 0x7001, 0x7002, 0x9000, 0x9001, 0x9002].map(|spi| Spi::new(spi).expect("SPI"));
+    for (number, spi) in (1..).zip(spis) {
+        let route = Route::Exit {
+            upstream: TvtLink { peer: GATEWAY, spi },
+            keys: HopKeys {
+                suite: 3,
+                forward: [1; 16],
+                backward: [2; 16],
+            },
+        };
+        writer.install(Now(1), AivtId(number), route).expect("room");
+    }
+    let owners = spis.map(|spi| reader.lookup(GATEWAY, spi).expect("installed").worker.0);
+    assert_eq!(owners, [2, 2, 2, 0, 1, 2]);
 }

@@ -31,7 +31,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             out: to_entrance,
             direction: Direction::Backward,
         };
-        let owner = self.turn();
+        let owner = self.owner_for(upstream);
         let first = self.add_half(owner, upstream, |spi_key| {
             half(
                 aivt,
@@ -44,7 +44,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 activity,
             )
         })?;
-        let owner = self.turn();
+        let owner = self.owner_for(downstream);
         let second = self.add_half(owner, downstream, |spi_key| {
             half(
                 aivt,
@@ -107,7 +107,7 @@ impl<C: Backend, B> TableWriter<C, B> {
         keys: HopKeys,
         activity: &Arc<Activity>,
     ) -> Result<Installed, TableError> {
-        let owner = self.turn();
+        let owner = self.owner_for(upstream);
         let edge = edge(aivt, EdgeTo::Unbound { asked: None });
         let forward = self.add_half(owner, upstream, |spi_key| {
             half(

@@ -20,5 +20,6 @@ pub mod mem;
 pub mod pin;
 pub mod port;
 pub mod run;
+pub mod share;
 pub mod tun;
 pub mod vec_buf;

@@ -14,6 +14,8 @@ pub const MAX_SLEEP_US: u32 = 1000;
 pub const CORES: usize = 1024;
 /// Commands that wait for a worker.
 pub const COMMAND_RING: usize = 4096;
+/// Frames of a worker without queues that wait for the one which sends them.
+pub const GUEST_RING: usize = 4096;
 /// Events that wait for the control thread, a worker.
 pub const EVENT_RING: usize = 4096;
 /// Nanoseconds between two looks at what has waited too long for reassembly.

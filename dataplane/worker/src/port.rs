@@ -19,7 +19,7 @@ pub trait Port: Send {
     /// The buffers that come and go.
     type Buf: PacketBuf;
 
-    /// Puts waiting packets into the free places of `into`; returns how many came.
+    /// Puts waiting packets into the free places of `into`; returns how many it moved.
     fn rx(&mut self, into: &mut Burst<Self::Buf>) -> usize;
 
     /// Sends all of `from`, in order, and leaves it empty. What the port does not take within [`TX_TRIES`] tries is dropped and

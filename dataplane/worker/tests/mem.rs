@@ -3,8 +3,10 @@ mod common;
 
 use ain_dataplane::limits::BURST;
 use ain_dataplane::packet::{BufPool, PacketBuf};
+use ain_worker::limits::GUEST_RING;
 use ain_worker::mem::{MemPort, pair};
 use ain_worker::port::{Burst, Port, PortCounts};
+use ain_worker::share::share;
 use ain_worker::vec_buf::{VecBuf, VecPool};
 use common::{buffers_keep_their_contract, buffers_refuse_what_they_cannot, frame, frames, receive};
 
@@ -86,4 +88,50 @@ fn reception_fills_only_the_free_places() {
     assert_eq!(burst[59].data(), frame(259));
     assert_eq!(burst[60].data(), frame(0));
     assert_eq!(other.rx(&mut burst), 0);
+}
+
+#[test]
+fn guests_send_through_their_host_in_order() {
+    let mut pool = VecPool::new(1024, 2048);
+    let (port, mut wire) = pair(512);
+    let (mut host, mut guests) = share(port, 2);
+    for (guest, first) in guests.iter_mut().zip([1000, 2000]) {
+        for step in 0..3 {
+            guest.tx(&mut frames(&mut pool, first + 50 * step, 50));
+        }
+        assert_eq!(guest.rx(&mut Burst::new()), 0);
+    }
+    host.tx(&mut frames(&mut pool, 0, 10));
+    let mut burst = Burst::new();
+    let moved: usize = (0..3).map(|_| host.rx(&mut burst)).sum();
+    assert_eq!((moved, burst.len()), (300, 0), "guests' frames count as work");
+    let mut came: Vec<Vec<u8>> = receive(&mut wire, 310, |_| true)
+        .iter()
+        .map(|b| b.data().to_vec())
+        .collect();
+    for (number, first) in [(10, 0), (150, 1000), (150, 2000)] {
+        let wanted: Vec<_> = (first..first + number).map(frame).collect();
+        let own = |bytes: &Vec<u8>| wanted.contains(bytes);
+        let order: Vec<_> = came.iter().filter(|bytes| own(bytes)).cloned().collect();
+        assert_eq!(order, wanted);
+        came.retain(|bytes| !own(bytes));
+    }
+    wire.tx(&mut frames(&mut pool, 7, 1));
+    assert_eq!(receive(&mut host, 1, |_| true)[0].data(), frame(7));
+    assert_eq!(host.counters().read().tx_packets, 310);
+}
+
+#[test]
+fn a_guest_counts_what_its_ring_refuses() {
+    let extra = 5;
+    let mut pool = VecPool::new(GUEST_RING + extra, 2048);
+    let (port, _wire) = pair::<VecBuf>(1);
+    let (_host, mut guests) = share(port, 1);
+    let all = (GUEST_RING + extra) as u64;
+    for number in 0..all {
+        guests[0].tx(&mut frames(&mut pool, number, 1));
+    }
+    let counts = guests[0].counters().read();
+    assert_eq!((counts.tx_packets, counts.tx_dropped), (0, extra as u64));
+    assert_eq!(pool.available(), extra, "what was refused is free again");
 }

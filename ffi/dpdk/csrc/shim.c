@@ -1,5 +1,6 @@
 #include "shim.h"
 
+#include <errno.h>
 #include <string.h>
 
 int shim_errno(void)
@@ -96,4 +97,88 @@ int shim_link(uint16_t port, struct shim_link *into)
     into->up = link.link_status == RTE_ETH_LINK_UP;
     into->full_duplex = link.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
     return 0;
+}
+
+/* The table from hash to queue, in the groups that DPDK wants. */
+static void reta_of(struct rte_eth_rss_reta_entry64 *groups, uint16_t entries, uint16_t queues)
+{
+    uint16_t at;
+
+    memset(groups, 0, sizeof(*groups) * (SHIM_RETA_MAX / RTE_ETH_RETA_GROUP_SIZE));
+    for (at = 0; at < entries; at++) {
+        struct rte_eth_rss_reta_entry64 *group = &groups[at / RTE_ETH_RETA_GROUP_SIZE];
+
+        group->mask |= UINT64_C(1) << (at % RTE_ETH_RETA_GROUP_SIZE);
+        group->reta[at % RTE_ETH_RETA_GROUP_SIZE] = queues == 0 ? 0 : at % queues;
+    }
+}
+
+int shim_rss_read(uint16_t port, struct shim_rss *into)
+{
+    struct rte_eth_rss_reta_entry64 groups[SHIM_RETA_MAX / RTE_ETH_RETA_GROUP_SIZE];
+    struct rte_eth_rss_conf conf;
+    struct rte_eth_dev_info info;
+    uint16_t at;
+    int failed;
+
+    memset(into, 0, sizeof(*into));
+    failed = rte_eth_dev_info_get(port, &info);
+    if (failed != 0)
+        return failed;
+    memset(&conf, 0, sizeof(conf));
+    conf.rss_key = into->key;
+    conf.rss_key_len = sizeof(into->key);
+    if (info.hash_key_size > sizeof(into->key))
+        return -E2BIG;
+    failed = rte_eth_dev_rss_hash_conf_get(port, &conf);
+    if (failed != 0)
+        return failed;
+    into->types = conf.rss_hf;
+    into->key_len = info.hash_key_size;
+    if (info.reta_size == 0 || info.reta_size > SHIM_RETA_MAX)
+        return 0;
+    reta_of(groups, info.reta_size, 0);
+    if (rte_eth_dev_rss_reta_query(port, groups, info.reta_size) != 0)
+        return 0;
+    for (at = 0; at < info.reta_size; at++)
+        into->reta[at] = groups[at / RTE_ETH_RETA_GROUP_SIZE].reta[at % RTE_ETH_RETA_GROUP_SIZE];
+    into->reta_len = info.reta_size;
+    return 0;
+}
+
+int shim_rss_deal(uint16_t port, uint16_t queues)
+{
+    struct rte_eth_rss_reta_entry64 groups[SHIM_RETA_MAX / RTE_ETH_RETA_GROUP_SIZE];
+    struct rte_eth_dev_info info;
+    int failed = rte_eth_dev_info_get(port, &info);
+
+    if (failed != 0)
+        return failed;
+    if (info.reta_size == 0 || info.reta_size > SHIM_RETA_MAX)
+        return -ENOTSUP;
+    reta_of(groups, info.reta_size, queues);
+    return rte_eth_dev_rss_reta_update(port, groups, info.reta_size);
+}
+
+/* Some drivers (ice, iavf) hash AH SPIs by a flow rule alone. The rule lives as long as the port. */
+int shim_rss_rule_ah(uint16_t port)
+{
+    const struct rte_flow_attr attr = { .ingress = 1 };
+    const struct rte_flow_item pattern[] = {
+        { .type = RTE_FLOW_ITEM_TYPE_ETH },
+        { .type = RTE_FLOW_ITEM_TYPE_IPV4 },
+        { .type = RTE_FLOW_ITEM_TYPE_AH },
+        { .type = RTE_FLOW_ITEM_TYPE_END },
+    };
+    const struct rte_flow_action_rss rss = { .func = RTE_ETH_HASH_FUNCTION_DEFAULT, .types = RTE_ETH_RSS_AH };
+    const struct rte_flow_action actions[] = {
+        { .type = RTE_FLOW_ACTION_TYPE_RSS, .conf = &rss },
+        { .type = RTE_FLOW_ACTION_TYPE_END },
+    };
+    struct rte_flow_error error;
+
+    memset(&error, 0, sizeof(error));
+    if (rte_flow_create(port, &attr, pattern, actions, &error) != NULL)
+        return 0;
+    return rte_errno != 0 ? -rte_errno : -ENOTSUP;
 }

@@ -12,6 +12,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
@@ -57,6 +58,17 @@ struct shim_port_config {
     uint64_t rss_types, rx_offloads, tx_offloads;
 };
 
+enum { SHIM_KEY_MAX = 128, SHIM_RETA_MAX = 4096 };
+
+/* What a port says of its spreading by hash. */
+struct shim_rss {
+    uint64_t types;
+    uint8_t key[SHIM_KEY_MAX];
+    uint16_t key_len;              /* 0: unknown */
+    uint16_t reta[SHIM_RETA_MAX];
+    uint16_t reta_len;             /* 0: unknown */
+};
+
 struct shim_link {
     uint32_t speed_mbps;
     uint8_t up, full_duplex;
@@ -72,5 +84,8 @@ uint16_t shim_data_room(struct rte_mempool *pool);
 int shim_port_info(uint16_t port, struct shim_port_info *into);
 int shim_port_configure(uint16_t port, const struct shim_port_config *config);
 int shim_link(uint16_t port, struct shim_link *into);
+int shim_rss_read(uint16_t port, struct shim_rss *into);
+int shim_rss_deal(uint16_t port, uint16_t queues);
+int shim_rss_rule_ah(uint16_t port);
 
 #endif

@@ -24,5 +24,6 @@ pub mod mbuf;
 pub mod mempool;
 pub mod port;
 pub mod queue;
+pub mod spread;
 pub mod stats;
 mod sys;
