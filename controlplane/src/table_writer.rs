@@ -322,8 +322,7 @@ impl<C: Backend, B> TableWriter<C, B> {
     /// # Errors
     /// [`TableError`]; nothing is installed then.
     pub fn install(&mut self, now: Now, aivt: AivtId, route: Route) -> Result<(), TableError> {
-        let activity = Arc::new(Activity::default());
-        activity.touch(now);
+        let activity = Activity::at(now);
         let installed = match route {
             Route::Intermediate {
                 upstream,

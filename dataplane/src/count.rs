@@ -77,6 +77,21 @@ struct Moved {
     bytes: Cell,
 }
 
+/// Packets and bytes of a burst, to be counted together.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Tally {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    /// Adds one packet of `bytes`.
+    pub fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
 /// The counters of one worker, on cache lines of their own.
 #[derive(Default)]
 pub struct Counters {
@@ -91,6 +106,15 @@ impl Counters {
         let m = &self.moved[what as usize];
         m.packets.add(1);
         m.bytes.add(bytes as u64);
+    }
+
+    /// Adds a burst.
+    pub fn moved_many(&self, what: Traffic, burst: Tally) {
+        if burst.packets > 0 {
+            let m = &self.moved[what as usize];
+            m.packets.add(burst.packets);
+            m.bytes.add(burst.bytes);
+        }
     }
 
     /// Adds `n` lost packets.

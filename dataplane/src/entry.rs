@@ -17,7 +17,6 @@ use arrayvec::ArrayVec;
 
 use crate::aggfrag::Unpacker;
 use crate::id::{AivtId, FlowId, KeySlot, Now, Pair, PeerId, Spi};
-use crate::limits::MAX_HOPS;
 use crate::reserve::Reserved;
 use crate::sa::{TunnelWindow, TvtWindow};
 use crate::wire::ipv4;
@@ -30,22 +29,81 @@ pub struct AhKey<C: Backend> {
     pub key: C::MacKey,
 }
 
-/// When an AIVT last carried a cell, seen by the control thread for the inactivity timer; both directions touch it.
+/// When an AIVT last carried a cell, seen by the control thread for the inactivity timer; both directions touch it, each through
+/// a [`Touch`] of its own.
 #[derive(Debug, Default)]
 pub struct Activity(AtomicU64);
 
 impl Activity {
-    /// A cell passed. Written at most every 100 ms so that two workers do not fight over the line.
-    pub fn touch(&self, now: Now) {
-        let seen = self.0.load(Ordering::Relaxed);
-        if now.0.saturating_sub(seen) >= Now::SECOND / 10 {
-            self.0.store(now.0, Ordering::Relaxed);
-        }
+    /// As if a cell had passed at `now`.
+    pub fn at(now: Now) -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(now.0)))
     }
 
     /// The last time, accurate to 100 ms.
     pub fn last(&self) -> Now {
         Now(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// One direction's hold on its AIVT's [`Activity`]. It remembers when it last wrote, so that a packet does not even read the
+/// shared line, which with a million AIVTs would be one more cache miss.
+#[derive(Debug)]
+pub struct Touch {
+    written: Now,
+    shared: Arc<Activity>,
+}
+
+impl Touch {
+    /// Nothing written yet.
+    pub fn new(shared: &Arc<Activity>) -> Self {
+        Self {
+            written: Now(0),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    /// A cell passed. Written at most every 100 ms so that two workers do not fight over the line.
+    pub fn touch(&mut self, now: Now) {
+        if now.since(self.written) >= Now::SECOND / 10 {
+            self.written = now;
+            self.shared.0.fetch_max(now.0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Onion layers of one direction at this node, in the order they are applied. The first lies beside the rest of its entry, so that
+/// an intermediate AIN, which has no other, needs no further memory access to reach it; an entrance's others lie elsewhere.
+pub struct Layers<C: Backend> {
+    first: C::LayerKey,
+    more: Box<[C::LayerKey]>,
+}
+
+impl<C: Backend> Layers<C> {
+    /// `first`, then `more`.
+    pub fn new(first: C::LayerKey, more: impl IntoIterator<Item = C::LayerKey>) -> Self {
+        Self {
+            first,
+            more: more.into_iter().collect(),
+        }
+    }
+
+    /// The key of the `pass`-th layer, from 0.
+    pub fn layer(&self, pass: usize) -> Option<&C::LayerKey> {
+        match pass.checked_sub(1) {
+            None => Some(&self.first),
+            Some(at) => self.more.get(at),
+        }
+    }
+
+    /// How many layers there are: one at least.
+    pub fn count(&self) -> usize {
+        1 + self.more.len()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &C::LayerKey> {
+        std::iter::once(&self.first).chain(&self.more)
     }
 }
 
@@ -74,16 +132,16 @@ pub struct Tvt<C: Backend> {
     pub key: KeySlot,
     /// Anti-replay window over AH sequence numbers.
     pub window: TvtWindow,
-    /// This node's layers, in the order they are applied.
-    pub layers: ArrayVec<C::LayerKey, MAX_HOPS>,
+    /// This node's layers.
+    pub layers: Layers<C>,
     /// Add or take off.
     pub op: LayerOp,
     /// Tweak of the layers.
     pub tweak: [u8; 16],
     /// Where the cell goes.
     pub next: Next,
-    /// Shared with the opposite direction.
-    pub activity: Arc<Activity>,
+    /// For the inactivity timer.
+    pub activity: Touch,
 }
 
 /// Where a cell goes after its layers.
@@ -139,16 +197,16 @@ pub enum EdgeTo {
 pub struct Way<C: Backend> {
     /// The AIVT.
     pub aivt: AivtId,
-    /// Layers to add, in the order they are applied.
-    pub layers: ArrayVec<C::LayerKey, MAX_HOPS>,
+    /// Layers to add.
+    pub layers: Layers<C>,
     /// Tweak of the layers.
     pub tweak: [u8; 16],
     /// Inner sequence number of the next cell, from 1.
     pub next_cell: u64,
     /// The first TVT.
     pub out: TvtOut,
-    /// Shared with the opposite direction.
-    pub activity: Arc<Activity>,
+    /// For the inactivity timer.
+    pub activity: Touch,
 }
 
 /// Bytes of a datagram that an ICMP error must quote (RFC 792): its header and 8 more.

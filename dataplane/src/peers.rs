@@ -7,8 +7,10 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
 use crate::id::{PeerId, PortId, WorkerId};
+use crate::verdict::DropReason;
 use crate::wire::cell::CellProfile;
 use crate::wire::ethernet::MacAddr;
+use crate::wire::outer::Outer;
 
 /// What is at the other end of a tunnel.
 #[derive(Clone, Debug)]
@@ -64,6 +66,7 @@ pub struct Peer {
 #[derive(Clone, Debug)]
 pub struct Peers {
     list: Vec<Peer>,
+    outer: Vec<Result<Outer, DropReason>>,
     by_remote: FxHashMap<IpAddr, PeerId>,
     profile: CellProfile,
 }
@@ -77,6 +80,7 @@ impl Peers {
             by_remote.entry(peer.remote).or_insert(id);
         }
         Self {
+            outer: list.iter().map(outer).collect(),
             list,
             by_remote,
             profile,
@@ -86,6 +90,18 @@ impl Peers {
     /// The peer of this id.
     pub fn peer(&self, id: PeerId) -> Option<&Peer> {
         self.list.get(usize::from(id.0))
+    }
+
+    /// The outer headers of packets to a peer.
+    ///
+    /// # Errors
+    /// [`DropReason::Gone`] without such a peer, [`DropReason::NoNeighbour`] before its next hop is known.
+    pub fn outer(&self, id: PeerId) -> Result<&Outer, DropReason> {
+        match self.outer.get(usize::from(id.0)) {
+            Some(Ok(outer)) => Ok(outer),
+            Some(Err(why)) => Err(*why),
+            None => Err(DropReason::Gone),
+        }
     }
 
     /// The peer at an outer address.
@@ -116,11 +132,20 @@ impl Peers {
         for (peer, link) in changed.list.iter_mut().zip(links) {
             peer.link = link;
         }
+        changed.outer = changed.list.iter().map(outer).collect();
         changed
     }
 
     /// The network's cell profile.
     pub const fn profile(&self) -> CellProfile {
         self.profile
+    }
+}
+
+fn outer(peer: &Peer) -> Result<Outer, DropReason> {
+    let link = peer.link.ok_or(DropReason::NoNeighbour)?;
+    match (peer.local, peer.remote) {
+        (IpAddr::V4(local), IpAddr::V4(remote)) => Ok(Outer::new(link, local, remote)),
+        _ => Err(DropReason::WrongProtocol),
     }
 }

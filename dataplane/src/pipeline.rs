@@ -76,9 +76,10 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             peers,
             counters: &self.counters,
         };
-        let mut sorted = sorter.classify(source, burst, io);
-        self.cells(now, peers, &mut sorted.tvts, io);
-        self.tunnel_packets(now, peers, &mut sorted.tunnels, io);
+        let (mut tvts, mut tunnels) = (Lane::new(), Lane::new());
+        sorter.classify(source, burst, &mut tvts, &mut tunnels, io);
+        self.cells(now, peers, &mut tvts, io);
+        self.tunnel_packets(now, peers, &mut tunnels, io);
     }
 
     /// TVT packets: one layer, then on, or out at an edge.
@@ -86,6 +87,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         if lane.is_empty() {
             return;
         }
+        self.tvts.prefetch(lane.iter().map(|packet| packet.slot));
         replay::check(&self.tvts, &self.counters, lane);
         verify(&mut self.crypto, &self.keys, &self.tvts, &self.counters, lane);
         replay::mark(&mut self.tvts, &self.counters, lane);
@@ -223,7 +225,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
 
     /// Sends one cell along a way that no flow holds.
     pub(crate) fn send_alone(&mut self, peers: &Peers, way: &mut Way<C>, mut cell: B, io: &mut impl Outside<C, B>) {
-        for key in &way.layers {
+        for key in way.layers.iter() {
             let job = LayerJob {
                 key,
                 tweak: way.tweak,

@@ -1,5 +1,7 @@
 //! A worker's entries by slot. The control thread chooses the slots, so entries never move and nothing is searched.
 
+use ain_crypto::prefetch;
+
 /// Entries of one kind owned by one worker.
 pub struct Slab<T> {
     slots: Vec<Option<Box<T>>>,
@@ -26,6 +28,21 @@ impl<T> Slab<T> {
     /// The entry in a slot.
     pub fn entry_mut(&mut self, slot: u32) -> Option<&mut T> {
         self.slots.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// Asks for the entries of a burst, to be near when they are read: first the places, then what they point to, so that the cache
+    /// misses of different packets overlap.
+    pub fn prefetch(&self, slots: impl Iterator<Item = u32> + Clone) {
+        for slot in slots.clone() {
+            if let Some(place) = self.slots.get(slot as usize) {
+                prefetch(place);
+            }
+        }
+        for slot in slots {
+            if let Some(entry) = self.entry(slot) {
+                prefetch(entry);
+            }
+        }
     }
 
     /// Puts an entry into a slot and returns what was there, or the entry itself if there is no such slot.

@@ -26,6 +26,7 @@
 
 use std::fmt;
 
+use ain_crypto::prefetch;
 use arrayvec::ArrayVec;
 use thiserror::Error;
 
@@ -281,7 +282,7 @@ impl Reader {
         for &(peer, spi) in keys.iter().take(BURST) {
             let key = key_of(peer, spi);
             let home = self.table.home(key);
-            self.table.buckets[home].0[0].key.load(Ordering::Relaxed);
+            prefetch(&self.table.buckets[home]);
             homes.push((key, home));
         }
         out.extend(homes.iter().map(|&(key, home)| self.table.lookup(key, home)));

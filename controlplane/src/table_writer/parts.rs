@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ain_crypto::{Backend, Direction, LayerOp};
 use ain_dataplane::aggfrag::Unpacker;
 use ain_dataplane::command::Command;
-use ain_dataplane::entry::{Activity, Edge, EdgeTo, Next, Tvt, TvtOut, Way};
+use ain_dataplane::entry::{Activity, Edge, EdgeTo, Layers, Next, Touch, Tvt, TvtOut, Way};
 use ain_dataplane::id::{AivtId, FlowId, KeySlot, WorkerId};
 use ain_dataplane::sa::TvtWindow;
 use ain_dataplane::table::{Target, TargetKind};
@@ -75,6 +75,9 @@ impl<C: Backend, B> TableWriter<C, B> {
     ) -> Result<Installed, TableError> {
         let FlowFacts { tunnel, pair, shown } = *self.flows.get(&flow).ok_or(TableError::Unknown("flow"))?;
         let owner = self.peers.get(&tunnel).ok_or(TableError::Unknown("tunnel"))?.owner;
+        if keys.is_empty() {
+            return Err(TableError::Unknown("hop"));
+        }
         let edge = edge(aivt, EdgeTo::Initiator { tunnel, pair, shown });
         let nearest_first: Vec<&HopKeys> = keys.iter().collect();
         let back = self.add_half(owner, downstream, |spi_key| {
@@ -204,12 +207,12 @@ fn tweak(direction: Direction, keys: &[&HopKeys]) -> [u8; 16] {
     tweak
 }
 
-fn layers<C: Backend, const N: usize>(direction: Direction, keys: &[&HopKeys]) -> arrayvec::ArrayVec<C::LayerKey, N> {
-    let of = |keys: &&HopKeys| match direction {
+fn layers<C: Backend>(direction: Direction, keys: &[&HopKeys]) -> Layers<C> {
+    let mut of = keys.iter().map(|keys| match direction {
         Direction::Forward => C::layer_key(&keys.forward),
         Direction::Backward => C::layer_key(&keys.backward),
-    };
-    keys.iter().take(N).map(of).collect()
+    });
+    Layers::new(of.next().expect("an AIVT has a hop"), of)
 }
 
 #[allow(clippy::too_many_arguments)] // one constructor for the three parts of an AIVT
@@ -229,11 +232,11 @@ fn half<C: Backend>(
         spi: link.spi,
         key,
         window: TvtWindow::new(),
-        layers: layers::<C, { ain_dataplane::limits::MAX_HOPS }>(direction, keys),
+        layers: layers(direction, keys),
         op,
         tweak: tweak(direction, keys),
         next,
-        activity: Arc::clone(activity),
+        activity: Touch::new(activity),
     }
 }
 
@@ -246,11 +249,11 @@ fn way<C: Backend>(
 ) -> Way<C> {
     Way {
         aivt,
-        layers: layers::<C, { ain_dataplane::limits::MAX_HOPS }>(direction, keys),
+        layers: layers(direction, keys),
         tweak: tweak(direction, keys),
         next_cell: 1,
         out,
-        activity: Arc::clone(activity),
+        activity: Touch::new(activity),
     }
 }
 

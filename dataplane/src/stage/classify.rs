@@ -1,19 +1,19 @@
 //! Is it mine, from whom, and which association: Ethernet header off, outer fragments and strangers out, the rest sorted into TVT
 //! and tunnel packets; packets of associations that other workers own change hands.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ain_crypto::Backend;
+use ain_crypto::{Backend, prefetch};
 
 use super::{Lane, Received};
 use crate::command::Handoff;
 use crate::count::Counters;
-use crate::id::WorkerId;
+use crate::id::{PeerId, Spi, WorkerId};
 use crate::outside::Outside;
 use crate::packet::PacketBuf;
 use crate::peers::Peers;
 use crate::sa::SeqNo;
-use crate::table::{Reader, TargetKind};
+use crate::table::{Reader, Target, TargetKind};
 use crate::verdict::DropReason;
 use crate::wire::ah::Ah;
 use crate::wire::ethernet::{self, ETHERTYPE_IPV4, EthernetHeader};
@@ -29,15 +29,6 @@ pub enum Source {
     Worker,
 }
 
-/// Sorted packets.
-#[derive(Debug)]
-pub struct Sorted<B> {
-    /// TVT packets.
-    pub tvts: Lane<Received<B>>,
-    /// ESP+AH tunnel packets.
-    pub tunnels: Lane<Received<B>>,
-}
-
 /// Who sorts, and by what.
 pub struct Sorter<'a> {
     /// This worker.
@@ -50,42 +41,70 @@ pub struct Sorter<'a> {
     pub counters: &'a Counters,
 }
 
-enum Recognised<B> {
-    Tvt(Received<B>),
-    Tunnel(Received<B>),
-    Foreign(WorkerId, B),
-}
+/// Outer source and destination of the packet before, and whose they are: most of a burst comes from few peers.
+type Seen = ((Ipv4Addr, Ipv4Addr), PeerId);
+
+/// Bytes at the front of a frame that are read before its ICV is computed: Ethernet, IPv4 and AH with GMAC.
+const HEADERS: usize = 128;
 
 impl Sorter<'_> {
-    /// Sorts a burst.
+    /// Sorts a burst: TVT packets of this worker into `tvts`, its ESP+AH tunnel packets into `tunnels`, both empty before.
+    ///
+    /// Headers are read into `tvts`, where most packets stay; only a burst that has others is gone through again.
     pub fn classify<C: Backend, B: PacketBuf>(
         &self,
         source: Source,
         burst: &mut Lane<B>,
+        tvts: &mut Lane<Received<B>>,
+        tunnels: &mut Lane<Received<B>>,
         io: &mut impl Outside<C, B>,
-    ) -> Sorted<B> {
-        let mut sorted = Sorted {
-            tvts: Lane::new(),
-            tunnels: Lane::new(),
-        };
-        for buf in burst.drain(..) {
-            match strip_ethernet(source, buf).and_then(|buf| self.recognise(buf)) {
-                Ok(Recognised::Tvt(packet)) => sorted.tvts.push(packet),
-                Ok(Recognised::Tunnel(packet)) => sorted.tunnels.push(packet),
-                Ok(Recognised::Foreign(owner, buf)) if source == Source::Wire => {
-                    match io.hand_over(owner, Handoff::Packet(buf)) {
-                        Ok(()) => self.counters.handed_over(),
-                        Err(_) => self.counters.dropped(DropReason::HandoffFull),
-                    }
+    ) {
+        self.read(source, burst, tvts);
+        let keys: Lane<_> = tvts.iter().map(|packet| (packet.peer, packet.spi)).collect();
+        let mut targets = Lane::new();
+        self.table.lookup_burst(&keys, &mut targets);
+        let mut others = false;
+        for (packet, target) in tvts.iter_mut().zip(&targets) {
+            match target {
+                Some(target) if self.takes(target, packet) == Some(TargetKind::Tvt) => packet.slot = target.slot,
+                _ => others = true,
+            }
+        }
+        if others {
+            self.sort_out(source, tvts, tunnels, targets, io);
+        }
+    }
+
+    /// Reads the headers of a burst.
+    fn read<B: PacketBuf>(&self, source: Source, burst: &mut Lane<B>, into: &mut Lane<Received<B>>) {
+        for buf in burst.iter() {
+            let data = buf.data();
+            prefetch(&data[..data.len().min(HEADERS)]);
+        }
+        let mut last = None;
+        for mut buf in burst.drain(..) {
+            let read = strip_ethernet(source, &mut buf).and_then(|()| self.headers(&buf, &mut last));
+            match read {
+                Ok(headers) => {
+                    buf.truncate(headers.total_len);
+                    into.push(Received {
+                        buf,
+                        seq: SeqNo(0),
+                        slot: 0,
+                        spi: headers.spi,
+                        seq_low: headers.seq_low,
+                        peer: headers.peer,
+                        ah_len: headers.ah_len,
+                        ip_len: headers.ip_len,
+                        next_header: headers.next_header,
+                    });
                 }
-                Ok(Recognised::Foreign(..)) => self.counters.dropped(DropReason::Gone),
                 Err(why) => self.counters.dropped(why),
             }
         }
-        sorted
     }
 
-    fn recognise<B: PacketBuf>(&self, mut buf: B) -> Result<Recognised<B>, DropReason> {
+    fn headers<B: PacketBuf>(&self, buf: &B, last: &mut Option<Seen>) -> Result<Headers, DropReason> {
         let ip = Ipv4::parse(buf.data()).map_err(|_| DropReason::Malformed)?;
         if ip.protocol() != protocol::AH {
             return Err(DropReason::ForTheKernel);
@@ -93,40 +112,86 @@ impl Sorter<'_> {
         if ip.is_fragment() {
             return Err(DropReason::OuterFragment);
         }
-        let peer = self
-            .peers
-            .by_remote(IpAddr::V4(ip.source()))
-            .ok_or(DropReason::UnknownPeer)?;
-        if self.peers.peer(peer).map(|p| p.local) != Some(IpAddr::V4(ip.destination())) {
-            return Err(DropReason::UnknownPeer);
-        }
-        let ah = Ah::parse(ip.payload()).map_err(|_| DropReason::Malformed)?;
-        let target = self.table.lookup(peer, ah.spi()).ok_or(DropReason::UnknownSpi)?;
-        let (total, ip_len) = (ip.total_len(), ip.header_len());
-        let (spi, ah_len, seq_low, next_header) = (ah.spi(), ah.len(), ah.sequence_low(), ah.next_header());
-        buf.truncate(total);
-        if target.worker != self.me {
-            return Ok(Recognised::Foreign(target.worker, buf));
-        }
-        let packet = Received {
-            buf,
-            slot: target.slot,
-            peer,
-            spi,
-            ip_len,
-            ah_len,
-            seq_low,
-            seq: SeqNo(0),
+        let outside = (ip.source(), ip.destination());
+        let peer = match *last {
+            Some((seen, peer)) if seen == outside => peer,
+            _ => self.between(outside).ok_or(DropReason::UnknownPeer)?,
         };
-        match (target.kind, next_header) {
-            (TargetKind::Tvt, protocol::CELL) => Ok(Recognised::Tvt(packet)),
-            (TargetKind::Tunnel, protocol::ESP) => Ok(Recognised::Tunnel(packet)),
-            _ => Err(DropReason::WrongProtocol),
+        *last = Some((outside, peer));
+        let ah = Ah::parse(ip.payload()).map_err(|_| DropReason::Malformed)?;
+        Ok(Headers {
+            total_len: ip.total_len(),
+            spi: ah.spi(),
+            seq_low: ah.sequence_low(),
+            peer,
+            ah_len: ah.len() as u16,
+            ip_len: ip.header_len() as u8,
+            next_header: ah.next_header(),
+        })
+    }
+
+    /// The peer whose tunnels run between two outer addresses.
+    fn between(&self, (remote, local): (Ipv4Addr, Ipv4Addr)) -> Option<PeerId> {
+        let peer = self.peers.by_remote(IpAddr::V4(remote))?;
+        (self.peers.peer(peer)?.local == IpAddr::V4(local)).then_some(peer)
+    }
+
+    /// What a packet is to this worker, if it owns the association and the packet carries what such an association carries.
+    fn takes<B>(&self, target: &Target, packet: &Received<B>) -> Option<TargetKind> {
+        let carries = match target.kind {
+            TargetKind::Tvt => protocol::CELL,
+            TargetKind::Tunnel => protocol::ESP,
+        };
+        (target.worker == self.me && packet.next_header == carries).then_some(target.kind)
+    }
+
+    /// Leaves in `tvts` what belongs there and brings everything else to its place.
+    fn sort_out<C: Backend, B: PacketBuf>(
+        &self,
+        source: Source,
+        tvts: &mut Lane<Received<B>>,
+        tunnels: &mut Lane<Received<B>>,
+        targets: Lane<Option<Target>>,
+        io: &mut impl Outside<C, B>,
+    ) {
+        for (mut packet, target) in std::mem::take(tvts).into_iter().zip(targets) {
+            let Some(target) = target else {
+                self.counters.dropped(DropReason::UnknownSpi);
+                continue;
+            };
+            packet.slot = target.slot;
+            match self.takes(&target, &packet) {
+                Some(TargetKind::Tvt) => tvts.push(packet),
+                Some(TargetKind::Tunnel) => tunnels.push(packet),
+                None if target.worker == self.me => self.counters.dropped(DropReason::WrongProtocol),
+                None => self.hand_over(source, target.worker, packet.buf, io),
+            }
+        }
+    }
+
+    fn hand_over<C: Backend, B: PacketBuf>(&self, source: Source, to: WorkerId, buf: B, io: &mut impl Outside<C, B>) {
+        if source == Source::Worker {
+            return self.counters.dropped(DropReason::Gone);
+        }
+        match io.hand_over(to, Handoff::Packet(buf)) {
+            Ok(()) => self.counters.handed_over(),
+            Err(_) => self.counters.dropped(DropReason::HandoffFull),
         }
     }
 }
 
-fn strip_ethernet<B: PacketBuf>(source: Source, mut buf: B) -> Result<B, DropReason> {
+/// What is read off a packet.
+struct Headers {
+    total_len: usize,
+    spi: Spi,
+    seq_low: u32,
+    peer: PeerId,
+    ah_len: u16,
+    ip_len: u8,
+    next_header: u8,
+}
+
+fn strip_ethernet<B: PacketBuf>(source: Source, buf: &mut B) -> Result<(), DropReason> {
     if source == Source::Wire {
         let (header, _) = EthernetHeader::parse(buf.data()).map_err(|_| DropReason::Malformed)?;
         if header.ethertype.get() != ETHERTYPE_IPV4 {
@@ -134,5 +199,5 @@ fn strip_ethernet<B: PacketBuf>(source: Source, mut buf: B) -> Result<B, DropRea
         }
         buf.trim_front(ethernet::HEADER_LEN);
     }
-    Ok(buf)
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use ain_crypto::{Backend, Direction};
 
 use super::{Lane, Outgoing, Received};
-use crate::count::{Counters, Traffic};
+use crate::count::{Counters, Tally, Traffic};
 use crate::entry::{Next, Tvt, TvtOut};
 use crate::id::Now;
 use crate::packet::PacketBuf;
@@ -35,6 +35,7 @@ pub fn forward<C: Backend, B: PacketBuf>(
     onward: &mut Lane<Outgoing<B>>,
 ) {
     let mut edges = Lane::new();
+    let (mut forward, mut backward) = (Tally::default(), Tally::default());
     for packet in lane.drain(..) {
         let Some(tvt) = tvts.entry_mut(packet.slot) else {
             counters.dropped(DropReason::Gone);
@@ -43,15 +44,17 @@ pub fn forward<C: Backend, B: PacketBuf>(
         tvt.activity.touch(now);
         match &mut tvt.next {
             Next::Relay { out, direction } => {
-                let traffic = match direction {
-                    Direction::Forward => Traffic::IntermediateForward,
-                    Direction::Backward => Traffic::IntermediateBackward,
-                };
-                counters.moved(traffic, packet.buf.data().len());
+                match direction {
+                    Direction::Forward => &mut forward,
+                    Direction::Backward => &mut backward,
+                }
+                .add(packet.buf.data().len());
                 onward.push(outgoing(out, packet.buf));
             }
             Next::Edge(_) => edges.push(packet),
         }
     }
-    *lane = edges;
+    counters.moved_many(Traffic::IntermediateForward, forward);
+    counters.moved_many(Traffic::IntermediateBackward, backward);
+    lane.extend(edges);
 }

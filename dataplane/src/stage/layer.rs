@@ -7,7 +7,6 @@ use super::pack::FreshCell;
 use super::{Lane, Received};
 use crate::count::Counters;
 use crate::entry::{Flow, Tvt};
-use crate::limits::MAX_HOPS;
 use crate::packet::PacketBuf;
 use crate::slab::Slab;
 use crate::verdict::DropReason;
@@ -30,12 +29,14 @@ pub fn peel<C: Backend, B: PacketBuf>(
         }
         fits
     });
-    for pass in 0..MAX_HOPS {
+    let (mut pass, mut passes) = (0, 1);
+    while pass < passes && !NO_ONION {
         let mut jobs: Lane<LayerJob<'_, C::LayerKey>> = Lane::new();
         for packet in lane.iter_mut() {
             if let Some(tvt) = tvts.entry(packet.slot)
-                && let Some(key) = tvt.layers.get(pass)
+                && let Some(key) = tvt.layers.layer(pass)
             {
+                passes = passes.max(tvt.layers.count());
                 jobs.push(LayerJob {
                     key,
                     tweak: tvt.tweak,
@@ -44,21 +45,21 @@ pub fn peel<C: Backend, B: PacketBuf>(
                 });
             }
         }
-        if jobs.is_empty() || NO_ONION {
-            break;
-        }
         crypto.apply(&mut jobs);
+        pass += 1;
     }
 }
 
 /// An edge's layers on its own cells.
 pub fn wrap<C: Backend, B: PacketBuf>(crypto: &mut C, flows: &Slab<Flow<C>>, lane: &mut Lane<FreshCell<B>>) {
-    for pass in 0..MAX_HOPS {
+    let (mut pass, mut passes) = (0, 1);
+    while pass < passes && !NO_ONION {
         let mut jobs: Lane<LayerJob<'_, C::LayerKey>> = Lane::new();
         for cell in lane.iter_mut() {
             if let Some(way) = flows.entry(cell.flow).and_then(|flow| flow.way.as_deref())
-                && let Some(key) = way.layers.get(pass)
+                && let Some(key) = way.layers.layer(pass)
             {
+                passes = passes.max(way.layers.count());
                 jobs.push(LayerJob {
                     key,
                     tweak: way.tweak,
@@ -67,9 +68,7 @@ pub fn wrap<C: Backend, B: PacketBuf>(crypto: &mut C, flows: &Slab<Flow<C>>, lan
                 });
             }
         }
-        if jobs.is_empty() || NO_ONION {
-            break;
-        }
         crypto.apply(&mut jobs);
+        pass += 1;
     }
 }

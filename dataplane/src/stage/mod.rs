@@ -33,20 +33,34 @@ pub type Lane<T> = ArrayVec<T, BURST>;
 pub struct Received<B> {
     /// The packet: from its IP header up to [`verify`], behind its AH from there on.
     pub buf: B,
+    /// The whole AH sequence number, as the window infers it.
+    pub seq: SeqNo,
     /// The association's slot.
     pub slot: u32,
-    /// Who sent it, if the ICV is right.
-    pub peer: PeerId,
     /// As on the wire.
     pub spi: Spi,
-    /// Bytes of the IP header.
-    pub ip_len: usize,
-    /// Bytes of the AH.
-    pub ah_len: usize,
     /// Low half of the AH sequence number.
     pub seq_low: u32,
-    /// The whole number, as the window infers it.
-    pub seq: SeqNo,
+    /// Who sent it, if the ICV is right.
+    pub peer: PeerId,
+    /// Bytes of the AH.
+    pub ah_len: u16,
+    /// Bytes of the IP header.
+    pub ip_len: u8,
+    /// Protocol of what follows the AH.
+    pub next_header: u8,
+}
+
+impl<B> Received<B> {
+    /// Bytes of the IP header.
+    pub fn ip_len(&self) -> usize {
+        usize::from(self.ip_len)
+    }
+
+    /// Bytes of the AH.
+    pub fn ah_len(&self) -> usize {
+        usize::from(self.ah_len)
+    }
 }
 
 /// A packet on its way out: the AH payload so far, and the association that will sign it.

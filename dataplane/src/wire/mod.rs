@@ -16,6 +16,7 @@ pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod outer;
 pub mod udp;
 
 use thiserror::Error;
