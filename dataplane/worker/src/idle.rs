@@ -1,12 +1,16 @@
 //! What a worker does when a poll brought nothing.
 //!
 //! ```text
-//!            packets                     packets: back to the start
+//!            packets                     packets: back to polling
 //!   poll ◄───────────┐
 //!    │ nothing, `spin_polls` times
 //!    ▼
-//!   pause ── nothing, `pause_polls` times ──► sleep 1 us, 2, 4 ... `max_sleep_us`
+//!   pause ── nothing, `pause_polls` times ──► sleep; twice as long after a sleep that brought nothing, up to `max_sleep_us`;
+//!                                             half as long after one that brought a burst or more
 //! ```
+//!
+//! A sleep costs some ten microseconds of the core by itself, and packets that have gathered meanwhile are cheaper to move
+//! together. So its length outlives the packets: steady traffic of less than a burst a sleep keeps it as it is.
 //!
 //! The policy is a pure state machine; [`Step::take`] is all that touches the clock. A sleeping worker holds nothing that it
 //! read: its caller goes offline to reclamation before [`Step::Sleep`].
@@ -14,6 +18,8 @@
 use std::hint::spin_loop;
 use std::thread;
 use std::time::Duration;
+
+use ain_dataplane::limits::BURST;
 
 use crate::limits::MAX_SLEEP_US;
 
@@ -38,15 +44,15 @@ pub struct Adaptive {
     pub spin_polls: u32,
     /// Empty polls with a pause after each, before the first sleep.
     pub pause_polls: u32,
-    /// Longest sleep, microseconds; sleeps start at 1 and double. At most [`MAX_SLEEP_US`] has effect.
+    /// Longest sleep, microseconds; the first is 1. At most [`MAX_SLEEP_US`] has effect.
     pub max_sleep_us: u32,
 }
 
 impl Default for Adaptive {
     fn default() -> Self {
         Self {
-            spin_polls: 64,
-            pause_polls: 64,
+            spin_polls: 8,
+            pause_polls: 2,
             max_sleep_us: 50,
         }
     }
@@ -68,7 +74,10 @@ pub enum Step {
 pub struct Idle {
     policy: IdlePolicy,
     empty_polls: u32,
+    /// Length of the next sleep.
     sleep_us: u32,
+    /// The poll before this one was followed by a sleep.
+    slept: bool,
 }
 
 impl Idle {
@@ -78,6 +87,7 @@ impl Idle {
             policy,
             empty_polls: 0,
             sleep_us: FIRST_SLEEP_US,
+            slept: false,
         }
     }
 
@@ -87,9 +97,16 @@ impl Idle {
         let IdlePolicy::Adaptive(figures) = self.policy else {
             return Step::Poll;
         };
+        let slept = std::mem::take(&mut self.slept);
         if work > 0 {
-            *self = Self::new(self.policy);
+            self.empty_polls = 0;
+            if slept && work >= BURST {
+                self.sleep_us = (self.sleep_us / 2).max(FIRST_SLEEP_US);
+            }
             return Step::Poll;
+        }
+        if slept {
+            self.sleep_us = self.sleep_us.saturating_mul(2);
         }
         self.empty_polls = self.empty_polls.saturating_add(1);
         if self.empty_polls <= figures.spin_polls {
@@ -102,9 +119,12 @@ impl Idle {
     }
 
     fn sleep(&mut self, max_us: u32) -> Step {
-        let now_us = self.sleep_us.min(max_us);
-        self.sleep_us = now_us.saturating_mul(2).max(FIRST_SLEEP_US);
-        if now_us == 0 { Step::Pause } else { Step::Sleep(now_us) }
+        if max_us == 0 {
+            return Step::Pause;
+        }
+        self.sleep_us = self.sleep_us.min(max_us);
+        self.slept = true;
+        Step::Sleep(self.sleep_us)
     }
 }
 
@@ -162,12 +182,24 @@ mod tests {
     }
 
     #[test]
-    fn work_starts_it_over() {
+    fn work_starts_polling_over_and_a_full_burst_shortens_the_sleep() {
+        use Step::{Pause, Poll, Sleep};
         let mut idle = Idle::new(IdlePolicy::Adaptive(FIGURES));
-        let first = steps(&mut idle, 9);
-        assert_eq!(first.last(), Some(&Step::Sleep(8)));
+        assert_eq!(steps(&mut idle, 9).last(), Some(&Sleep(8)));
+        for (work, next) in [(1, 8), (BURST - 1, 8), (BURST, 4), (BURST, 2), (BURST, 1), (BURST, 1)] {
+            assert_eq!(idle.after(work), Poll);
+            assert_eq!(steps(&mut idle, 6), [Poll, Poll, Poll, Pause, Pause, Sleep(next)]);
+        }
+        assert_eq!(steps(&mut idle, 2), [Sleep(2), Sleep(4)]);
+    }
+
+    #[test]
+    fn bursts_that_no_sleep_gathered_leave_its_length() {
+        let mut idle = Idle::new(IdlePolicy::Adaptive(FIGURES));
+        assert_eq!(steps(&mut idle, 9).last(), Some(&Step::Sleep(8)));
         assert_eq!(idle.after(1), Step::Poll);
-        assert_eq!(steps(&mut idle, 9), first);
+        assert!((0..10).all(|_| idle.after(BURST) == Step::Poll));
+        assert_eq!(steps(&mut idle, 6).last(), Some(&Step::Sleep(8)));
     }
 
     #[test]
