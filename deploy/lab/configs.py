@@ -57,6 +57,7 @@ class Network:
     path_nodes: int = 3
     ah: str = "aes-128-gmac"
     memory_mib: int = 96
+    max_sleep_us: int = 50
     by_hand: tuple[str, ...] = ()
     spi: int = 0x1000
     keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
@@ -156,6 +157,7 @@ memory_mib = {network.memory_mib}
 [workers]
 cores = [{core}]
 idle = "adaptive"
+max_sleep_us = {network.max_sleep_us}
 
 [[ports]]
 name = "wan"
@@ -217,6 +219,7 @@ addresses = ["{tunnel.inner}/32"]
 routes = {json.dumps(routes)}
 state_dir = "{tunnel.host}/state"
 idle = "adaptive"
+max_sleep_us = {network.max_sleep_us}
 
 [tunnel]
 esn = {str(tunnel.esn).lower()}

@@ -142,6 +142,7 @@ def create(hosts: list[str], name: str | None = None) -> Lab:
     lab = Lab(name, directory, lock)
     try:
         _make_namespace(lab.inet)
+        _bridge_only(lab.inet)
         run(["ip", "-n", lab.inet, "link", "add", "br0", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"])
         run(["ip", "-n", lab.inet, "link", "set", "br0", "up"])
         for host in hosts:
@@ -221,6 +222,13 @@ def _make_namespace(namespace: str) -> None:
         for kind in ("all", "default"):
             Path(f"/proc/sys/net/ipv6/conf/{kind}/disable_ipv6").write_text("1")
     run(["ip", "-n", namespace, "link", "set", "lo", "up"])
+
+
+def _bridge_only(namespace: str) -> None:
+    """Keeps the bridge from showing IP packets to the firewall: the Internet it stands for does not either."""
+    with inside(namespace):
+        for switch in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
+            switch.write_text("0")
 
 
 def _host(name: str, host: str) -> Host:
