@@ -6,8 +6,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
-        test-oracle test-netns test-fuzz fuzz loom miri bench test-bare audit clean
+.PHONY: help setup setup-build setup-bench build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
+        test-oracle test-netns test-fuzz fuzz loom miri bench bench-peers bench-veth test-bare audit clean
 
 PARTS := lint unit nodpdk loom miri oracle netns fuzz
 
@@ -60,6 +60,13 @@ audit: ## known vulnerabilities of dependencies; needs the network
 
 bench: setup-build ## what a packet costs, beside the bare primitives
 	cargo run --release --package ain-bench -- roles --mac gmac,hmac --aivts 1,1000,100000
+
+setup-bench:
+	@deploy/setup.sh bench
+
+bench-peers: bench-veth ## what users would pick instead, beside ours in one run
+bench-veth: setup-bench lab ## three AINs against three nested WireGuard tunnels, through the kernel
+	/usr/bin/python3 deploy/bench_veth.py
 
 test-bare: ## the demo and every test in a fresh Debian root; root, debootstrap
 	deploy/bare/run.sh

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a bare Debian 12 machine ready to build, test and demonstrate. Says what it does, does it once.
 #
-#   deploy/setup.sh [build|all]     build: what compiling and the unit tests need; all (default): the demo and every test
+#   deploy/setup.sh [build|all|bench]   build: what compiling and the unit tests need; all (default): the demo and every test;
+#                                       bench: all, and what users would pick instead of `ain`, to measure beside it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -21,10 +22,13 @@ BUILD_PACKAGES=(libdpdk-dev libipsec-mb-dev pkg-config gcc g++ libc6-dev libclan
 # Drivers that DPDK loads at run time, the network laboratory, traffic, and the oracles.
 RUN_PACKAGES=(
     librte-net-null23 librte-net-ring23 librte-net-memif23 librte-net-tap23 librte-net-af-packet23 librte-net-af-xdp23
-    librte-mempool-ring23
+    librte-net-pcap23 librte-mempool-ring23
     iproute2 iputils-ping procps kmod ethtool tcpdump curl iperf3
     python3 python3-pytest python3-scapy python3-cryptography
 )
+
+# Peers: nested WireGuard, a private Tor network, the ipsec-secgw of DPDK's samples with its crypto driver.
+BENCH_PACKAGES=(wireguard-go wireguard-tools tor dpdk dpdk-dev librte-crypto-ipsec-mb23)
 
 missing_packages() {
     local package
@@ -45,6 +49,27 @@ install_packages() {
     apt-get install -q -y --no-install-recommends $missing >"$STAMPS/apt-install.log" 2>&1 ||
         { tail -30 "$STAMPS/apt-install.log" >&2; fail "apt-get install failed"; }
     say "installed"
+}
+
+# Debian's tor would join the public network as soon as it is installed; the bench starts relays of its own.
+without_tor_service() {
+    if [ ! -d /run/systemd/system ] || command -v tor >/dev/null; then
+        "$@"
+        return
+    fi
+    systemctl mask --quiet --runtime tor.service tor@default.service
+    "$@"
+    systemctl disable --quiet tor.service
+    systemctl unmask --quiet --runtime tor.service tor@default.service
+}
+
+# boringtun, the fastest userspace WireGuard here, is a crate; without it the bench takes wireguard-go alone.
+boringtun() {
+    local root="${CARGO_TARGET_DIR:-target}/peers"
+    [ -x "$root/bin/boringtun-cli" ] && return
+    say "building boringtun-cli"
+    CARGO_TARGET_DIR="$root/build" cargo install --quiet --locked --root "$root" boringtun-cli >"$STAMPS/boringtun.log" 2>&1 ||
+        say "warning: boringtun-cli cannot be built, see $STAMPS/boringtun.log"
 }
 
 check_machine() {
@@ -100,10 +125,12 @@ check_rust
 stamp="$STAMPS/$SCOPE-$({ cat "$0" /etc/machine-id /var/lib/dpkg/status 2>/dev/null || true; } | sha256sum | cut -c1-16)"
 if [ ! -e "$stamp" ]; then
     install_packages "${BUILD_PACKAGES[@]}"
-    if [ "$SCOPE" = all ]; then install_packages "${RUN_PACKAGES[@]}"; fi
+    if [ "$SCOPE" != build ]; then install_packages "${RUN_PACKAGES[@]}"; fi
+    if [ "$SCOPE" = bench ]; then without_tor_service install_packages "${BENCH_PACKAGES[@]}"; fi
     touch "$stamp"
 fi
-if [ "$SCOPE" = all ]; then
+if [ "$SCOPE" != build ]; then
     network
     hugepages
 fi
+if [ "$SCOPE" = bench ]; then boringtun; fi

@@ -1,0 +1,1 @@
+"""What users would pick instead of `ain`, built beside it in the same laboratory and measured in turn."""
