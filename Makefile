@@ -59,7 +59,7 @@ audit: ## known vulnerabilities of dependencies; needs the network
 	@.ci/test audit
 
 bench: setup-build ## what a packet costs, beside the bare primitives
-	cargo run --release --package ain-bench -- roles --mac gmac,hmac --aivts 1,1000,100000
+	cargo run --release --package ain-bench -- all
 
 setup-bench:
 	@deploy/setup.sh bench

@@ -1,17 +1,21 @@
 //! Makes packets that the node under test accepts: as its peers would, with their keys and fresh sequence numbers, by the burst.
 
-use ain_crypto::{Backend, MacAlgorithm, MacJob};
-use ain_dataplane::id::{PeerId, Spi};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ain_crypto::{AeadAlgorithm, AeadJob, Backend, MacAlgorithm, MacJob};
+use ain_dataplane::id::{Pair, PeerId, Spi};
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::stage::Lane;
 use ain_dataplane::wire::ah::{self, Family, Icv, IcvLayout};
+use ain_dataplane::wire::esp::{self, Aad, EspHeader};
 use ain_dataplane::wire::ethernet::{self, ETHERTYPE_IPV4, EthernetHeader};
 use ain_dataplane::wire::ipv4::{self, Ipv4Fields};
 use ain_dataplane::wire::protocol;
 use anyhow::Context;
+use zerocopy::IntoBytes;
 
 use crate::backend::Fresh;
-use crate::site::{LOCAL, LOCAL_MAC, REMOTE_MAC, Sa, material, remote};
+use crate::site::{LOCAL, LOCAL_MAC, REMOTE_MAC, Sa, material, remote, tunnel_spi};
 
 /// Where an AH packet comes from.
 #[derive(Clone, Copy, Debug)]
@@ -32,25 +36,53 @@ pub struct Forge<C: Backend> {
     layout: IcvLayout,
     /// By peer.
     keys: Vec<C::MacKey>,
+    /// By peer.
+    esp_keys: Vec<C::AeadKey>,
 }
 
 impl<C: Fresh> Forge<C> {
-    /// For peers `0..peers` that all use `algorithm`.
+    /// For peers `0..peers` that all use the same algorithms.
     ///
     /// # Errors
     /// Never with the backends there are: key material is as long as the algorithm says.
-    pub fn new(algorithm: MacAlgorithm, peers: u16) -> anyhow::Result<Self> {
-        let key = |peer| C::mac_key(algorithm, &material(Sa::AhIn, PeerId(peer), algorithm.key_bytes()));
+    pub fn new(ah: MacAlgorithm, esp: AeadAlgorithm, peers: u16) -> anyhow::Result<Self> {
+        let key = |peer| C::mac_key(ah, &material(Sa::AhIn, PeerId(peer), ah.key_bytes()));
+        let esp_key = |peer| C::aead_key(esp, &material(Sa::EspIn, PeerId(peer), esp.key_bytes()));
         Ok(Self {
             crypto: C::fresh(),
-            layout: IcvLayout::sent(algorithm, Family::V4),
+            layout: IcvLayout::sent(ah, Family::V4),
             keys: (0..peers).map(key).collect::<Result<_, _>>()?,
+            esp_keys: (0..peers).map(esp_key).collect::<Result<_, _>>()?,
         })
     }
 
-    /// Bytes that signing puts before an AH payload.
-    pub fn overhead(&self) -> usize {
-        ethernet::HEADER_LEN + ipv4::HEADER_LEN + self.layout.len()
+    /// Puts ESP around a datagram.
+    ///
+    /// # Errors
+    /// When there is no room around it.
+    pub fn seal<B: PacketBuf>(&mut self, peer: PeerId, seq: u64, buf: &mut B) -> anyhow::Result<()> {
+        let (spi, len) = (tunnel_spi(Sa::EspIn, peer), buf.data().len());
+        let text_len = len + esp::trailer_len(len);
+        buf.grow_back(text_len - len + esp::ICV_LEN);
+        esp::write_trailer(&mut buf.data_mut()[len..text_len], protocol::IPV4)?;
+        let iv = seq.to_be_bytes();
+        let (text, icv) = buf.data_mut().split_at_mut(text_len);
+        let aad = Aad::new(spi, seq, true);
+        let mut jobs = [AeadJob {
+            key: &self.esp_keys[usize::from(peer.0)],
+            iv,
+            aad: aad.as_bytes(),
+            text,
+            tag: [0; esp::ICV_LEN],
+            authentic: false,
+        }];
+        self.crypto.seal(&mut jobs);
+        icv.copy_from_slice(&jobs[0].tag);
+        buf.grow_front(esp::HEADER_LEN + esp::IV_LEN);
+        let (header, rest) = buf.data_mut().split_at_mut(esp::HEADER_LEN);
+        header.copy_from_slice(EspHeader::new(spi, seq as u32).as_bytes());
+        rest[..esp::IV_LEN].copy_from_slice(&iv);
+        Ok(())
     }
 
     /// Makes whole frames of a burst of AH payloads.
@@ -103,4 +135,18 @@ fn write_outer<B: PacketBuf>(from: PeerId, buf: &mut B, masked: bool) -> anyhow:
         ah::mask_mutable_ipv4(header)?;
     }
     Ok(rest)
+}
+
+/// Writes the header of an inner datagram that fills `datagram`; the rest stays as it is. Its protocol is none that a node looks into.
+pub fn write_datagram(datagram: &mut [u8], pair: Pair) {
+    const EXPERIMENT: u8 = 253; // RFC 3692
+    let v4 = |address| match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    };
+    let total = u16::try_from(datagram.len()).unwrap_or(u16::MAX);
+    if let Some(header) = datagram.first_chunk_mut() {
+        let fields = Ipv4Fields::outer(v4(pair.source), v4(pair.destination), EXPERIMENT, total);
+        ipv4::write_header(header, &fields);
+    }
 }

@@ -6,7 +6,8 @@
 //!                                       the two take turns, chunk by chunk
 //! ```
 //! A [`site`] is a real engine filled by the real table writer; [`forge`] makes packets that pass all of its checks; [`role`] says what
-//! each role's packets look like and what its floor is; [`turns`] lets the two sides take turns.
+//! each role's packets look like and what its floor is; [`turns`] lets the two sides take turns; [`suite`] has the
+//! tables.
 
 pub mod backend;
 pub mod clock;
@@ -16,4 +17,6 @@ pub mod memory;
 pub mod role;
 pub mod site;
 pub mod stats;
+pub mod suite;
+pub mod summary;
 pub mod turns;

@@ -32,6 +32,17 @@ impl Spread {
         }
     }
 
+    /// The mean of two, quantile by quantile.
+    pub fn and(&self, other: &Self) -> Self {
+        let mean = |a: f64, b: f64| (a + b) / 2.0;
+        Self {
+            min: mean(self.min, other.min),
+            lower_quartile: mean(self.lower_quartile, other.lower_quartile),
+            median: mean(self.median, other.median),
+            upper_quartile: mean(self.upper_quartile, other.upper_quartile),
+        }
+    }
+
     /// Interquartile range as a share of the median, in percent.
     pub fn iqr_percent(&self) -> f64 {
         100.0 * (self.upper_quartile - self.lower_quartile) / self.median

@@ -40,6 +40,16 @@ impl Figures {
         self.floor.median / self.path.median
     }
 
+    /// One packet of each.
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            path: self.path.and(&other.path),
+            floor: self.floor.and(&other.floor),
+            frame_bits: (self.frame_bits + other.frame_bits) / 2,
+            hz: self.hz,
+        }
+    }
+
     /// Million packets a second and core.
     pub fn mpps(&self) -> f64 {
         self.hz / self.path.median / 1e6

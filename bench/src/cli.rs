@@ -1,0 +1,187 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use ain_bench::backend::{Choice, Fresh, WithBackend, with};
+use ain_bench::clock::Clock;
+use ain_bench::memory::Memories;
+use ain_bench::role::{Case, Role, Ways};
+use ain_bench::suite::{Run, Scale, roles};
+use ain_bench::summary::Summary;
+use ain_crypto::MacAlgorithm;
+use ain_dataplane::wire::cell::CellProfile;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// What a packet costs a node, beside the bare primitives over the same bytes in the same run.
+#[derive(Parser)]
+pub struct Cli {
+    /// Core to measure on; the last one by default.
+    #[arg(long, global = true)]
+    core: Option<usize>,
+    /// Cryptography.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    backend: Choice,
+    /// Where summary and plots go.
+    #[arg(long, global = true, default_value = "target/bench")]
+    out: PathBuf,
+    /// Everything; takes long.
+    #[arg(long, global = true, conflicts_with = "smoke")]
+    full: bool,
+    /// Every line once, with tiny counts: whether it works.
+    #[arg(long, global = true)]
+    smoke: bool,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Everything below.
+    All,
+    /// Cycles a packet in every role.
+    Roles,
+    /// Cycles a packet in chosen lines.
+    Role(Lines),
+}
+
+/// Chosen lines of the table of roles.
+#[derive(Args)]
+struct Lines {
+    /// Roles.
+    #[arg(long, value_delimiter = ',', value_enum, default_value = "intermediate")]
+    role: Vec<Role>,
+    /// Directions; entrance and exit take one of forward and backward.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    ways: Vec<Ways>,
+    /// AH algorithms.
+    #[arg(long, value_delimiter = ',', value_enum, default_value = "gmac")]
+    mac: Vec<MacName>,
+    /// AIVTs.
+    #[arg(long, value_delimiter = ',', default_value = "1000")]
+    aivts: Vec<u32>,
+    /// Packets of a burst, 1..=64.
+    #[arg(long, value_delimiter = ',', default_value = "32")]
+    burst: Vec<usize>,
+    /// AINs behind the entrance.
+    #[arg(long, value_delimiter = ',', default_value = "3")]
+    hops: Vec<usize>,
+    /// Bytes of inner datagrams; a cell's fill by default.
+    #[arg(long)]
+    datagram: Option<usize>,
+    /// Jumbo cells.
+    #[arg(long)]
+    jumbo: bool,
+    /// Packets made beforehand for a turn.
+    #[arg(long, default_value_t = Case::HEADLINE.chunk)]
+    chunk: usize,
+    /// Turns of path and floor each.
+    #[arg(long, default_value_t = 60)]
+    turns: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum MacName {
+    Gmac,
+    Hmac,
+}
+
+impl Lines {
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = vec![Case {
+            profile: if self.jumbo {
+                CellProfile::Jumbo
+            } else {
+                CellProfile::Standard
+            },
+            datagram: self.datagram,
+            chunk: self.chunk,
+            ..Case::HEADLINE
+        }];
+        vary(&mut cases, &self.role, |case, role| case.role = role);
+        vary(&mut cases, &self.mac, |case, mac| {
+            case.ah = match mac {
+                MacName::Gmac => MacAlgorithm::Aes128Gmac,
+                MacName::Hmac => MacAlgorithm::HmacSha256_128,
+            }
+        });
+        vary(&mut cases, &self.aivts, |case, aivts| case.aivts = aivts);
+        vary(&mut cases, &self.burst, |case, burst| case.burst = burst);
+        vary(&mut cases, &self.hops, |case, hops| case.hops = hops);
+        let ways = |case: &Case| match (self.ways.as_slice(), case.role) {
+            ([], Role::Intermediate) => vec![Ways::Both],
+            ([], Role::Entrance | Role::Exit) => vec![Ways::Forward, Ways::Backward],
+            (ways, _) => ways.to_vec(),
+        };
+        cases
+            .iter()
+            .flat_map(|case| ways(case).into_iter().map(|ways| Case { ways, ..*case }))
+            .collect()
+    }
+}
+
+fn vary<T: Copy>(cases: &mut Vec<Case>, values: &[T], set: impl Fn(&mut Case, T)) {
+    let with = |case: &Case, value: T| {
+        let mut case = *case;
+        set(&mut case, value);
+        case
+    };
+    *cases = values
+        .iter()
+        .flat_map(|value| cases.iter().map(|case| with(case, *value)))
+        .collect();
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> anyhow::Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let core = self.core.unwrap_or(cores - 1);
+        #[cfg(feature = "dpdk")]
+        let mut memories = ain_bench::memory::Dpdk::start(core)?;
+        #[cfg(not(feature = "dpdk"))]
+        let mut memories = {
+            ain_worker::pin::set_up_thread("ain-bench", Some(core))?;
+            ain_bench::memory::Ordinary::default()
+        };
+        let choice = self.backend;
+        with(choice, Chosen(self, &mut memories))
+    }
+
+    fn scale(&self) -> Scale {
+        match (self.smoke, self.full) {
+            (true, _) => Scale::Smoke,
+            (_, true) => Scale::Full,
+            _ => Scale::Quick,
+        }
+    }
+}
+
+struct Chosen<'a, P>(Cli, &'a mut P);
+
+impl<P: Memories> WithBackend for Chosen<'_, P> {
+    type Output = anyhow::Result<()>;
+
+    fn run<C: Fresh>(self) -> anyhow::Result<()> {
+        let Self(cli, memories) = self;
+        let clock = Clock::new();
+        println!(
+            "{} backend, {}, TSC {:.2} GHz",
+            C::NAME,
+            memories.describe(),
+            clock.hz() / 1e9
+        );
+        let scale = cli.scale();
+        let mut run = Run {
+            memories,
+            clock,
+            scale,
+            summary: Summary::default(),
+        };
+        let turns = scale.pick(1, 60, 200);
+        match &cli.what {
+            What::All | What::Roles => roles::run::<C, P>(&mut run, &roles::cases(scale), turns)?,
+            What::Role(lines) => return roles::run::<C, P>(&mut run, &lines.cases(), lines.turns),
+        }
+        run.summary.write(&cli.out.join("summary.json"))
+    }
+}
