@@ -7,10 +7,11 @@
 //! |---|---|---|
 //! | [`Mac`] | AH integrity check values | HMAC-SHA2-256-128 (RFC 4868), AES-128-GMAC (RFC 4543) |
 //! | [`Aead`] | ESP | AES-128-GCM-16, AES-256-GCM-16 (RFC 4106) |
-//! | [`Layer`] | one layer of the onion over a cell | HCTR2-AES-128 |
+//! | [`Layer`] | one layer of the onion over a cell | HCTR2-AES-128 (Crowley, Huckleberry, Biggers 2021) |
 //!
 //! [`Backend`] is the three together. A backend owns its key schedules: raw key bytes are expanded once, on the control thread,
-//! and workers share the result read-only. [`Portable`] is the backend that runs on every machine.
+//! and workers share the result read-only. [`Portable`] is the backend that runs on every machine; the onion is [`Onion`]'s in all
+//! of them.
 //!
 //! `unsafe` is for what only the processor's own instructions can do, in the few files that allow it by name.
 #![deny(unsafe_code)]
@@ -18,13 +19,15 @@
 mod aead;
 mod layer;
 mod mac;
+mod onion;
 mod portable;
 mod prefetch;
 
 pub use aead::{Aead, AeadAlgorithm, AeadJob};
 pub use layer::{Direction, Layer, LayerJob, LayerOp};
 pub use mac::{Mac, MacAlgorithm, MacJob};
-pub use portable::{Portable, PortableAeadKey, PortableLayerKey, PortableMacKey};
+pub use onion::{Hctr2Key, Level, Onion, OnionKey, OnionKey256};
+pub use portable::{Portable, PortableAeadKey, PortableMacKey};
 pub use prefetch::prefetch;
 
 use thiserror::Error;

@@ -1,45 +1,33 @@
 //! The backend that runs on every machine: pure Rust, built on the RustCrypto crates.
 //!
 //! Those pick AES-NI, VAES, PCLMULQDQ and SHA-NI at run time and fall back to constant-time software, so one binary serves
-//! every CPU. The modes are theirs except HCTR2, which is written here (`hctr2`).
+//! every CPU. The onion is [`Onion`]'s, at the level that it finds.
 
 mod aead;
-mod hctr2;
 mod mac;
 
 pub use aead::PortableAeadKey;
 pub use mac::PortableMacKey;
 
-use crate::{Backend, KeyLengthError, Layer, LayerJob};
-use hctr2::Hctr2;
-use std::fmt;
+use crate::{Backend, KeyLengthError, Layer, LayerJob, Onion, OnionKey};
 
 /// The portable backend. One a worker; it holds nothing between calls, its keys are shared read-only.
 #[derive(Debug, Default)]
-pub struct Portable(());
+pub struct Portable {
+    onion: Onion,
+}
 
 impl Backend for Portable {}
 
-/// Expanded hop key of [`Portable`]: AES-128 in both directions and the POLYVAL key.
-pub struct PortableLayerKey(Hctr2);
-
-impl fmt::Debug for PortableLayerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PortableLayerKey(..)")
-    }
-}
-
 impl Layer for Portable {
-    type LayerKey = PortableLayerKey;
+    type LayerKey = OnionKey;
 
-    fn layer_key(key: &[u8; 16]) -> PortableLayerKey {
-        PortableLayerKey(Hctr2::new(key))
+    fn layer_key(key: &[u8; 16]) -> OnionKey {
+        Onion::layer_key(key)
     }
 
-    fn apply(&mut self, jobs: &mut [LayerJob<'_, PortableLayerKey>]) {
-        for job in jobs {
-            job.key.0.apply(job.op, &job.tweak, job.cell);
-        }
+    fn apply(&mut self, jobs: &mut [LayerJob<'_, OnionKey>]) {
+        self.onion.apply(jobs);
     }
 }
 

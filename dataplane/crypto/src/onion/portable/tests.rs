@@ -2,6 +2,7 @@
 
 use super::Hctr2;
 use crate::LayerOp;
+use aes::Aes128;
 use hctr2_rs::hctr2::Hctr2_128;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,25 +13,32 @@ use std::path::PathBuf;
 
 /// One entry of the JSON files of the repository google/hctr2.
 #[derive(Deserialize)]
-struct Vector {
-    description: String,
-    input: Input,
+pub(crate) struct Vector {
+    pub(crate) description: String,
+    pub(crate) input: Input,
     #[serde(with = "hex")]
-    plaintext_hex: Vec<u8>,
+    pub(crate) plaintext_hex: Vec<u8>,
     #[serde(with = "hex")]
-    ciphertext_hex: Vec<u8>,
+    pub(crate) ciphertext_hex: Vec<u8>,
 }
 
 #[derive(Deserialize)]
-struct Input {
+pub(crate) struct Input {
     #[serde(with = "hex")]
-    key_hex: [u8; 16],
-    tweak_hex: Option<String>,
+    pub(crate) key_hex: Vec<u8>,
+    pub(crate) tweak_hex: Option<String>,
     nonce_hex: Option<String>,
 }
 
+impl Input {
+    /// The key, of N bytes.
+    pub(crate) fn key<const N: usize>(&self) -> &[u8; N] {
+        self.key_hex[..].try_into().unwrap()
+    }
+}
+
 /// The vectors of a file under the folder that `AIN_VECTORS` names; nothing, said on stderr, where it is unset.
-fn published(file: &str) -> Option<Vec<Vector>> {
+pub(crate) fn published(file: &str) -> Option<Vec<Vector>> {
     let Some(folder) = std::env::var_os("AIN_VECTORS") else {
         // Not eprintln: the test runner would swallow it.
         let _ = writeln!(
@@ -54,7 +62,7 @@ fn published(file: &str) -> Option<Vec<Vector>> {
 #[test]
 fn published_hctr2_vectors() {
     for vector in published("HCTR2_AES128.json").unwrap_or_default() {
-        let key = Hctr2::new(&vector.input.key_hex);
+        let key = Hctr2::<Aes128>::new(&vector.input.key_hex);
         let tweak = hex::decode(vector.input.tweak_hex.unwrap()).unwrap();
         let mut text = vector.plaintext_hex.clone();
         key.apply(LayerOp::Encrypt, &tweak, &mut text);
@@ -67,7 +75,7 @@ fn published_hctr2_vectors() {
 #[test]
 fn published_xctr_vectors() {
     for vector in published("XCTR_AES128.json").unwrap_or_default() {
-        let key = Hctr2::new(&vector.input.key_hex);
+        let key = Hctr2::<Aes128>::new(&vector.input.key_hex);
         let nonce: [u8; 16] = hex::decode(vector.input.nonce_hex.unwrap())
             .unwrap()
             .try_into()
@@ -79,7 +87,7 @@ fn published_xctr_vectors() {
 }
 
 fn agrees_with_oracle(key: [u8; 16], tweak: &[u8], plain: &[u8]) {
-    let ours = Hctr2::new(&key);
+    let ours = Hctr2::<Aes128>::new(&key);
     let oracle = Hctr2_128::new(&key);
     let mut expected = vec![0; plain.len()];
     oracle.encrypt(plain, tweak, &mut expected).unwrap();
@@ -123,5 +131,5 @@ fn every_short_length_and_both_cells_agree_with_hctr2_rs() {
 #[test]
 #[should_panic(expected = "at least one block")]
 fn a_text_under_one_block_is_a_bug() {
-    Hctr2::new(&[0; 16]).apply(LayerOp::Encrypt, &[0; 16], &mut [0; 15]);
+    Hctr2::<Aes128>::new(&[0; 16]).apply(LayerOp::Encrypt, &[0; 16], &mut [0; 15]);
 }

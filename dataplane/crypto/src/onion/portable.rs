@@ -1,4 +1,4 @@
-//! HCTR2 with AES-128: Crowley, Huckleberry, Biggers, "Length-preserving encryption with HCTR2" (2021).
+//! HCTR2 over the RustCrypto crates: Crowley, Huckleberry, Biggers, "Length-preserving encryption with HCTR2" (2021).
 //!
 //! ```text
 //!           M (16)                      N (the rest)
@@ -15,10 +15,14 @@
 //! Decryption is the same picture with AES turned round. Speed comes from two things. XCTR makes [`BATCH_BLOCKS`] blocks of
 //! key stream a call, so that the CPU's AES units run full. The hash runs over the text where it lies, as one slice: the
 //! last block of the tweak is laid over M (which is in a register by then), and a cell's hash input is contiguous.
+//!
+//! A key is expanded anew for each cell, so that the keys of all levels are the same plain data.
 
-use crate::LayerOp;
-use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
-use aes::{Aes128, Block};
+use super::key::Hctr2Key;
+use crate::{LayerJob, LayerOp};
+use aes::cipher::consts::U16;
+use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, BlockSizeUser, KeyInit};
+use aes::{Aes128, Aes256, Block};
 use polyval::Polyval;
 use polyval::universal_hash::UniversalHash;
 use zeroize::Zeroizing;
@@ -27,18 +31,37 @@ const BLOCK_BYTES: usize = 16;
 /// Blocks of key stream made in one call: enough to hide AES latency, few enough to stay in the nearest cache.
 const BATCH_BLOCKS: usize = 32;
 
+/// Runs every job.
+pub(super) fn apply<const R: usize>(jobs: &mut [LayerJob<'_, Hctr2Key<R>>]) {
+    for job in jobs {
+        let raw = job.key.raw();
+        match raw.len() {
+            16 => Hctr2::<Aes128>::new(raw).apply(job.op, &job.tweak, job.cell),
+            _ => Hctr2::<Aes256>::new(raw).apply(job.op, &job.tweak, job.cell),
+        }
+    }
+}
+
+/// AES with a key of some size.
+trait Aes: KeyInit + BlockCipherEncrypt + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> {}
+
+impl Aes for Aes128 {}
+impl Aes for Aes256 {}
+
 /// An expanded key. All of it zeroizes on drop.
-pub(super) struct Hctr2 {
-    aes: Aes128,
+struct Hctr2<C> {
+    aes: C,
     /// POLYVAL under h = AES(0).
     polyval: Polyval,
     /// L = AES(1).
     l: Zeroizing<u128>,
 }
 
-impl Hctr2 {
-    pub(super) fn new(key: &[u8; 16]) -> Self {
-        let aes = Aes128::new(key.into());
+impl<C: Aes> Hctr2<C> {
+    /// # Panics
+    /// On a key of another length than the cipher's.
+    fn new(key: &[u8]) -> Self {
+        let aes = C::new_from_slice(key).expect("a key of the cipher's length");
         let mut h = Block::default();
         aes.encrypt_block(&mut h);
         let polyval = Polyval::new(&h);
@@ -51,7 +74,7 @@ impl Hctr2 {
     ///
     /// # Panics
     /// On a text under 16 bytes: no cell is that short.
-    pub(super) fn apply(&self, op: LayerOp, tweak: &[u8], text: &mut [u8]) {
+    fn apply(&self, op: LayerOp, tweak: &[u8], text: &mut [u8]) {
         let m = first_block(text);
         let input = m ^ self.hash(tweak, text);
         let output = match op {
@@ -116,17 +139,17 @@ fn first_block(text: &[u8]) -> u128 {
     u128::from_le_bytes(*text.first_chunk().expect("HCTR2 needs at least one block"))
 }
 
-fn encrypt(aes: &Aes128, block: u128) -> u128 {
+fn encrypt(aes: &impl Aes, block: u128) -> u128 {
     let mut block = Block::from(block.to_le_bytes());
     aes.encrypt_block(&mut block);
     u128::from_le_bytes(block.into())
 }
 
-fn decrypt(aes: &Aes128, block: u128) -> u128 {
+fn decrypt(aes: &impl Aes, block: u128) -> u128 {
     let mut block = Block::from(block.to_le_bytes());
     aes.decrypt_block(&mut block);
     u128::from_le_bytes(block.into())
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
