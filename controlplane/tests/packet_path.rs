@@ -3,11 +3,11 @@
 mod sim;
 
 use sim::chain::{Chain, Plan, initiator, responder};
-use sim::{GMAC, HMAC, datagram};
+use sim::{CMAC, GMAC, HMAC, datagram};
 
 #[test]
 fn datagrams_cross_chains_both_ways() {
-    for (ains, workers, suite) in [(2, 1, GMAC), (3, 1, HMAC), (4, 2, GMAC), (6, 3, GMAC)] {
+    for (ains, workers, suite) in [(2, 1, GMAC), (3, 1, HMAC), (3, 2, CMAC), (4, 2, GMAC), (6, 3, GMAC)] {
         let mut chain = Chain::new(Plan {
             workers,
             ..Plan::new(ains, suite)

@@ -20,7 +20,13 @@ from pathlib import Path
 from .shell import run
 from .topology import Lab, outer_of
 
-KEY_BYTES = {"hmac-sha2-256-128": 32, "aes-128-gmac": 20, "aes-128-gcm-16": 20, "aes-256-gcm-16": 36}
+KEY_BYTES = {
+    "hmac-sha2-256-128": 32,
+    "aes-128-gmac": 20,
+    "aes-cmac-96": 16,
+    "aes-128-gcm-16": 20,
+    "aes-256-gcm-16": 36,
+}
 EXIT_PREFIX = IPv4Network("198.51.100.0/24")
 PRIVATE = IPv4Address("10.66.0.5")
 RESPONDER = IPv4Address("198.51.100.80")

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives import cmac, hashes, hmac
+from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from scapy.layers.inet import IP
 from scapy.layers.ipsec import (
@@ -68,8 +69,15 @@ def _gmac(key: bytes, message: bytes, iv: bytes) -> bytes:
     return iv + AESGCM(key[:16]).encrypt(key[16:] + iv, b"", message)
 
 
+def _cmac_96(key: bytes, message: bytes, iv: bytes) -> bytes:
+    mac = cmac.CMAC(algorithms.AES(key))
+    mac.update(message)
+    return mac.finalize()[:12]
+
+
 AUTH_ALGOS["hmac-sha2-256-128"] = AhAlgo("hmac-sha2-256-128", 16, _hmac_sha256_128)
 AUTH_ALGOS["aes-128-gmac"] = AhAlgo("aes-128-gmac", 24, _gmac)
+AUTH_ALGOS["aes-cmac-96"] = AhAlgo("aes-cmac-96", 12, _cmac_96)
 
 
 @dataclass(frozen=True)

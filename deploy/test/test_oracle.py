@@ -28,7 +28,7 @@ A, B = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.101")
 INNER = udp(PRIVATE, RESPONDER, b"inner bytes" * 20)
 VARIANTS = [
     (ah, esp, esn)
-    for ah in ("hmac-sha2-256-128", "aes-128-gmac")
+    for ah in ("hmac-sha2-256-128", "aes-128-gmac", "aes-cmac-96")
     for esp in ("aes-128-gcm-16", "aes-256-gcm-16")
     for esn in (True, False)
 ]
@@ -158,7 +158,7 @@ def accepted_file(numbers: dict[bytes, int]) -> bytes:
     return b"".join(record + hashlib.sha256(record).digest()[:8] for record in records)
 
 
-@pytest.mark.parametrize("ah", ["hmac-sha2-256-128", "aes-128-gmac"])
+@pytest.mark.parametrize("ah", ["hmac-sha2-256-128", "aes-128-gmac", "aes-cmac-96"])
 def test_sequence_numbers_pass_2_to_the_32(ah: str) -> None:
     """The upper half of an extended sequence number is never sent, yet both ends cover it (RFC 4302 section 2.5.1)."""
     made, edge = Endpoint(ah, "aes-128-gcm-16", True), 2**32

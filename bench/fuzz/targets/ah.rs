@@ -26,7 +26,11 @@ fuzz_target!(|packet: &[u8]| {
 
     let Ok(ah) = Ah::parse(payload) else { return };
     assert_eq!(ah.len() + ah.payload().len(), payload.len());
-    for algorithm in [MacAlgorithm::HmacSha256_128, MacAlgorithm::Aes128Gmac] {
+    for algorithm in [
+        MacAlgorithm::HmacSha256_128,
+        MacAlgorithm::Aes128Gmac,
+        MacAlgorithm::AesCmac96,
+    ] {
         for family in [Family::V4, Family::V6] {
             let Ok(layout) = ah.layout(algorithm, family) else {
                 continue;

@@ -91,6 +91,8 @@ enum Ah {
     Hmac,
     #[value(name = "aes-128-gmac")]
     Gmac,
+    #[value(name = "aes-cmac-96")]
+    Cmac,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -165,6 +167,7 @@ fn make_keys(arguments: &Keygen) -> anyhow::Result<()> {
         let ah = match arguments.ah {
             Ah::Hmac => MacAlgorithm::HmacSha256_128,
             Ah::Gmac => MacAlgorithm::Aes128Gmac,
+            Ah::Cmac => MacAlgorithm::AesCmac96,
         };
         let esp = match arguments.esp {
             Esp::Gcm128 => AeadAlgorithm::Aes128Gcm16,

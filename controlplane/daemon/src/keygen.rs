@@ -107,6 +107,7 @@ const fn ah_name(ah: MacAlgorithm) -> &'static str {
     match ah {
         MacAlgorithm::HmacSha256_128 => "hmac-sha2-256-128",
         MacAlgorithm::Aes128Gmac => "aes-128-gmac",
+        MacAlgorithm::AesCmac96 => "aes-cmac-96",
     }
 }
 

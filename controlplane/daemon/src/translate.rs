@@ -171,7 +171,7 @@ pub fn tunnel_spec(
     };
     let ah_ivs = match tunnel.ah {
         MacAlgorithm::Aes128Gmac => durable.ivs(&tunnel.ah_out.key, workers)?,
-        MacAlgorithm::HmacSha256_128 => Vec::new(),
+        MacAlgorithm::HmacSha256_128 | MacAlgorithm::AesCmac96 => Vec::new(),
     };
     Ok(TunnelSpec {
         peer,

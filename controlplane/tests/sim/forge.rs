@@ -27,6 +27,7 @@ impl Forged<'_> {
         let (iv, icv_len): (&[u8], usize) = match self.suite.ah {
             MacAlgorithm::Aes128Gmac => (&[0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7], 24),
             MacAlgorithm::HmacSha256_128 => (&[], 16),
+            MacAlgorithm::AesCmac96 => (&[], 12),
         };
         let mut packet = vec![0x45, 0];
         packet.extend(((20 + 12 + icv_len + self.payload.len()) as u16).to_be_bytes());
@@ -52,7 +53,8 @@ impl Forged<'_> {
         }];
         Portable::default().compute(&mut job);
         packet[32..32 + iv.len()].copy_from_slice(iv);
-        packet[32 + iv.len()..][..16].copy_from_slice(&job[0].tag);
+        let tag = self.suite.ah.tag_bytes();
+        packet[32 + iv.len()..][..tag].copy_from_slice(&job[0].tag[..tag]);
         packet[8] = 64;
         let mut frame = mac_of(self.to).0.to_vec();
         frame.extend(mac_of(self.from).0);

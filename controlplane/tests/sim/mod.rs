@@ -192,6 +192,10 @@ pub const GMAC: Suite = Suite {
 /// HMAC with extended sequence numbers, and GMAC without.
 pub const HMAC_ESN: Suite = Suite { esn: true, ..HMAC };
 pub const GMAC_SHORT: Suite = Suite { esn: false, ..GMAC };
+pub const CMAC: Suite = Suite {
+    ah: MacAlgorithm::AesCmac96,
+    ..GMAC
+};
 pub const HMAC: Suite = Suite {
     ah: MacAlgorithm::HmacSha256_128,
     esp: AeadAlgorithm::Aes256Gcm16,
@@ -372,7 +376,7 @@ fn spec(peer: PeerId, to: &Towards, workers: u8, (first, limits): (u64, [u64; 2]
         MacAlgorithm::Aes128Gmac => (0..u64::from(workers))
             .map(|w| Grant::new(w << 56, (w << 56) + (1 << 56)))
             .collect(),
-        MacAlgorithm::HmacSha256_128 => Vec::new(),
+        MacAlgorithm::HmacSha256_128 | MacAlgorithm::AesCmac96 => Vec::new(),
     };
     TunnelSpec {
         peer,

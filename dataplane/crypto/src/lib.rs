@@ -5,7 +5,7 @@
 //!
 //! | trait | serves | algorithms |
 //! |---|---|---|
-//! | [`Mac`] | AH integrity check values | HMAC-SHA2-256-128 (RFC 4868), AES-128-GMAC (RFC 4543) |
+//! | [`Mac`] | AH integrity check values | HMAC-SHA2-256-128 (RFC 4868), AES-128-GMAC (RFC 4543), AES-CMAC-96 (RFC 4494) |
 //! | [`Aead`] | ESP | AES-128-GCM-16, AES-256-GCM-16 (RFC 4106) |
 //! | [`Layer`] | one layer of the onion over a cell | HCTR2-AES-128 (Crowley, Huckleberry, Biggers 2021) |
 //!
@@ -32,7 +32,7 @@ pub use prefetch::prefetch;
 
 use thiserror::Error;
 
-/// Bytes of an AH or ESP authentication tag; every algorithm here yields 16.
+/// Bytes of an AH or ESP authentication tag at most; only AES-CMAC-96 has fewer.
 pub const TAG_BYTES: usize = 16;
 
 /// Key material whose length does not fit its algorithm.

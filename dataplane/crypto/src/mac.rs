@@ -11,6 +11,8 @@ pub enum MacAlgorithm {
     HmacSha256_128,
     /// AES-128-GMAC (RFC 4543): 16-byte key followed by a 4-byte salt.
     Aes128Gmac,
+    /// AES-CMAC cut to 96 bits (RFC 4494): 16-byte key.
+    AesCmac96,
 }
 
 impl MacAlgorithm {
@@ -19,6 +21,15 @@ impl MacAlgorithm {
         match self {
             Self::HmacSha256_128 => 32,
             Self::Aes128Gmac => 20,
+            Self::AesCmac96 => 16,
+        }
+    }
+
+    /// Bytes of the tag; in a [`MacJob`] zeros follow a shorter one.
+    pub const fn tag_bytes(self) -> usize {
+        match self {
+            Self::HmacSha256_128 | Self::Aes128Gmac => TAG_BYTES,
+            Self::AesCmac96 => 12,
         }
     }
 }
@@ -28,11 +39,11 @@ impl MacAlgorithm {
 pub struct MacJob<'a, K> {
     /// Expanded key.
     pub key: &'a K,
-    /// Explicit IV of GMAC (RFC 4543 section 3.1); HMAC ignores it.
+    /// Explicit IV of GMAC (RFC 4543 section 3.1); the others ignore it.
     pub iv: [u8; 8],
     /// The whole message, contiguous.
     pub message: &'a [u8],
-    /// Filled by [`Mac::compute`].
+    /// Filled by [`Mac::compute`]: [`MacAlgorithm::tag_bytes`] of tag, then zeros.
     pub tag: [u8; TAG_BYTES],
 }
 

@@ -7,6 +7,7 @@
 //! | sequence number, low half                                     |
 //! | ICV field: HMAC: tag[16]                                      |
 //! |            GMAC: IV[8] | tag[16]                              |
+//! |            CMAC: tag[12]                                      |
 //! |            then 4 pad bytes where the family's alignment asks |
 //! ```
 //!
@@ -58,6 +59,7 @@ pub const fn ah_len(algorithm: MacAlgorithm, family: Family) -> usize {
         (MacAlgorithm::HmacSha256_128, Family::V6) => 32,
         (MacAlgorithm::Aes128Gmac, Family::V4) => 36,
         (MacAlgorithm::Aes128Gmac, Family::V6) => 40,
+        (MacAlgorithm::AesCmac96, Family::V4 | Family::V6) => 24,
     }
 }
 
@@ -99,14 +101,19 @@ impl IcvLayout {
     /// Offset of the tag in the AH.
     pub const fn tag_offset(self) -> usize {
         match self.algorithm {
-            MacAlgorithm::HmacSha256_128 => FIXED_LEN,
+            MacAlgorithm::HmacSha256_128 | MacAlgorithm::AesCmac96 => FIXED_LEN,
             MacAlgorithm::Aes128Gmac => FIXED_LEN + GMAC_IV_LEN,
         }
     }
 
-    /// Bytes of IV before the tag: 8 with GMAC, 0 with HMAC.
+    /// Bytes of IV before the tag: 8 with GMAC, 0 with the others.
     pub const fn iv_len(self) -> usize {
         self.tag_offset() - FIXED_LEN
+    }
+
+    /// Offset of the first byte behind the tag.
+    const fn tag_end(self) -> usize {
+        self.tag_offset() + self.algorithm.tag_bytes()
     }
 }
 
@@ -175,7 +182,7 @@ impl<'a> Ah<'a> {
     }
 }
 
-/// IV and tag as they came on the wire. The IV is zero where the algorithm has none.
+/// IV and tag as they came on the wire. The IV is zero where the algorithm has none, and so is what a short tag leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Icv {
     /// Explicit IV of GMAC.
@@ -191,7 +198,7 @@ pub struct Icv {
 /// [`WireError::Truncated`] if `ah` is shorter than the layout.
 pub fn take_icv(ah: &mut [u8], layout: IcvLayout) -> Result<Icv, WireError> {
     let field = ah
-        .get_mut(FIXED_LEN..layout.tag_offset() + TAG_BYTES)
+        .get_mut(FIXED_LEN..layout.tag_end())
         .ok_or(WireError::Truncated("AH"))?;
     let mut icv = Icv {
         iv: [0; GMAC_IV_LEN],
@@ -201,7 +208,7 @@ pub fn take_icv(ah: &mut [u8], layout: IcvLayout) -> Result<Icv, WireError> {
     if let Some(iv) = iv.first_chunk() {
         icv.iv = *iv;
     }
-    icv.tag.copy_from_slice(tag);
+    icv.tag[..tag.len()].copy_from_slice(tag);
     field.fill(0);
     Ok(icv)
 }
@@ -212,11 +219,11 @@ pub fn take_icv(ah: &mut [u8], layout: IcvLayout) -> Result<Icv, WireError> {
 /// [`WireError::Truncated`] if `ah` is shorter than the layout.
 pub fn put_icv(ah: &mut [u8], layout: IcvLayout, icv: &Icv) -> Result<(), WireError> {
     let field = ah
-        .get_mut(FIXED_LEN..layout.tag_offset() + TAG_BYTES)
+        .get_mut(FIXED_LEN..layout.tag_end())
         .ok_or(WireError::Truncated("AH"))?;
     let (iv, tag) = field.split_at_mut(layout.iv_len());
     iv.copy_from_slice(&icv.iv[..iv.len()]);
-    tag.copy_from_slice(&icv.tag);
+    tag.copy_from_slice(&icv.tag[..tag.len()]);
     Ok(())
 }
 

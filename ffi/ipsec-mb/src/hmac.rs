@@ -5,24 +5,16 @@
 //! each kind. Where there is no AVX-512 the library's choice already is SHA-NI, if the CPU has it.
 
 use ain_crypto::TAG_BYTES;
-use arrayvec::ArrayVec;
 use sha2::block_api::compress256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::manager::{Code, Level, Library, Manager, Unavailable};
+use crate::manager::{BURST, Code, Level, Library, Manager, Unavailable, takes};
 use crate::sys;
 
 /// Messages that AVX-512 hashes side by side.
 const SIDE_BY_SIDE: usize = 16;
 /// Fewest messages for which AVX-512 beats SHA-NI.
 const WORTH_AVX512: usize = 9;
-/// Messages handed over at a time; the library takes 128 at most.
-pub const BURST: usize = 64;
-/// Longest message that the burst takes, bytes; nor does it take an empty one.
-const LONGEST: usize = u16::MAX as usize - 1;
-
-const _: () = assert!(BURST <= sys::IMB_MAX_BURST_SIZE as usize);
-
 /// SHA-256's state after the inner and after the outer key block (RFC 2104 section 2).
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct HmacKey {
@@ -85,40 +77,44 @@ pub struct HmacLane<'a> {
 }
 
 impl HmacLane<'_> {
-    fn job(&mut self) -> sys::IMB_JOB {
-        let mut job = sys::IMB_JOB {
-            hash_alg: sys::IMB_HASH_ALG::IMB_AUTH_HMAC_SHA_256,
-            auth_tag_output: self.tag.as_mut_ptr(),
-            auth_tag_output_len_in_bytes: TAG_BYTES as u64,
-            ..Default::default()
-        };
+    fn fill(&mut self, job: &mut sys::IMB_JOB) {
+        job.auth_tag_output = self.tag.as_mut_ptr();
         job.__bindgen_anon_1.src = self.message.as_ptr();
         job.__bindgen_anon_5.msg_len_to_hash_in_bytes = self.message.len() as u64;
         job.u.HMAC._hashed_auth_key_xor_ipad = self.key.inner.as_ptr().cast();
         job.u.HMAC._hashed_auth_key_xor_opad = self.key.outer.as_ptr().cast();
-        job
     }
 }
 
-/// A worker's managers.
+/// A worker's second manager, and the jobs of a burst. The room is kept, the jobs are not: what points at a caller's memory is written
+/// before each burst, and nothing reads it after.
 pub struct HmacLanes {
-    best: Manager,
-    /// SHA-NI two messages at a time, where `best` has AVX-512 instead.
+    /// SHA-NI two messages at a time, where the library's choice has AVX-512 instead.
     pair: Option<Manager>,
+    jobs: Box<[sys::IMB_JOB; BURST]>,
 }
 
+// SAFETY: a manager may move between threads, and the pointers in `jobs` are dead: `burst` writes every one that it lets the library
+// read. No reference to `jobs` is ever given out.
+unsafe impl Send for HmacLanes {}
+
 impl HmacLanes {
-    /// Managers for one worker.
+    /// For one worker.
     pub fn new(library: &Library) -> Result<Self, Unavailable> {
         let wide = library.level >= Level::Avx512;
+        let job = sys::IMB_JOB {
+            hash_alg: sys::IMB_HASH_ALG::IMB_AUTH_HMAC_SHA_256,
+            auth_tag_output_len_in_bytes: TAG_BYTES as u64,
+            ..Default::default()
+        };
         Ok(Self {
-            best: Manager::new(Code::Best)?,
             pair: (wide && library.sha_ni).then(|| Manager::new(Code::Sse)).transpose()?,
+            jobs: Box::new([job; BURST]),
         })
     }
 
-    /// Computes the tag of every lane.
-    pub fn run(&mut self, lanes: &mut [HmacLane<'_>]) {
+    /// Computes the tag of every lane. `best` is the worker's manager of the library's choice.
+    pub fn run(&mut self, best: &mut Manager, lanes: &mut [HmacLane<'_>]) {
         let over = match lanes.len() % SIDE_BY_SIDE {
             over if over < WORTH_AVX512 => over,
             _ => 0,
@@ -126,28 +122,31 @@ impl HmacLanes {
         match &mut self.pair {
             Some(pair) => {
                 let (many, few) = lanes.split_at_mut(lanes.len() - over);
-                burst(&mut self.best, many);
-                burst(pair, few);
+                burst(best, &mut self.jobs, many);
+                burst(pair, &mut self.jobs, few);
             }
-            None => burst(&mut self.best, lanes),
+            None => burst(best, &mut self.jobs, lanes),
         }
     }
 }
 
-fn burst(manager: &mut Manager, lanes: &mut [HmacLane<'_>]) {
+fn burst(manager: &mut Manager, jobs: &mut [sys::IMB_JOB; BURST], lanes: &mut [HmacLane<'_>]) {
     let Some(submit) = manager.functions().submit_hash_burst else {
         return alone(lanes);
     };
     for lanes in lanes.chunks_mut(BURST) {
-        if !lanes.iter().all(|lane| (1..=LONGEST).contains(&lane.message.len())) {
+        if !lanes.iter().all(|lane| takes(lane.message)) {
             alone(lanes);
             continue;
         }
-        let mut jobs: ArrayVec<sys::IMB_JOB, BURST> = lanes.iter_mut().map(HmacLane::job).collect();
-        let count = jobs.len() as u32;
-        // SAFETY: the manager is initialised and borrowed alone; each job points at a key, a message and a tag that `lanes` borrows
-        // for longer than this call. The library checks every job before it begins the first, begins none if one is refused, and
-        // returns when all are done: no pointer stays behind.
+        lanes
+            .iter_mut()
+            .zip(jobs.iter_mut())
+            .for_each(|(lane, job)| lane.fill(job));
+        let count = lanes.len() as u32;
+        // SAFETY: the manager is initialised and borrowed alone; each of the first `count` jobs points at a key, a message and a tag
+        // that `lanes` borrows for longer than this call. The library checks every job before it begins the first, begins none if
+        // one is refused, and returns when all are done: it keeps no pointer.
         let done = unsafe {
             submit(
                 manager.raw(),

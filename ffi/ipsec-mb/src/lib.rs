@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   MacJob, AeadJob ──► IpsecMb ─┬─ GMAC, GCM      direct calls, one a message          no manager
-//!                                └─ HMAC-SHA2-256  hash burst, drained inside the call  two managers a worker
+//!                                ├─ HMAC-SHA2-256  hash burst                          two managers a worker
+//!                                └─ CMAC           job queue, drained inside the call  the first of the two
 //!   LayerJob ─────────► ain-crypto's own onion engine
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! function. Only calls that check what they are given are used. Measurements: `docs/decisions/0009-ipsec-mb.md`.
 
 mod aead;
+mod cmac;
 mod gcm;
 mod hmac;
 mod mac;
@@ -25,11 +27,12 @@ pub use manager::{Level, Unavailable};
 
 use ain_crypto::{Backend, Layer, LayerJob, Portable};
 use hmac::HmacLanes;
-use manager::Library;
+use manager::{Code, Library, Manager};
 
 /// The backend over Intel IPsec Multi-Buffer. One a worker; keys are shared between workers.
 pub struct IpsecMb {
     library: &'static Library,
+    manager: Manager,
     hmac: HmacLanes,
     onion: Portable,
 }
@@ -43,6 +46,7 @@ impl IpsecMb {
         let library = Library::get()?;
         Ok(Self {
             library,
+            manager: Manager::new(Code::Best)?,
             hmac: HmacLanes::new(library)?,
             onion: Portable::default(),
         })

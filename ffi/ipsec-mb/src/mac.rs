@@ -5,9 +5,10 @@ use std::fmt;
 use ain_crypto::{KeyLengthError, Mac, MacAlgorithm, MacJob};
 use arrayvec::ArrayVec;
 
+use crate::cmac::{self, CmacKey, CmacLane};
 use crate::gcm::{GcmKey, KeySize, Op};
-use crate::hmac::{BURST, HmacKey, HmacLane};
-use crate::manager::Library;
+use crate::hmac::{HmacKey, HmacLane};
+use crate::manager::{BURST, Library};
 use crate::{IpsecMb, check_key_length};
 
 /// Expanded AH key of [`IpsecMb`].
@@ -20,6 +21,7 @@ pub struct MacKey(Expanded);
 enum Expanded {
     Hmac(HmacKey),
     Gmac(GcmKey),
+    Cmac(CmacKey),
 }
 
 impl fmt::Debug for MacKey {
@@ -27,6 +29,7 @@ impl fmt::Debug for MacKey {
         f.write_str(match self.0 {
             Expanded::Hmac(_) => "MacKey(HmacSha256_128, ..)",
             Expanded::Gmac(_) => "MacKey(Aes128Gmac, ..)",
+            Expanded::Cmac(_) => "MacKey(AesCmac96, ..)",
         })
     }
 }
@@ -41,20 +44,27 @@ impl Mac for IpsecMb {
         Ok(MacKey(match algorithm {
             MacAlgorithm::HmacSha256_128 => Expanded::Hmac(HmacKey::expand(Library::of_a_backend(), material)),
             MacAlgorithm::Aes128Gmac => Expanded::Gmac(GcmKey::expand(KeySize::Aes128, material)),
+            MacAlgorithm::AesCmac96 => {
+                let key = material.try_into().expect("length checked above");
+                Expanded::Cmac(CmacKey::expand(Library::of_a_backend(), key))
+            }
         }))
     }
 
     fn compute(&mut self, jobs: &mut [MacJob<'_, MacKey>]) {
         for jobs in jobs.chunks_mut(BURST) {
             let mut hmac: ArrayVec<HmacLane<'_>, BURST> = ArrayVec::new();
+            let mut cmac: ArrayVec<CmacLane<'_>, BURST> = ArrayVec::new();
             for MacJob { key, iv, message, tag } in jobs {
                 match &key.0 {
                     // GCM over no plaintext, the message being additional data (RFC 4543 section 3.3).
                     Expanded::Gmac(key) => *tag = key.run(self.library, Op::Seal, iv, message, &mut []),
                     Expanded::Hmac(key) => hmac.push(HmacLane { key, message, tag }),
+                    Expanded::Cmac(key) => cmac.push(CmacLane { key, message, tag }),
                 }
             }
-            self.hmac.run(&mut hmac);
+            self.hmac.run(&mut self.manager, &mut hmac);
+            cmac::run(&mut self.manager, &mut cmac);
         }
     }
 }

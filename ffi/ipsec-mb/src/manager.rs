@@ -98,6 +98,7 @@ type Gcm = unsafe extern "C" fn(
     *mut u8,
     u64,
 );
+type Expand = unsafe extern "C" fn(*const core::ffi::c_void, *mut core::ffi::c_void, *mut core::ffi::c_void);
 type OneBlock = unsafe extern "C" fn(*const core::ffi::c_void, *mut core::ffi::c_void);
 
 /// The functions for this CPU that work on what they are given and on nothing else: no manager, no lock, any thread. A manager is
@@ -112,6 +113,8 @@ pub struct Library {
     pub gcm256_enc: Gcm,
     pub gcm256_dec: Gcm,
     pub sha256_one_block: OneBlock,
+    pub keyexp_128: Expand,
+    pub cmac_subkey_gen_128: Expand,
 }
 
 static LIBRARY: OnceLock<Result<Library, Unavailable>> = OnceLock::new();
@@ -147,10 +150,22 @@ impl Library {
                 gcm256_enc: functions.gcm256_enc?,
                 gcm256_dec: functions.gcm256_dec?,
                 sha256_one_block: functions.sha256_one_block?,
+                keyexp_128: functions.keyexp_128?,
+                cmac_subkey_gen_128: functions.cmac_subkey_gen_128?,
             })
         };
         library().ok_or(Unavailable::Incomplete)
     }
+}
+
+/// Messages handed to a manager at a time; it takes 128 at most.
+pub const BURST: usize = 64;
+const _: () = assert!(BURST <= sys::IMB_MAX_BURST_SIZE as usize);
+
+/// Whether the library's bursts take a message of this length. Empty ones and those of nearly 64 KiB go alone.
+pub fn takes(message: &[u8]) -> bool {
+    const LONGEST: usize = u16::MAX as usize - 1;
+    (1..=LONGEST).contains(&message.len())
 }
 
 /// Which of its code a manager runs.

@@ -338,6 +338,9 @@ pub enum RawAh {
     /// RFC 4543.
     #[serde(rename = "aes-128-gmac")]
     Aes128Gmac,
+    /// RFC 4494.
+    #[serde(rename = "aes-cmac-96")]
+    AesCmac,
 }
 
 impl RawAh {
@@ -346,6 +349,7 @@ impl RawAh {
         match self {
             Self::HmacSha256 => MacAlgorithm::HmacSha256_128,
             Self::Aes128Gmac => MacAlgorithm::Aes128Gmac,
+            Self::AesCmac => MacAlgorithm::AesCmac96,
         }
     }
 }

@@ -135,12 +135,15 @@ fn the_samples_pass() {
 
 #[test]
 fn generated_tunnel_keys_pass_inline_in_a_private_file() {
+    use ain_crypto::MacAlgorithm::{Aes128Gmac, AesCmac96, HmacSha256_128};
+    [HmacSha256_128, Aes128Gmac, AesCmac96]
+        .into_iter()
+        .for_each(generated_keys_pass);
+}
+
+fn generated_keys_pass(ah: ain_crypto::MacAlgorithm) {
     let samples = Samples::new();
-    let keys = keygen::tunnel_keys(
-        ain_crypto::MacAlgorithm::HmacSha256_128,
-        ain_crypto::AeadAlgorithm::Aes128Gcm16,
-    )
-    .unwrap();
+    let keys = keygen::tunnel_keys(ah, ain_crypto::AeadAlgorithm::Aes128Gcm16).unwrap();
     let (_, other_end) = keys.split_once("# other end").unwrap();
     let text = fs::read_to_string(samples.path("endpoint-initiator.toml")).unwrap();
     let (head, _) = text.split_once("ah = ").unwrap();

@@ -105,6 +105,7 @@ impl KeyShape {
         let (name, salt) = match algorithm {
             MacAlgorithm::HmacSha256_128 => ("hmac-sha2-256-128", 0),
             MacAlgorithm::Aes128Gmac => ("aes-128-gmac", SALT_BYTES),
+            MacAlgorithm::AesCmac96 => ("aes-cmac-96", 0),
         };
         Self {
             algorithm: name,

@@ -1,10 +1,12 @@
-//! HMAC-SHA2-256-128 and AES-128-GMAC.
+//! HMAC-SHA2-256-128, AES-128-GMAC and AES-CMAC-96.
 
 use super::{Portable, check_key_length};
 use crate::{KeyLengthError, Mac, MacAlgorithm, MacJob, TAG_BYTES};
+use aes::Aes128;
 use aes_gcm::Aes128Gcm;
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::aead::inout::InOutBuf;
+use cmac::Cmac;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 use std::fmt;
@@ -13,10 +15,6 @@ use zeroize::Zeroizing;
 /// Expanded AH key of [`Portable`].
 pub struct PortableMacKey(Expanded);
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one key an SA; a pointer more on the packet path costs more than the bytes"
-)]
 enum Expanded {
     /// SHA-256 after the inner and after the outer key block.
     Hmac(Hmac<Sha256>),
@@ -25,6 +23,8 @@ enum Expanded {
         cipher: Aes128Gcm,
         salt: Zeroizing<[u8; 4]>,
     },
+    /// AES schedule and the two subkeys.
+    Cmac(Cmac<Aes128>),
 }
 
 impl fmt::Debug for PortableMacKey {
@@ -32,6 +32,7 @@ impl fmt::Debug for PortableMacKey {
         f.write_str(match self.0 {
             Expanded::Hmac(_) => "PortableMacKey(HmacSha256_128, ..)",
             Expanded::Gmac { .. } => "PortableMacKey(Aes128Gmac, ..)",
+            Expanded::Cmac(_) => "PortableMacKey(AesCmac96, ..)",
         })
     }
 }
@@ -52,6 +53,7 @@ impl Mac for Portable {
                     salt: Zeroizing::new(salt.try_into().expect("length checked above")),
                 }
             }
+            MacAlgorithm::AesCmac96 => Expanded::Cmac(Cmac::new_from_slice(material).expect("length checked above")),
         }))
     }
 
@@ -60,6 +62,7 @@ impl Mac for Portable {
             job.tag = match &job.key.0 {
                 Expanded::Hmac(keyed) => hmac_tag(keyed, job.message),
                 Expanded::Gmac { cipher, salt } => gmac_tag(cipher, &nonce(salt, &job.iv), job.message),
+                Expanded::Cmac(keyed) => cmac_tag(keyed, job.message),
             };
         }
     }
@@ -79,6 +82,16 @@ fn hmac_tag(keyed: &Hmac<Sha256>, message: &[u8]) -> [u8; TAG_BYTES] {
     state.update(message);
     let full = state.finalize().into_bytes();
     full[..TAG_BYTES].try_into().expect("SHA-256 yields 32 bytes")
+}
+
+/// RFC 4494 section 2: the first 96 bits.
+fn cmac_tag(keyed: &Cmac<Aes128>, message: &[u8]) -> [u8; TAG_BYTES] {
+    const BYTES: usize = MacAlgorithm::AesCmac96.tag_bytes();
+    let mut state = keyed.clone();
+    state.update(message);
+    let mut tag: [u8; TAG_BYTES] = state.finalize().into_bytes().into();
+    tag[BYTES..].fill(0);
+    tag
 }
 
 /// GCM over no plaintext, the message being additional data (RFC 4543 section 3.3).

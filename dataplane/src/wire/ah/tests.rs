@@ -8,12 +8,14 @@ const SPI: Spi = Spi::new(0x1234_5678).unwrap();
 #[test]
 fn lengths_are_protocol_section_2() {
     use Family::{V4, V6};
-    use MacAlgorithm::{Aes128Gmac, HmacSha256_128};
+    use MacAlgorithm::{Aes128Gmac, AesCmac96, HmacSha256_128};
     let all = [
         (HmacSha256_128, V4, 28),
         (HmacSha256_128, V6, 32),
         (Aes128Gmac, V4, 36),
         (Aes128Gmac, V6, 40),
+        (AesCmac96, V4, 24),
+        (AesCmac96, V6, 24),
     ];
     for (algorithm, family, len) in all {
         assert_eq!(ah_len(algorithm, family), len);
@@ -57,6 +59,28 @@ fn golden_header_with_gmac() {
     assert_eq!(ah[..12], golden[..12]);
     assert_eq!(ah[12..36], [0; 24]);
     assert_eq!(ah[36..], golden[36..]);
+}
+
+/// The tag of CMAC is short: no byte behind it is touched, and zeros fill the tag that is compared.
+#[test]
+fn golden_header_with_cmac() {
+    let layout = IcvLayout::sent(MacAlgorithm::AesCmac96, Family::V4);
+    let mut ah = [0xee; 28];
+    write_header(&mut ah, layout, super::super::protocol::CELL, SPI, 7).unwrap();
+    let mut tag = [0; 16];
+    tag[..12].fill(0xab);
+    let icv = Icv { iv: [0; 8], tag };
+    put_icv(&mut ah, layout, &icv).unwrap();
+    let golden = hex!("63 04 0000 12345678 00000007 abababababababababababab eeeeeeee");
+    assert_eq!(ah, golden);
+    assert_eq!(
+        Ah::parse(&ah).unwrap().layout(MacAlgorithm::AesCmac96, Family::V4),
+        Ok(layout)
+    );
+    assert_eq!(take_icv(&mut ah, layout), Ok(icv));
+    assert_eq!(ah[12..24], [0; 12]);
+    assert_eq!(ah[24..], golden[24..]);
+    assert!(take_icv(&mut [0; 23], layout).is_err());
 }
 
 #[test]

@@ -8,7 +8,11 @@ use proptest::test_runner::RngSeed;
 
 use crate::subject;
 
-const MACS: [MacAlgorithm; 2] = [MacAlgorithm::HmacSha256_128, MacAlgorithm::Aes128Gmac];
+const MACS: [MacAlgorithm; 3] = [
+    MacAlgorithm::HmacSha256_128,
+    MacAlgorithm::Aes128Gmac,
+    MacAlgorithm::AesCmac96,
+];
 const AEADS: [AeadAlgorithm; 2] = [AeadAlgorithm::Aes128Gcm16, AeadAlgorithm::Aes256Gcm16];
 const LONGEST: usize = 9100;
 /// Distinct keys an algorithm.
