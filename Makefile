@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-build setup-bench build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
-        test-oracle test-netns test-fuzz fuzz loom miri bench bench-peers bench-veth test-bare audit clean
+        test-oracle test-netns test-fuzz fuzz loom miri bench bench-peers bench-veth bench-tor test-bare audit clean
 
 PARTS := lint unit nodpdk loom miri oracle netns fuzz
 
@@ -67,6 +67,9 @@ setup-bench:
 bench-peers: bench-veth ## what users would pick instead, beside ours in one run
 bench-veth: setup-bench lab ## three AINs against three nested WireGuard tunnels, through the kernel
 	/usr/bin/python3 deploy/bench_veth.py
+
+bench-tor: setup-bench lab ## one stream through three AINs, and through a private Tor network
+	/usr/bin/python3 deploy/bench_tor.py
 
 test-bare: ## the demo and every test in a fresh Debian root; root, debootstrap
 	deploy/bare/run.sh

@@ -14,27 +14,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import os
-import signal
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
 
-from lab import configs, topology, traffic
+from lab import traffic
 from lab.configs import RESPONDER
-from lab.processes import Fleet, binary
 from lab.shell import LabError
-from lab.topology import Host, Lab
 from peers import report, wireguard
+from peers.bench import Up, ain, entry
 from peers.cpu import Meter, steal_seconds
 from peers.report import Figures
 
 LIMIT_S = 330
-# Others on the machine shall disturb less than they would.
-NICE = -15
-MAX_SLEEP_US = 200
 ROWS = [
     ("to_mbps", "TCP to the responder, Mb/s"),
     ("from_mbps", "TCP from the responder, Mb/s"),
@@ -45,29 +38,6 @@ ROWS = [
     ("from_machine_s_per_gb", "machine, cpu-s/GB, from"),
     ("idle_cpus", "processors busy without traffic"),
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Up:
-    """A contender that carries traffic."""
-
-    lab: Lab
-    initiator: Host
-    responder: Host
-    pids: list[int]
-
-
-@contextlib.contextmanager
-def ain() -> Iterator[Up]:
-    """Three AINs and both ends, as users of shared cores would set them up: sleeps long enough to gather bursts, and the
-    fast AH algorithm on the hosts' tunnels too.
-    """
-    network = configs.chain(3)
-    network.max_sleep_us = MAX_SLEEP_US
-    network.tunnels = [dataclasses.replace(tunnel, ah="aes-128-gmac") for tunnel in network.tunnels]
-    with Fleet(network, ain=binary()) as fleet:
-        pids = [child.pid for child in fleet.running.values()]
-        yield Up(fleet.lab, fleet.host("initiator"), fleet.host("responder"), pids)
 
 
 def nested(implementation: wireguard.Implementation) -> Callable[[], contextlib.AbstractContextManager[Up]]:
@@ -144,30 +114,9 @@ def ratios(figures: dict[str, Figures]) -> dict[str, float]:
     return out
 
 
-def _expired(signum: int, frame: FrameType | None) -> None:
-    raise LabError(f"ended by signal {signal.Signals(signum).name}")
-
-
-def main() -> int:
-    """Entry point."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
-    wanted = parser.parse_args()
-    for one in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(one, _expired)
-    signal.alarm(LIMIT_S)
-    try:
-        if os.geteuid() != 0:
-            raise LabError("network namespaces need root")
-        os.nice(NICE)
-        topology.sweep()
-        run(wanted.rounds, wanted.seconds)
-    except LabError as error:
-        print(f"\nbench: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    arguments = parser.parse_args()
+    sys.exit(entry(functools.partial(run, arguments.rounds, arguments.seconds), LIMIT_S))
