@@ -185,6 +185,7 @@ pub const fn mac_name(ah: MacAlgorithm) -> &'static str {
     match ah {
         MacAlgorithm::Aes128Gmac => "gmac",
         MacAlgorithm::HmacSha256_128 => "hmac",
+        MacAlgorithm::AesCmac96 => "cmac",
     }
 }
 
