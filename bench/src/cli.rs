@@ -6,7 +6,7 @@ use ain_bench::backend::{Choice, Fresh, WithBackend, with};
 use ain_bench::clock::Clock;
 use ain_bench::memory::Memories;
 use ain_bench::role::{Case, Role, Ways};
-use ain_bench::suite::{Run, Scale, roles};
+use ain_bench::suite::{Run, Scale, create, memory, roles, scaling};
 use ain_bench::summary::Summary;
 use ain_crypto::MacAlgorithm;
 use ain_dataplane::wire::cell::CellProfile;
@@ -42,6 +42,20 @@ enum What {
     Roles,
     /// Cycles a packet in chosen lines.
     Role(Lines),
+    /// One worker against two.
+    Scaling,
+    /// AIVTs created a second.
+    Create,
+    /// Bytes an AIVT.
+    Memory,
+    /// Fills a node and says what it holds: the process that `memory` measures.
+    #[command(hide = true)]
+    Fill {
+        #[arg(long)]
+        aivts: u32,
+        #[arg(long)]
+        no_node: bool,
+    },
 }
 
 /// Chosen lines of the table of roles.
@@ -134,6 +148,9 @@ fn vary<T: Copy>(cases: &mut Vec<Case>, values: &[T], set: impl Fn(&mut Case, T)
 impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> anyhow::Result<()> {
+        if let What::Fill { aivts, no_node } = self.what {
+            return with(self.backend, Filled { aivts, node: !no_node });
+        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let core = self.core.unwrap_or(cores - 1);
         #[cfg(feature = "dpdk")]
@@ -144,7 +161,8 @@ impl Cli {
             ain_bench::memory::Ordinary::default()
         };
         let choice = self.backend;
-        with(choice, Chosen(self, &mut memories))
+        let other = (0..cores).rev().find(|other| *other != core);
+        with(choice, Chosen(self, &mut memories, (core, other)))
     }
 
     fn scale(&self) -> Scale {
@@ -156,13 +174,26 @@ impl Cli {
     }
 }
 
-struct Chosen<'a, P>(Cli, &'a mut P);
+struct Filled {
+    aivts: u32,
+    node: bool,
+}
+
+impl WithBackend for Filled {
+    type Output = anyhow::Result<()>;
+
+    fn run<C: Fresh>(self) -> anyhow::Result<()> {
+        memory::fill::<C>(self.aivts, self.node)
+    }
+}
+
+struct Chosen<'a, P>(Cli, &'a mut P, (usize, Option<usize>));
 
 impl<P: Memories> WithBackend for Chosen<'_, P> {
     type Output = anyhow::Result<()>;
 
     fn run<C: Fresh>(self) -> anyhow::Result<()> {
-        let Self(cli, memories) = self;
+        let Self(cli, memories, (core, other_core)) = self;
         let clock = Clock::new();
         println!(
             "{} backend, {}, TSC {:.2} GHz",
@@ -173,14 +204,29 @@ impl<P: Memories> WithBackend for Chosen<'_, P> {
         let scale = cli.scale();
         let mut run = Run {
             memories,
+            core,
+            other_core,
             clock,
             scale,
             summary: Summary::default(),
         };
         let turns = scale.pick(1, 60, 200);
-        match &cli.what {
-            What::All | What::Roles => roles::run::<C, P>(&mut run, &roles::cases(scale), turns)?,
-            What::Role(lines) => return roles::run::<C, P>(&mut run, &lines.cases(), lines.turns),
+        let what = &cli.what;
+        if let What::Role(lines) = what {
+            return roles::run::<C, P>(&mut run, &lines.cases(), lines.turns);
+        }
+        let all = matches!(what, What::All);
+        if all || matches!(what, What::Roles) {
+            roles::run::<C, P>(&mut run, &roles::cases(scale), turns)?;
+        }
+        if all || matches!(what, What::Scaling) {
+            scaling::run::<C, P>(&mut run, turns)?;
+        }
+        if all || matches!(what, What::Create) {
+            create::run::<C, P>(&mut run)?;
+        }
+        if all || matches!(what, What::Memory) {
+            memory::run::<C, P>(&mut run)?;
         }
         run.summary.write(&cli.out.join("summary.json"))
     }

@@ -11,6 +11,7 @@
 
 pub mod backend;
 pub mod clock;
+pub mod control;
 pub mod floor;
 pub mod forge;
 pub mod memory;

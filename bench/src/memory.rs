@@ -2,6 +2,7 @@
 
 use ain_dataplane::limits::BURST;
 use ain_dataplane::packet::BufPool;
+use ain_worker::pin::set_up_thread;
 use ain_worker::vec_buf::VecPool;
 use arrayvec::ArrayVec;
 
@@ -29,8 +30,38 @@ pub trait Memories {
     /// # Errors
     /// When memory is short.
     fn pool(&mut self, buffers: usize, frame: usize) -> anyhow::Result<Self::Pool>;
+    /// What a thread needs that uses its pools.
+    fn seat(&self) -> Seat;
     /// What it is, for the head of a table.
     fn describe(&self) -> String;
+}
+
+/// A place for one more thread.
+#[derive(Clone, Debug, Default)]
+pub struct Seat {
+    #[cfg(feature = "dpdk")]
+    eal: Option<dpdk_sys::eal::Handle>,
+}
+
+/// A thread in its place, until dropped.
+#[derive(Debug)]
+pub struct Seated {
+    #[cfg(feature = "dpdk")]
+    _lcore: Option<dpdk_sys::lcore::Lcore>,
+}
+
+impl Seat {
+    /// Gives the calling thread a name and a core, and makes it an lcore where DPDK runs.
+    ///
+    /// # Errors
+    /// When the core is not to be had.
+    pub fn take(&self, name: &str, core: usize) -> anyhow::Result<Seated> {
+        set_up_thread(name, Some(core))?;
+        Ok(Seated {
+            #[cfg(feature = "dpdk")]
+            _lcore: self.eal.as_ref().map(dpdk_sys::lcore::Lcore::register).transpose()?,
+        })
+    }
 }
 
 /// Ordinary memory.
@@ -42,6 +73,10 @@ impl Memories for Ordinary {
 
     fn pool(&mut self, buffers: usize, frame: usize) -> anyhow::Result<VecPool> {
         Ok(VecPool::new(buffers, frame + SLACK))
+    }
+
+    fn seat(&self) -> Seat {
+        Seat::default()
     }
 
     fn describe(&self) -> String {
@@ -60,7 +95,7 @@ mod dpdk {
     use dpdk_sys::mbuf::Mbuf;
     use dpdk_sys::mempool::{HEADROOM, Mempool, PoolConfig};
 
-    use super::{ArrayVec, BURST, Memories, Memory, SLACK};
+    use super::{ArrayVec, BURST, Memories, Memory, SLACK, Seat};
 
     /// Megabytes that all pools of a run share.
     const MEGABYTES: u32 = 192;
@@ -120,6 +155,12 @@ mod dpdk {
             let pool = Mempool::create(&self.eal.handle(), &config)?;
             self.pools.push(((buffers, room), pool.clone()));
             Ok(DpdkPool::new(pool))
+        }
+
+        fn seat(&self) -> Seat {
+            Seat {
+                eal: Some(self.eal.handle()),
+            }
         }
 
         fn describe(&self) -> String {

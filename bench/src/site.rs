@@ -140,7 +140,7 @@ impl<C: Fresh, M: Memory> Site<C, M> {
             done: 0,
             now: Now(Now::SECOND),
         };
-        site.pump();
+        site.pump(|_| ());
         Ok(site)
     }
 
@@ -150,12 +150,12 @@ impl<C: Fresh, M: Memory> Site<C, M> {
     /// When there is no room.
     pub fn install(&mut self, aivt: AivtId, route: Route) -> Result<(), TableError> {
         self.writer.install(self.now, aivt, route)?;
-        self.pump();
+        self.pump(|_| ());
         Ok(())
     }
 
-    /// Carries out all commands of the table writer.
-    pub fn pump(&mut self) {
+    /// Carries out all commands of the table writer, and names the AIVTs whose entries are all there now.
+    pub fn pump(&mut self, mut installed: impl FnMut(AivtId)) {
         let mut direct = Direct {
             engine: &mut self.engine,
             peers: &self.peers,
@@ -164,7 +164,9 @@ impl<C: Fresh, M: Memory> Site<C, M> {
             now: self.now,
         };
         self.writer.pump(&mut direct);
-        while self.writer.poll_installed(&direct).is_some() {}
+        while let Some(aivt) = self.writer.poll_installed(&direct) {
+            installed(aivt);
+        }
     }
 
     /// A burst from the wire.

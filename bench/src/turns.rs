@@ -5,16 +5,16 @@ use crate::stats::Spread;
 
 /// Something with two sides to compare.
 pub trait Contest {
-    /// Makes a fresh chunk of packets and runs it through the packet path. Cycles of the latter.
+    /// Makes a fresh chunk of packets, waits for `go`, and runs them through the packet path. Cycles of the latter.
     ///
     /// # Errors
     /// When packets cannot be made or got lost.
-    fn path(&mut self, clock: &Clock) -> anyhow::Result<u64>;
+    fn path(&mut self, clock: &Clock, go: impl FnOnce()) -> anyhow::Result<u64>;
     /// The same for the bare primitives.
     ///
     /// # Errors
     /// When packets cannot be made.
-    fn floor(&mut self, clock: &Clock) -> anyhow::Result<u64>;
+    fn floor(&mut self, clock: &Clock, go: impl FnOnce()) -> anyhow::Result<u64>;
     /// Packets in a chunk.
     fn packets(&self) -> usize;
     /// Bits of a received frame.
@@ -70,7 +70,7 @@ pub fn measure(contest: &mut impl Contest, clock: &Clock, turns: usize) -> anyho
     let packets = contest.packets() as f64;
     let (mut path, mut floor) = (Vec::new(), Vec::new());
     for turn in 0..WARM_UP + turns {
-        let (p, f) = (contest.path(clock)?, contest.floor(clock)?);
+        let (p, f) = (contest.path(clock, || ())?, contest.floor(clock, || ())?);
         if turn >= WARM_UP {
             path.push(p as f64 / packets);
             floor.push(f as f64 / packets);

@@ -70,7 +70,7 @@ impl<C: Fresh, M: Memory> Measured<C, M> {
 }
 
 impl<C: Fresh, M: Memory> Contest for Measured<C, M> {
-    fn path(&mut self, clock: &Clock) -> anyhow::Result<u64> {
+    fn path(&mut self, clock: &Clock, go: impl FnOnce()) -> anyhow::Result<u64> {
         self.make()?;
         let size = self.scene.case.burst;
         let expected: usize = self.halves.chunks(size).map(|burst| self.outs(burst).len()).sum();
@@ -78,6 +78,7 @@ impl<C: Fresh, M: Memory> Contest for Measured<C, M> {
         let before = site.io.sent;
         let mut frames = self.chunk.drain(..);
         let mut burst: Lane<M::Buf> = Lane::new();
+        go();
         let start = clock.ticks();
         loop {
             burst.extend(frames.by_ref().take(size));
@@ -98,7 +99,7 @@ impl<C: Fresh, M: Memory> Contest for Measured<C, M> {
         Ok(cycles)
     }
 
-    fn floor(&mut self, clock: &Clock) -> anyhow::Result<u64> {
+    fn floor(&mut self, clock: &Clock, go: impl FnOnce()) -> anyhow::Result<u64> {
         self.make()?;
         let case = self.scene.case;
         let outs: Vec<Vec<Work>> = self.halves.chunks(case.burst).map(|burst| self.outs(burst)).collect();
@@ -118,6 +119,7 @@ impl<C: Fresh, M: Memory> Contest for Measured<C, M> {
                 }
             })
             .collect();
+        go();
         let start = clock.ticks();
         for (burst, outs) in packets.chunks_mut(case.burst).zip(&outs) {
             self.floor.burst(burst, outs);

@@ -106,7 +106,7 @@ impl<C: Fresh, M: Memory> Scene<C, M> {
                     bail!("the first datagram was not reported: {:?}", self.site.drops());
                 };
                 self.site.writer.bind(id, pair, down)?;
-                self.site.pump();
+                self.site.pump(|_| ());
             }
         }
         Ok(())

@@ -1,6 +1,9 @@
 //! What `ain-bench` measures, a file a subject. Each prints its table and adds its figures to the summary.
 
+pub mod create;
+pub mod memory;
 pub mod roles;
+pub mod scaling;
 
 use crate::clock::Clock;
 use crate::memory::Memories;
@@ -33,6 +36,10 @@ impl Scale {
 pub struct Run<'a, P: Memories> {
     /// Where packets lie.
     pub memories: &'a mut P,
+    /// The core that is measured; the calling thread's.
+    pub core: usize,
+    /// Another one, if there is any.
+    pub other_core: Option<usize>,
     /// The time-stamp counter.
     pub clock: Clock,
     /// How much.

@@ -1,0 +1,344 @@
+//! A whole intermediate AIN, control node included, and the neighbours that ask it to join AIVTs.
+//!
+//! ```text
+//!   neighbour A               the node                                   neighbour B
+//!      CREATE ──ESP+AH──►  engine ─► Node: a public-key operation ─► CREATE ──►
+//!             ◄── ACK                                                      ◄── ACK, CREATED
+//!             ◄── CREATED   entries made and installed ◄─────────────────
+//!      ACK ──►
+//! ```
+//! One core does it all: the packet path, the control node, the table writer, the expansion of keys.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ain_controlplane::action::Action;
+use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
+use ain_controlplane::node::{Config, Neighbour, Node, Peer, SpiSecret};
+use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
+use ain_controlplane::signal::frame::{Frame, Message, Signal};
+use ain_controlplane::signal::suite::{OnionPrivateKey, X25519};
+use ain_crypto::{AeadAlgorithm, MacAlgorithm};
+use ain_dataplane::command::Event;
+use ain_dataplane::engine::Capacity;
+use ain_dataplane::id::{Now, PeerId};
+use ain_dataplane::packet::{BufPool, PacketBuf};
+use ain_dataplane::peers::PeerKind;
+use ain_dataplane::stage::Lane;
+use ain_dataplane::wire::cell::CellProfile;
+use ain_dataplane::wire::protocol;
+use anyhow::{Context, ensure};
+use ed25519_dalek::SigningKey;
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
+
+use crate::backend::Fresh;
+use crate::clock::Clock;
+use crate::forge::{Forge, Origin};
+use crate::memory::Memory;
+use crate::role::SIDE;
+use crate::site::{Sa, Shape, Site, tunnel_spi};
+
+/// Unix time at the start.
+const WALL: u64 = 1_800_000_000;
+/// Time that a round of creations takes, ns: no neighbour asks for more than its share a second.
+const ROUND_NS: u64 = Now::SECOND / 10;
+/// Packets of a burst.
+const BURST: usize = 32;
+const AH: MacAlgorithm = MacAlgorithm::Aes128Gmac;
+const ESP: AeadAlgorithm = AeadAlgorithm::Aes128Gcm16;
+const PROFILE: CellProfile = CellProfile::Standard;
+
+/// The node and its neighbours.
+pub struct Control<C: Fresh, M: Memory> {
+    /// Its packet path.
+    pub site: Site<C, M>,
+    node: Node,
+    forge: Forge<C>,
+    /// Last sequence number of each neighbour's tunnel.
+    tunnel_sent: Vec<u64>,
+    /// Last message id of each neighbour.
+    messages: Vec<u32>,
+    /// What the node sent since last looked at.
+    sent: Vec<(PeerId, Vec<u8>)>,
+    /// SPI of the next CREATE.
+    next_spi: u32,
+    now: Now,
+    rng: ChaCha12Rng,
+}
+
+fn key_of(number: u16, what: u8) -> [u8; 32] {
+    let mut key = [what; 32];
+    key[..2].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Node `number`: the neighbours in order of their peer ids, this node behind them.
+fn identity(number: u16) -> [u8; 32] {
+    SigningKey::from_bytes(&key_of(number, 1)).verifying_key().to_bytes()
+}
+
+fn onion_key(number: u16) -> OnionPrivateKey {
+    OnionPrivateKey::from_bytes(&key_of(number, 2))
+}
+
+const NEIGHBOURS: u16 = 2 * SIDE;
+const THIS: u16 = NEIGHBOURS;
+
+fn address(number: u16) -> Ipv4Addr {
+    let [high, low] = number.to_be_bytes();
+    Ipv4Addr::new(192, 168, high, low + 1)
+}
+
+fn config() -> anyhow::Result<Config> {
+    let id = |number| NodeId::of(&identity(number));
+    let entry = |number: u16| Entry {
+        name: format!("ain{number}"),
+        identity: identity(number),
+        address: IpAddr::V4(address(number)),
+        onion_keys: vec![OnionKey {
+            suite: X25519.id,
+            key: onion_key(number).public().to_vec(),
+        }],
+        neighbours: if number == THIS {
+            (0..NEIGHBOURS).map(id).collect()
+        } else {
+            vec![id(THIS)]
+        },
+        exit_prefixes: Vec::new(),
+    };
+    let neighbour = |number: u16| {
+        Peer::Neighbour(Neighbour {
+            id: id(number),
+            spi_secret: SpiSecret::derive(&number.to_be_bytes(), b"the other direction"),
+            spi_reserved: 0,
+            own_spis: [Sa::AhIn, Sa::AhOut, Sa::EspIn, Sa::EspOut]
+                .map(|sa| tunnel_spi(sa, PeerId(number)))
+                .to_vec(),
+        })
+    };
+    Ok(Config {
+        id: id(THIS),
+        onion_key: onion_key(THIS),
+        directory: Directory::new((0..=THIS).map(entry).collect())?,
+        peers: (0..NEIGHBOURS).map(neighbour).collect(),
+        min_nodes: 2,
+        max_nodes: 6,
+        profile: PROFILE,
+        inactivity_s: 3600,
+        lifetime_s: 0,
+        replay_floor_s: 0,
+    })
+}
+
+impl<C: Fresh, M: Memory> Control<C, M> {
+    /// Bytes of the longest frame.
+    pub fn longest_frame() -> usize {
+        crate::role::Case::HEADLINE.longest_frame()
+    }
+
+    /// A node with room for `aivts`, all of its PVTs up.
+    ///
+    /// # Errors
+    /// When a part of its configuration does not fit.
+    pub fn new(aivts: u32, pool: M) -> anyhow::Result<Self> {
+        let shape = Shape {
+            ah: AH,
+            esp: ESP,
+            profile: PROFILE,
+            peers: vec![PeerKind::Neighbour; usize::from(NEIGHBOURS)],
+            capacity: Capacity {
+                tvts: 2 * aivts,
+                tunnels: u32::from(NEIGHBOURS),
+                flows: 0,
+            },
+        };
+        let now = Now(Now::SECOND);
+        let node = Node::new(config()?, now, Box::new(ChaCha12Rng::seed_from_u64(1)))?;
+        let mut control = Self {
+            site: Site::new(&shape, pool)?,
+            node,
+            forge: Forge::new(AH, ESP, NEIGHBOURS)?,
+            tunnel_sent: vec![0; usize::from(NEIGHBOURS)],
+            messages: vec![0; usize::from(NEIGHBOURS)],
+            sent: Vec::new(),
+            next_spi: crate::site::FIRST_TVT_SPI,
+            now,
+            rng: ChaCha12Rng::seed_from_u64(2),
+        };
+        let hello = |peer| (PeerId(peer), say(7, 1, Message::Keepalive));
+        control.ask((0..NEIGHBOURS).map(hello).collect(), &Clock::new())?;
+        control.sent.clear();
+        Ok(control)
+    }
+
+    /// Cycles that `count` creations take the node, from the neighbours' packets to its own.
+    ///
+    /// # Errors
+    /// When one of them fails.
+    pub fn create(&mut self, count: u32, clock: &Clock) -> anyhow::Result<u64> {
+        self.now = self.now.plus(ROUND_NS);
+        let before = self.standing();
+        let creates = (0..count).map(|n| self.creating(n)).collect::<Result<Vec<_>, _>>()?;
+        let mut cycles = self.ask(creates, clock)?;
+        let answers = self.answers();
+        cycles += self.ask(answers, clock)?;
+        let acks = self.answers();
+        cycles += self.ask(acks, clock)?;
+        self.sent.clear();
+        let made = self.standing() - before;
+        ensure!(
+            made == count as usize,
+            "{made} of {count} AIVTs were made: {:?}",
+            self.site.drops()
+        );
+        Ok(cycles)
+    }
+
+    fn standing(&self) -> usize {
+        self.site.writer.in_use()[0]
+    }
+
+    fn wall(&self) -> u64 {
+        WALL + self.now.0 / Now::SECOND
+    }
+
+    /// A CREATE of a neighbour on the entrance's side, for a path over one on the exit's.
+    fn creating(&mut self, number: u32) -> anyhow::Result<(PeerId, Signal)> {
+        let (up, down) = (number as u16 % SIDE, SIDE + (number as u16 / SIDE) % SIDE);
+        let created = u32::try_from(self.wall() / 10 * 10)?;
+        let keys = [THIS, down].map(|number| onion_key(number).public());
+        let hop = |number, onion_key| HopSpec {
+            id: NodeId::of(&identity(number)),
+            onion_key,
+            created,
+        };
+        let terms = Terms {
+            profile: PROFILE as u8,
+            expires: 0,
+            flow_token: FlowToken::random(&mut self.rng),
+        };
+        let path = [hop(THIS, &keys[0][..]), hop(down, &keys[1][..])];
+        let (onion, _) = build(&X25519, &path, &terms, &mut self.rng)?;
+        self.next_spi += 1;
+        let message = self.next_message(PeerId(up));
+        Ok((PeerId(up), say(self.next_spi, message, Message::Create { onion })))
+    }
+
+    /// What neighbours answer to what the node sent: each request gets its ACK, a CREATE its CREATED too.
+    fn answers(&mut self) -> Vec<(PeerId, Signal)> {
+        let mut answers = Vec::new();
+        for (peer, datagram) in std::mem::take(&mut self.sent) {
+            let Ok(signal) = frame(peer).decode(&datagram) else {
+                continue;
+            };
+            if !signal.message.is_request() {
+                continue;
+            }
+            answers.push((peer, say(signal.spi, signal.message_id, Message::Ack)));
+            if matches!(signal.message, Message::Create { .. }) {
+                let created = Message::Created {
+                    create: signal.message_id,
+                    confirmation: [9; 32],
+                };
+                let own = self.next_message(peer);
+                answers.push((peer, say(signal.spi, own, created)));
+            }
+        }
+        answers
+    }
+
+    fn next_message(&mut self, peer: PeerId) -> u32 {
+        let last = &mut self.messages[usize::from(peer.0)];
+        *last += 1;
+        *last
+    }
+
+    /// Packs signals of neighbours into packets and gives these to the node. Cycles of the latter.
+    fn ask(&mut self, signals: Vec<(PeerId, Signal)>, clock: &Clock) -> anyhow::Result<u64> {
+        let mut cycles = 0;
+        let mut signals = signals.into_iter().peekable();
+        while signals.peek().is_some() {
+            let mut packets: Lane<(Origin, M::Buf)> = Lane::new();
+            for (peer, signal) in signals.by_ref().take(BURST) {
+                packets.push(self.packet(peer, &signal)?);
+            }
+            self.forge.sign(&mut packets)?;
+            let mut frames: Lane<M::Buf> = packets.into_iter().map(|(_, frame)| frame).collect();
+            let start = clock.ticks();
+            self.site.burst(&mut frames);
+            self.obey()?;
+            cycles += clock.ticks() - start;
+        }
+        Ok(cycles)
+    }
+
+    fn packet(&mut self, peer: PeerId, signal: &Signal) -> anyhow::Result<(Origin, M::Buf)> {
+        let at = usize::from(peer.0);
+        let datagram = frame(peer).encode(signal, &mut self.rng)?;
+        let mut buf = self.site.io.alloc().context("packet buffers are used up")?;
+        buf.grow_back(datagram.len());
+        buf.data_mut().copy_from_slice(&datagram);
+        self.tunnel_sent[at] += 1;
+        let seq = self.tunnel_sent[at];
+        self.forge.seal(peer, seq, &mut buf)?;
+        let origin = Origin {
+            peer,
+            spi: tunnel_spi(Sa::AhIn, peer),
+            seq,
+            next_header: protocol::ESP,
+        };
+        Ok((origin, buf))
+    }
+
+    /// The control thread's round.
+    fn obey(&mut self) -> anyhow::Result<()> {
+        let wall = self.wall();
+        while let Some(event) = self.site.io.events.pop_front() {
+            if let Event::Signal(peer, datagram) = event {
+                self.node.handle_signal(self.now, wall, peer, datagram.data());
+            }
+        }
+        self.act()?;
+        let mut installed = Vec::new();
+        self.site.pump(|aivt| installed.push(aivt));
+        for aivt in installed {
+            self.node.handle_installed(self.now, aivt);
+        }
+        self.act()?;
+        self.site.pump(|_| ());
+        self.site.io.flush();
+        Ok(())
+    }
+
+    fn act(&mut self) -> anyhow::Result<()> {
+        while let Some(action) = self.node.poll_action() {
+            match action {
+                Action::Send { peer, datagram } => {
+                    let mut buf = self.site.io.alloc().context("packet buffers are used up")?;
+                    buf.grow_back(datagram.len());
+                    buf.data_mut().copy_from_slice(&datagram);
+                    self.site.writer.signal(peer, buf);
+                    self.sent.push((peer, datagram));
+                }
+                Action::Install { aivt, route } => self.site.writer.install(self.now, aivt, route)?,
+                Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
+                Action::Remove { aivt } => self.site.writer.remove(aivt),
+                Action::Bind { .. } | Action::Refuse { .. } | Action::Rewrite { .. } | Action::CloseFlow { .. } => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn say(spi: u32, message_id: u32, message: Message) -> Signal {
+    Signal {
+        spi,
+        message_id,
+        message,
+    }
+}
+
+/// The frame of a neighbour's signals, as the neighbour sees it.
+fn frame(peer: PeerId) -> Frame {
+    Frame::new(address(peer.0), address(THIS), PROFILE.cell_len())
+}
