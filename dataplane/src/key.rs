@@ -1,5 +1,6 @@
 //! AH key schedules of one worker by slot, with the IVs this worker may use under each.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use ain_crypto::Backend;
@@ -7,10 +8,12 @@ use ain_crypto::Backend;
 use crate::command::IvSource;
 use crate::entry::AhKey;
 use crate::id::KeySlot;
+use crate::verdict::DropReason;
 
 struct Held<C: Backend> {
     key: Arc<AhKey<C>>,
-    iv: Option<IvSource>,
+    /// Behind a cell, so that a burst may hold its keys while IVs are drawn.
+    iv: Option<RefCell<IvSource>>,
 }
 
 /// The schedules.
@@ -26,21 +29,31 @@ impl<C: Backend> Keys<C> {
         }
     }
 
-    /// The schedule in a slot.
-    pub fn ah(&self, slot: KeySlot) -> Option<&AhKey<C>> {
-        Some(&*self.slots.get(usize::from(slot.0))?.as_ref()?.key)
+    fn held(&self, slot: KeySlot) -> Option<&Held<C>> {
+        self.slots.get(usize::from(slot.0))?.as_ref()
     }
 
-    /// The next explicit IV under the key of a slot; zero where the key has none, `None` when they are used up.
-    pub fn next_iv(&mut self, slot: KeySlot) -> Option<[u8; 8]> {
-        match &mut self.slots.get_mut(usize::from(slot.0))?.as_mut()?.iv {
-            Some(source) => source.take(),
-            None => Some([0; 8]),
-        }
+    /// The schedule in a slot.
+    pub fn ah(&self, slot: KeySlot) -> Option<&AhKey<C>> {
+        Some(&*self.held(slot)?.key)
+    }
+
+    /// The schedule in a slot, and the next explicit IV under it: zero where the key has none.
+    ///
+    /// # Errors
+    /// [`DropReason::Gone`] without a key, [`DropReason::SequenceExhausted`] when the IVs are used up.
+    pub fn for_sending(&self, slot: KeySlot) -> Result<(&AhKey<C>, [u8; 8]), DropReason> {
+        let held = self.held(slot).ok_or(DropReason::Gone)?;
+        let iv = match &held.iv {
+            Some(source) => source.borrow_mut().take().ok_or(DropReason::SequenceExhausted)?,
+            None => [0; 8],
+        };
+        Ok((&held.key, iv))
     }
 
     /// Fills a slot and returns the key that was there, or the key itself if there is no such slot.
     pub fn put(&mut self, slot: KeySlot, key: Arc<AhKey<C>>, iv: Option<IvSource>) -> Option<Arc<AhKey<C>>> {
+        let iv = iv.map(RefCell::new);
         match self.slots.get_mut(usize::from(slot.0)) {
             Some(place) => place.replace(Held { key, iv }).map(|held| held.key),
             None => Some(key),

@@ -1,9 +1,9 @@
 //! The story of a packet, one short function a direction. Each line is a stage; each stage takes the whole burst.
 //!
 //! ```text
-//!   from the wire      classify → replay check → verify → replay mark → peel → forward → sign → out
-//!                                                                            └→ deliver → seal → sign → out
-//!                                                                  └→ open → enter → pack → wrap → sign → out
+//!   from the wire      classify → verify → peel → forward → sign → out
+//!                                    │        └→ deliver → seal → sign → out
+//!                                    └→ open → enter → pack → wrap → sign → out
 //!   from a worker      the same from `classify` on, or a datagram for a tunnel or a flow that this worker owns
 //!   from the device    (`ain endpoint`) seal → sign → out
 //! ```
@@ -24,7 +24,7 @@ use crate::stage::layer::{peel, wrap};
 use crate::stage::pack::{FreshCell, pack};
 use crate::stage::sign::sign;
 use crate::stage::verify::verify;
-use crate::stage::{Lane, Received, esp, replay};
+use crate::stage::{Lane, Received, esp};
 use crate::verdict::DropReason;
 
 impl<C: Backend, B: PacketBuf> Engine<C, B> {
@@ -88,9 +88,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             return;
         }
         self.tvts.prefetch(lane.iter().map(|packet| packet.slot));
-        replay::check(&self.tvts, &self.counters, lane);
-        verify(&mut self.crypto, &self.keys, &self.tvts, &self.counters, lane);
-        replay::mark(&mut self.tvts, &self.counters, lane);
+        verify(&mut self.crypto, &self.keys, &mut self.tvts, &self.counters, lane);
         peel(
             &mut self.crypto,
             &self.tvts,
@@ -109,9 +107,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         if lane.is_empty() {
             return;
         }
-        replay::check(&self.tunnels, &self.counters, lane);
-        verify(&mut self.crypto, &self.keys, &self.tunnels, &self.counters, lane);
-        replay::mark(&mut self.tunnels, &self.counters, lane);
+        verify(&mut self.crypto, &self.keys, &mut self.tunnels, &self.counters, lane);
         for (peer, datagram) in esp::open(&mut self.crypto, &mut self.tunnels, &self.counters, lane) {
             match peers.peer(peer).map(|peer| &peer.kind) {
                 Some(PeerKind::Host(policy)) => self.enter(now, peers, (peer, policy), datagram, io),

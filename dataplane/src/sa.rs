@@ -151,6 +151,13 @@ impl<const WORDS: usize> Window<WORDS> {
     /// burst has moved the window past it. Such a packet is dropped.
     #[must_use]
     pub fn mark(&mut self, sequence: SeqNo) -> bool {
+        if sequence.0 == self.highest.wrapping_add(1) && self.highest != 0 {
+            // In order: the only bit to clear on the way is the one that is set.
+            let (word, bit) = Self::place(sequence.0);
+            self.seen[word] |= bit;
+            self.highest = sequence.0;
+            return true;
+        }
         if self.check_full(sequence.0).is_err() {
             return false;
         }

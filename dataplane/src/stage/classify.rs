@@ -97,6 +97,7 @@ impl Sorter<'_> {
                         ah_len: headers.ah_len,
                         ip_len: headers.ip_len,
                         next_header: headers.next_header,
+                        esn: false,
                     });
                 }
                 Err(why) => self.counters.dropped(why),

@@ -2,10 +2,10 @@
 //! the cryptography of all of them at once, and sorts the losers out with a [`DropReason`](crate::verdict::DropReason).
 //!
 //! ```text
-//! classify ─► replay ─► verify ─► replay ─┬─► peel ─┬─► forward ─────────────────────► sign ─► out
-//!             check               mark    │         └─► deliver ─► (host) ─┐            ▲
-//!                                         └─► open ─┬─► signal             ├─► seal ────┤
-//!                                                   └─► enter ─► pack ─► wrap ──────────┘
+//! classify ─► verify ─┬─► peel ─┬─► forward ─────────────────────► sign ─► out
+//!                     │         └─► deliver ─► (host) ─┐            ▲
+//!                     └─► open ─┬─► signal             ├─► seal ────┤
+//!                               └─► enter ─► pack ─► wrap ──────────┘
 //! ```
 
 pub mod classify;
@@ -49,6 +49,8 @@ pub struct Received<B> {
     pub ip_len: u8,
     /// Protocol of what follows the AH.
     pub next_header: u8,
+    /// Whether the association has 64-bit sequence numbers; known from [`verify`] on.
+    pub esn: bool,
 }
 
 impl<B> Received<B> {

@@ -1,16 +1,13 @@
-//! The anti-replay window, looked at before the ICV (cheap, and spares the ICV) and marked after it (RFC 4302 section 3.4.3). Of two
-//! copies in one burst the mark lets one through.
+//! Whose anti-replay window a packet meets. [`verify`](super::verify) looks at it before the ICV (cheap, and spares the ICV) and
+//! marks it after (RFC 4302 section 3.4.3). Of two copies in one burst the mark lets one through.
 
 use std::sync::atomic::Ordering;
 
 use ain_crypto::Backend;
 
-use super::{Lane, Received};
-use crate::count::Counters;
 use crate::entry::{Tunnel, Tvt};
 use crate::id::{KeySlot, PeerId, Spi};
 use crate::sa::{Numbering, ReplayError, SeqNo, Window};
-use crate::slab::Slab;
 use crate::verdict::DropReason;
 
 /// An inbound AH association.
@@ -72,35 +69,11 @@ pub(super) fn look<const WORDS: usize>(window: &Window<WORDS>, esn: bool, seq_lo
     window.check_numbered(if esn { Numbering::Extended } else { Numbering::Short }, seq_low)
 }
 
-/// Drops what the windows have seen or cannot have, and fills in the whole sequence numbers.
-pub fn check<S: AhInbound, B>(slab: &Slab<S>, counters: &Counters, lane: &mut Lane<Received<B>>) {
-    lane.retain(|packet| {
-        let verdict = match slab.entry(packet.slot) {
-            Some(sa) if sa.identity() == (packet.peer, packet.spi) => sa.check(packet.seq_low).map_err(reason),
-            _ => Err(DropReason::Gone),
-        };
-        match verdict {
-            Ok(seq) => packet.seq = seq,
-            Err(why) => counters.dropped(why),
+impl From<ReplayError> for DropReason {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Old => Self::AhReplayOld,
+            ReplayError::Repeated => Self::AhReplay,
         }
-        verdict.is_ok()
-    });
-}
-
-/// Marks the numbers of authentic packets.
-pub fn mark<S: AhInbound, B>(slab: &mut Slab<S>, counters: &Counters, lane: &mut Lane<Received<B>>) {
-    lane.retain(|packet| {
-        let fresh = slab.entry_mut(packet.slot).is_some_and(|sa| sa.mark(packet.seq));
-        if !fresh {
-            counters.dropped(DropReason::AhReplay);
-        }
-        fresh
-    });
-}
-
-fn reason(error: ReplayError) -> DropReason {
-    match error {
-        ReplayError::Old => DropReason::AhReplayOld,
-        ReplayError::Repeated => DropReason::AhReplay,
     }
 }

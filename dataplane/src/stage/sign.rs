@@ -1,11 +1,12 @@
 //! AH out: outer headers on, the ICVs of a burst in one batch, then the mutable fields (RFC 4302 section 3.3.3). The outer header
 //! shows nothing of what is inside: [`Outer`].
 
-use ain_crypto::{Backend, MacAlgorithm, MacJob};
+use ain_crypto::{Backend, MacJob, TAG_BYTES};
 
-use super::verify::append_high_half;
+use super::verify::{HIGH_HALF, append_high_half};
 use super::{Lane, Outgoing};
 use crate::count::Counters;
+use crate::entry::AhKey;
 use crate::id::PortId;
 use crate::key::Keys;
 use crate::outside::Outside;
@@ -20,8 +21,7 @@ use crate::wire::outer::{OUTER_LEN, Outer};
 struct Kept<'a> {
     outer: &'a Outer,
     layout: IcvLayout,
-    iv: [u8; 8],
-    port: PortId,
+    icv: Icv,
 }
 
 /// Signs a lane and sends it out.
@@ -33,34 +33,27 @@ pub fn sign<C: Backend, B: PacketBuf>(
     lane: &mut Lane<Outgoing<B>>,
     io: &mut impl Outside<C, B>,
 ) {
-    let mut kept: Lane<Kept<'_>> = Lane::new();
-    lane.retain(|packet| {
-        match prepare(keys, peers, packet) {
-            Ok(k) => kept.push(k),
-            Err(why) => {
-                counters.dropped(why);
-                return false;
-            }
-        }
-        true
-    });
     let mut jobs: Lane<MacJob<'_, C::MacKey>> = Lane::new();
-    for (packet, kept) in lane.iter().zip(&kept) {
-        if let Some(key) = keys.ah(packet.key) {
+    let mut prepared: Lane<Result<Kept<'_>, DropReason>> = Lane::new();
+    for packet in lane.iter_mut() {
+        prepared.push(prepare(keys, peers, packet).map(|(key, kept)| {
             jobs.push(MacJob {
                 key: &key.key,
-                iv: kept.iv,
+                iv: kept.icv.iv,
                 message: &packet.buf.data()[ethernet::HEADER_LEN..],
-                tag: [0; 16],
+                tag: [0; TAG_BYTES],
             });
-        }
+            kept
+        }));
     }
     crypto.compute(&mut jobs);
-    let tags: Lane<[u8; 16]> = jobs.iter().map(|job| job.tag).collect();
+    for (kept, job) in prepared.iter_mut().flatten().zip(&jobs) {
+        kept.icv.tag = job.tag;
+    }
     drop(jobs);
-    for ((mut packet, kept), tag) in lane.drain(..).zip(&kept).zip(tags) {
-        match finish(&mut packet, kept, tag) {
-            Ok(()) => io.transmit(kept.port, packet.buf),
+    for (mut packet, kept) in lane.drain(..).zip(&prepared) {
+        match kept.as_ref().map_err(|why| *why).and_then(|kept| finish(&mut packet, kept)) {
+            Ok(port) => io.transmit(port, packet.buf),
             Err(why) => counters.dropped(why),
         }
     }
@@ -68,12 +61,13 @@ pub fn sign<C: Backend, B: PacketBuf>(
 
 /// Everything that the ICV covers, the mutable fields zero; the Ethernet header, which it does not cover, before it.
 fn prepare<'a, C: Backend, B: PacketBuf>(
-    keys: &mut Keys<C>,
+    keys: &'a Keys<C>,
     peers: &'a Peers,
     packet: &mut Outgoing<B>,
-) -> Result<Kept<'a>, DropReason> {
+) -> Result<(&'a AhKey<C>, Kept<'a>), DropReason> {
     let outer = peers.outer(packet.peer)?;
-    let layout = IcvLayout::sent(algorithm(keys, packet)?, Family::V4);
+    let (key, iv) = keys.for_sending(packet.key)?;
+    let layout = IcvLayout::sent(key.algorithm, Family::V4);
     let front = OUTER_LEN + layout.len();
     if packet.buf.headroom() < front {
         return Err(DropReason::NoBuffer);
@@ -88,22 +82,17 @@ fn prepare<'a, C: Backend, B: PacketBuf>(
     if packet.esn {
         append_high_half(&mut packet.buf, packet.seq)?;
     }
-    Ok(Kept {
-        outer,
-        layout,
-        iv: keys.next_iv(packet.key).ok_or(DropReason::SequenceExhausted)?,
-        port: peers.peer(packet.peer).ok_or(DropReason::Gone)?.port,
-    })
+    let icv = Icv {
+        iv,
+        tag: [0; TAG_BYTES],
+    };
+    Ok((key, Kept { outer, layout, icv }))
 }
 
-fn algorithm<C: Backend, B>(keys: &Keys<C>, packet: &Outgoing<B>) -> Result<MacAlgorithm, DropReason> {
-    keys.ah(packet.key).map(|key| key.algorithm).ok_or(DropReason::Gone)
-}
-
-/// What the ICV does not cover, and the ICV itself.
-fn finish<B: PacketBuf>(packet: &mut Outgoing<B>, kept: &Kept<'_>, tag: [u8; 16]) -> Result<(), DropReason> {
+/// What the ICV does not cover, and the ICV itself; the port that sends it.
+fn finish<B: PacketBuf>(packet: &mut Outgoing<B>, kept: &Kept<'_>) -> Result<PortId, DropReason> {
     if packet.esn {
-        packet.buf.truncate(packet.buf.data().len() - 4);
+        packet.buf.truncate(packet.buf.data().len() - HIGH_HALF);
     }
     let (headers, rest) = packet
         .buf
@@ -111,5 +100,6 @@ fn finish<B: PacketBuf>(packet: &mut Outgoing<B>, kept: &Kept<'_>, tag: [u8; 16]
         .split_first_chunk_mut()
         .ok_or(DropReason::Malformed)?;
     kept.outer.unmask(headers);
-    ah::put_icv(rest, kept.layout, &Icv { iv: kept.iv, tag }).map_err(|_| DropReason::Malformed)
+    ah::put_icv(rest, kept.layout, &kept.icv).map_err(|_| DropReason::Malformed)?;
+    Ok(kept.outer.port())
 }

@@ -69,7 +69,11 @@ impl<'a> Ipv4<'a> {
             return Err(WireError::TotalLength("IPv4"));
         }
         let bytes = bytes.get(..total).ok_or(WireError::TotalLength("IPv4"))?;
-        if checksum::checksum(&bytes[..header_len]) != 0 {
+        let right = match bytes.first_chunk::<HEADER_LEN>() {
+            Some(fixed) if header_len == HEADER_LEN => checksum::checksum(fixed) == 0,
+            _ => checksum::checksum(&bytes[..header_len]) == 0,
+        };
+        if !right {
             return Err(WireError::Checksum("IPv4"));
         }
         Ok(Self { header, bytes })

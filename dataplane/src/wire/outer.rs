@@ -14,6 +14,7 @@ use super::checksum::Sum;
 use super::ethernet::{self, ETHERTYPE_IPV4, EthernetHeader};
 use super::ipv4::{self, Ipv4Fields};
 use super::protocol;
+use crate::id::PortId;
 use crate::peers::Link;
 
 /// Bytes of both headers.
@@ -31,11 +32,12 @@ pub struct Outer {
     bytes: [u8; OUTER_LEN],
     /// Sum of the IPv4 header but for the total length.
     sum: Sum,
+    port: PortId,
 }
 
 impl Outer {
-    /// Headers of AH packets over `link`.
-    pub fn new(link: Link, source: Ipv4Addr, destination: Ipv4Addr) -> Self {
+    /// Headers of AH packets over `link` of `port`.
+    pub fn new(port: PortId, link: Link, source: Ipv4Addr, destination: Ipv4Addr) -> Self {
         let mut bytes = [0; OUTER_LEN];
         let (frame, ip) = bytes.split_at_mut(ethernet::HEADER_LEN);
         let frame: &mut [u8; ethernet::HEADER_LEN] = frame.try_into().expect("split there");
@@ -46,7 +48,13 @@ impl Outer {
         Self {
             sum: Sum::new().add_bytes(&bytes[IP..]),
             bytes,
+            port,
         }
+    }
+
+    /// The port towards the peer.
+    pub const fn port(&self) -> PortId {
+        self.port
     }
 
     /// Lays the headers of a packet of `total_len` bytes, IPv4 header included, with the mutable fields zero.
@@ -80,7 +88,7 @@ mod tests {
         fn both_steps_agree_with_the_header_writer(source: u32, destination: u32, payload in 0usize..1500) {
             let link = Link { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
             let (source, destination) = (Ipv4Addr::from(source), Ipv4Addr::from(destination));
-            let outer = Outer::new(link, source, destination);
+            let outer = Outer::new(PortId(0), link, source, destination);
             let mut frame = vec![0xa5; OUTER_LEN + payload];
             let total = (ipv4::HEADER_LEN + payload) as u16;
             outer.write_masked(frame.first_chunk_mut().unwrap(), total);
