@@ -8,8 +8,10 @@
 use std::arch::x86_64::*;
 
 use super::key::{Block, Hctr2Key};
-use crate::{LayerJob, LayerOp};
+use crate::{LayerJob, LayerOp, prefetch};
 
+/// Packets between asking for a key and using it.
+const PREFETCH: usize = 4;
 /// Blocks in flight through AES.
 const GROUP: usize = 8;
 /// Blocks to a reduction of the hash.
@@ -44,10 +46,16 @@ impl AesNi {
 #[target_feature(enable = "avx2,aes,pclmulqdq")]
 fn burst<const R: usize>(jobs: &mut [LayerJob<'_, Hctr2Key<R>>]) {
     let Some(first) = jobs.first() else { return };
+    for job in jobs.iter().take(PREFETCH) {
+        prefetch(job.key);
+    }
     let mut ahead = open(first);
     for at in 0..jobs.len() {
         let opened = ahead;
         let turned = turn(&jobs[at], opened.input);
+        if let Some(later) = jobs.get(at + PREFETCH) {
+            prefetch(later.key);
+        }
         if let Some(next) = jobs.get(at + 1) {
             ahead = open(next);
         }
@@ -80,17 +88,17 @@ fn open<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>) -> Opened {
     let start = xor(xor(m, load(&job.tweak)), lengths(job.key, text.len()));
     let (blocks, tail) = text.as_chunks();
     let (fours, ones) = blocks.as_chunks::<AGGREGATE>();
-    let mut hash = start;
+    let mut hash = Polyval::new(job.key, start);
     for four in fours {
-        hash = absorb(job.key, hash, load_each(four));
+        hash.absorb(load_each(four));
     }
     for one in ones {
-        hash = absorb(job.key, hash, load_each(&[*one]));
+        hash.absorb([load(one)]);
     }
     if !tail.is_empty() {
-        hash = absorb(job.key, hash, [load(&padded(tail))]);
+        hash.absorb([load(&padded(tail))]);
     }
-    let input = xor(m, hash);
+    let input = xor(m, hash.state);
     Opened { start, input }
 }
 
@@ -117,7 +125,7 @@ fn turn<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>, input: __m128i) -> Turn
 #[inline]
 #[target_feature(enable = "avx2,aes,pclmulqdq")]
 fn close<const R: usize>(job: &mut LayerJob<'_, Hctr2Key<R>>, start: __m128i, turned: Turned) {
-    let mut hash = start;
+    let mut hash = Polyval::new(job.key, start);
     let mut stream = Xctr::new(&job.key.rounds, turned.seed);
     let (groups, rest) = job.cell.as_chunks_mut::<{ 16 * GROUP }>();
     for group in groups {
@@ -130,7 +138,7 @@ fn close<const R: usize>(job: &mut LayerJob<'_, Hctr2Key<R>>, start: __m128i, tu
                 *text = xor(*text, *stream);
                 store(place, *text);
             }
-            hash = absorb(job.key, hash, text);
+            hash.absorb(text);
         }
     }
     for piece in rest.chunks_mut(16) {
@@ -140,10 +148,10 @@ fn close<const R: usize>(job: &mut LayerJob<'_, Hctr2Key<R>>, start: __m128i, tu
         for (byte, stream) in piece.iter_mut().zip(bytes) {
             *byte ^= stream;
         }
-        hash = absorb(job.key, hash, [load(&padded(piece))]);
+        hash.absorb([load(&padded(piece))]);
     }
     if let Some(first) = job.cell.first_chunk_mut() {
-        store(first, xor(turned.output, hash));
+        store(first, xor(turned.output, hash.state));
     }
 }
 
@@ -206,19 +214,47 @@ fn encrypt<const R: usize, const N: usize>(rounds: &[Block; R], mut blocks: [__m
     blocks
 }
 
-/// POLYVAL (RFC 8452 section 3) of up to four more blocks.
-#[inline]
-#[target_feature(enable = "avx2,aes,pclmulqdq")]
-fn absorb<const R: usize, const N: usize>(key: &Hctr2Key<R>, hash: __m128i, mut text: [__m128i; N]) -> __m128i {
-    text[0] = xor(text[0], hash);
-    let mut sum = Product::zero();
-    for (text, power) in text.into_iter().zip(&key.powers[4 - N..4]) {
-        sum.add(text, load(power));
-    }
-    sum.reduce()
+/// POLYVAL (RFC 8452 section 3).
+struct Polyval<'a> {
+    /// H^4, H^3, H^2, H.
+    powers: &'a [Block],
+    /// The same, folded.
+    folded: [__m128i; AGGREGATE],
+    /// The hash so far.
+    state: __m128i,
 }
 
-/// Sums of carry-less products of 128 by 128 bits: the low, the two middle and the high part, 64 bits apart.
+impl<'a> Polyval<'a> {
+    #[inline]
+    #[target_feature(enable = "avx2,aes,pclmulqdq")]
+    fn new<const R: usize>(key: &'a Hctr2Key<R>, start: __m128i) -> Self {
+        let powers = &key.powers[..AGGREGATE];
+        let mut folded_powers = [start; AGGREGATE];
+        for (place, power) in folded_powers.iter_mut().zip(powers) {
+            *place = folded(load(power));
+        }
+        Self {
+            powers,
+            folded: folded_powers,
+            state: start,
+        }
+    }
+
+    /// Takes one to four blocks.
+    #[inline]
+    #[target_feature(enable = "avx2,aes,pclmulqdq")]
+    fn absorb<const N: usize>(&mut self, mut text: [__m128i; N]) {
+        text[0] = xor(text[0], self.state);
+        let mut sum = Product::zero();
+        for (index, text) in text.into_iter().enumerate() {
+            let power = AGGREGATE - N + index;
+            sum.add(text, load(&self.powers[power]), self.folded[power]);
+        }
+        self.state = sum.reduce();
+    }
+}
+
+/// Sums of carry-less products of 128 by 128 bits after Karatsuba: of the low halves, of the folded blocks, of the high halves.
 struct Product {
     low: __m128i,
     middle: __m128i,
@@ -239,10 +275,9 @@ impl Product {
 
     #[inline]
     #[target_feature(enable = "avx2,aes,pclmulqdq")]
-    fn add(&mut self, a: __m128i, b: __m128i) {
+    fn add(&mut self, a: __m128i, b: __m128i, folded_b: __m128i) {
         self.low = xor(self.low, _mm_clmulepi64_si128::<0x00>(a, b));
-        self.middle = xor(self.middle, _mm_clmulepi64_si128::<0x01>(a, b));
-        self.middle = xor(self.middle, _mm_clmulepi64_si128::<0x10>(a, b));
+        self.middle = xor(self.middle, _mm_clmulepi64_si128::<0x00>(folded(a), folded_b));
         self.high = xor(self.high, _mm_clmulepi64_si128::<0x11>(a, b));
     }
 
@@ -251,11 +286,24 @@ impl Product {
     #[target_feature(enable = "avx2,aes,pclmulqdq")]
     fn reduce(self) -> __m128i {
         let field = _mm_set1_epi64x(FIELD);
-        let folded = _mm_clmulepi64_si128::<0x00>(self.low, field);
-        let middle = xor(self.middle, xor(folded, _mm_shuffle_epi32::<0x4e>(self.low)));
-        let folded = _mm_clmulepi64_si128::<0x00>(middle, field);
-        xor(self.high, xor(folded, _mm_shuffle_epi32::<0x4e>(middle)))
+        let middle = xor(self.middle, xor(self.low, self.high));
+        let middle = xor(middle, fold(self.low, field));
+        xor(self.high, fold(middle, field))
     }
+}
+
+/// What 64 bits from below come to above: the low half times the polynomial's middle, and the halves exchanged.
+#[inline]
+#[target_feature(enable = "avx2,aes,pclmulqdq")]
+fn fold(a: __m128i, field: __m128i) -> __m128i {
+    xor(_mm_clmulepi64_si128::<0x00>(a, field), _mm_shuffle_epi32::<0x4e>(a))
+}
+
+/// The sum of a block's halves, in both of them.
+#[inline]
+#[target_feature(enable = "avx2,aes,pclmulqdq")]
+fn folded(a: __m128i) -> __m128i {
+    xor(a, _mm_shuffle_epi32::<0x4e>(a))
 }
 
 /// The product of two elements of POLYVAL's field.
@@ -263,7 +311,7 @@ impl Product {
 #[target_feature(enable = "avx2,aes,pclmulqdq")]
 fn multiply(a: __m128i, b: __m128i) -> __m128i {
     let mut product = Product::zero();
-    product.add(a, b);
+    product.add(a, b, folded(b));
     product.reduce()
 }
 

@@ -16,10 +16,12 @@
 use std::arch::x86_64::*;
 
 use super::key::{Block, Hctr2Key, POWERS};
-use crate::{LayerJob, LayerOp};
+use crate::{LayerJob, LayerOp, prefetch};
 
 /// Registers of text to a reduction of the hash, and in flight through AES: as many as there are strides among the powers.
 const GROUP: usize = POWERS - 3;
+/// Packets between asking for a key and using it.
+const PREFETCH: usize = 8;
 /// Bytes of a register.
 const WIDE: usize = 64;
 /// The field's polynomial, x^63 + x^62 + x^57: what is left of it when its ends are folded by shuffling.
@@ -57,10 +59,16 @@ impl Avx512 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
 fn burst<const R: usize>(jobs: &mut [LayerJob<'_, Hctr2Key<R>>]) {
     let Some(first) = jobs.first() else { return };
+    for job in jobs.iter().take(PREFETCH) {
+        prefetch(job.key);
+    }
     let mut ahead = open(first);
     for at in 0..jobs.len() {
         let opened = ahead;
         let turned = turn(&jobs[at], opened.input);
+        if let Some(later) = jobs.get(at + PREFETCH) {
+            prefetch(later.key);
+        }
         if let Some(next) = jobs.get(at + 1) {
             ahead = open(next);
         }
@@ -224,6 +232,8 @@ impl<const R: usize> Xctr<R> {
 /// POLYVAL (RFC 8452 section 3) as four sums side by side.
 struct Polyval<'a> {
     powers: &'a [Block; POWERS],
+    /// The powers of the middle, folded.
+    folded: [__m512i; GROUP],
     /// The sums, still to be multiplied with what comes next.
     state: __m512i,
 }
@@ -232,8 +242,15 @@ impl<'a> Polyval<'a> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
     fn new(powers: &'a [Block; POWERS], start: __m128i) -> Self {
-        let state = _mm512_zextsi128_si512(start);
-        Self { powers, state }
+        let mut folded_powers = [_mm512_setzero_si512(); GROUP];
+        for (index, place) in folded_powers.iter_mut().enumerate() {
+            *place = folded(_mm512_broadcast_i32x4(load(&powers[stride(index + 1)])));
+        }
+        Self {
+            powers,
+            folded: folded_powers,
+            state: _mm512_zextsi128_si512(start),
+        }
     }
 
     /// Takes N registers that are not the last.
@@ -244,7 +261,7 @@ impl<'a> Polyval<'a> {
         let mut sum = Product::zero();
         for (index, text) in text.into_iter().enumerate() {
             let power = _mm512_broadcast_i32x4(load(&self.powers[stride(N - index)]));
-            sum.add(text, power);
+            sum.add(text, power, self.folded[N - index - 1]);
         }
         self.state = sum.reduce();
     }
@@ -254,7 +271,8 @@ impl<'a> Polyval<'a> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
     fn end(&mut self, text: __m512i, blocks: usize) {
         let mut sum = Product::zero();
-        sum.add(xor(text, self.state), load_powers(&self.powers[4 - blocks..4]));
+        let powers = load_powers(&self.powers[4 - blocks..4]);
+        sum.add(xor(text, self.state), powers, folded(powers));
         let four = sum.reduce();
         let two = _mm256_xor_si256(_mm512_castsi512_si256(four), _mm512_extracti64x4_epi64::<1>(four));
         let one = _mm_xor_si128(_mm256_castsi256_si128(two), _mm256_extracti128_si256::<1>(two));
@@ -269,7 +287,7 @@ impl<'a> Polyval<'a> {
     }
 }
 
-/// Sums of carry-less products of 128 by 128 bits: the low, the two middle and the high part, 64 bits apart.
+/// Sums of carry-less products of 128 by 128 bits after Karatsuba: of the low halves, of the folded blocks, of the high halves.
 struct Product {
     low: __m512i,
     middle: __m512i,
@@ -290,10 +308,9 @@ impl Product {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
-    fn add(&mut self, a: __m512i, b: __m512i) {
+    fn add(&mut self, a: __m512i, b: __m512i, folded_b: __m512i) {
         self.low = xor(self.low, _mm512_clmulepi64_epi128::<0x00>(a, b));
-        self.middle = xor(self.middle, _mm512_clmulepi64_epi128::<0x01>(a, b));
-        self.middle = xor(self.middle, _mm512_clmulepi64_epi128::<0x10>(a, b));
+        self.middle = xor(self.middle, _mm512_clmulepi64_epi128::<0x00>(folded(a), folded_b));
         self.high = xor(self.high, _mm512_clmulepi64_epi128::<0x11>(a, b));
     }
 
@@ -302,11 +319,20 @@ impl Product {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
     fn reduce(self) -> __m512i {
         let field = _mm512_set1_epi64(FIELD);
-        let folded = _mm512_clmulepi64_epi128::<0x00>(self.low, field);
-        let middle = xor(self.middle, xor(folded, _mm512_shuffle_epi32::<0x4e>(self.low)));
-        let folded = _mm512_clmulepi64_epi128::<0x00>(middle, field);
-        xor(self.high, xor(folded, _mm512_shuffle_epi32::<0x4e>(middle)))
+        let middle = xor(self.middle, xor(self.low, self.high));
+        let middle = xor(middle, fold(self.low, field));
+        xor(self.high, fold(middle, field))
     }
+}
+
+/// What 64 bits from below come to above: the low half times the polynomial's middle, and the halves exchanged.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
+fn fold(a: __m512i, field: __m512i) -> __m512i {
+    xor(
+        _mm512_clmulepi64_epi128::<0x00>(a, field),
+        _mm512_shuffle_epi32::<0x4e>(a),
+    )
 }
 
 /// The block of lengths, which comes first in the hash, times H: tweak of 128 bits, text of whole blocks or not.
@@ -314,12 +340,26 @@ impl Product {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
 fn lengths<const R: usize>(key: &Hctr2Key<R>, text_bytes: usize) -> __m128i {
     let bits = 2 * 128 + if text_bytes.is_multiple_of(16) { 2 } else { 3 };
-    let mut product = Product::zero();
-    product.add(
-        _mm512_zextsi128_si512(_mm_cvtsi64_si128(bits)),
-        _mm512_zextsi128_si512(load(&key.powers[3])),
+    let (bits, h) = (_mm_cvtsi64_si128(bits), load(&key.powers[3]));
+    let field = _mm_set1_epi64x(FIELD);
+    let low = _mm_clmulepi64_si128::<0x00>(bits, h);
+    let middle = _mm_clmulepi64_si128::<0x10>(bits, h);
+    let middle = xor3(
+        middle,
+        _mm_clmulepi64_si128::<0x00>(low, field),
+        _mm_shuffle_epi32::<0x4e>(low),
     );
-    _mm512_castsi512_si128(product.reduce())
+    _mm_xor_si128(
+        _mm_clmulepi64_si128::<0x00>(middle, field),
+        _mm_shuffle_epi32::<0x4e>(middle),
+    )
+}
+
+/// The sum of each block's halves, in both of them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
+fn folded(a: __m512i) -> __m512i {
+    xor(a, _mm512_shuffle_epi32::<0x4e>(a))
 }
 
 /// The end of a text as the hash takes it: a 1 behind what does not fill a block.
