@@ -13,7 +13,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ain_controlplane::action::Action;
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
-use ain_controlplane::node::{Config, Neighbour, Node, Peer, SpiSecret};
+use ain_controlplane::limits::AIVTS_MAX;
+use ain_controlplane::node::{Config, Neighbour, Node, Peer, Quotas, SpiSecret};
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
 use ain_controlplane::signal::suite::{OnionPrivateKey, X25519};
@@ -127,6 +128,7 @@ fn config() -> anyhow::Result<Config> {
         inactivity_s: 3600,
         lifetime_s: 0,
         replay_floor_s: 0,
+        quotas: Quotas::halves(AIVTS_MAX, 1),
     })
 }
 
@@ -320,7 +322,7 @@ impl<C: Fresh, M: Memory> Control<C, M> {
                     self.site.writer.signal(peer, buf);
                     self.sent.push((peer, datagram));
                 }
-                Action::Install { aivt, route } => self.site.writer.install(self.now, aivt, route)?,
+                Action::Install { aivt, route, activity } => self.site.writer.install(aivt, route, &activity)?,
                 Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
                 Action::Remove { aivt } => self.site.writer.remove(aivt),
                 Action::Bind { .. } | Action::Refuse { .. } | Action::Rewrite { .. } | Action::CloseFlow { .. } => {}

@@ -15,6 +15,7 @@ use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableError, TableWri
 use ain_crypto::{AeadAlgorithm, Backend, MacAlgorithm};
 use ain_dataplane::command::{Command, Event, Handoff};
 use ain_dataplane::engine::{Capacity, Engine};
+use ain_dataplane::entry::Activity;
 use ain_dataplane::id::{AivtId, Now, PeerId, PortId, Spi, WorkerId};
 use ain_dataplane::limits::BURST;
 use ain_dataplane::outside::Outside;
@@ -149,7 +150,7 @@ impl<C: Fresh, M: Memory> Site<C, M> {
     /// # Errors
     /// When there is no room.
     pub fn install(&mut self, aivt: AivtId, route: Route) -> Result<(), TableError> {
-        self.writer.install(self.now, aivt, route)?;
+        self.writer.install(aivt, route, &Activity::at(self.now))?;
         self.pump(|_| ());
         Ok(())
     }

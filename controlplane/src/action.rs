@@ -2,7 +2,9 @@
 //! of the packet path.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use ain_dataplane::entry::Activity;
 pub use ain_dataplane::id::Pair;
 use ain_dataplane::id::{AivtId, FlowId, PeerId, Spi};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -81,6 +83,8 @@ pub enum Action {
         aivt: AivtId,
         /// This node's part.
         route: Route,
+        /// Where workers note that a cell passed: read when the inactivity timer asks.
+        activity: Arc<Activity>,
     },
     /// Take the AIVT's entries out of the packet path. The entrance's flow stays, waiting, until [`Action::CloseFlow`].
     Remove {

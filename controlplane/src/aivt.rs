@@ -8,11 +8,14 @@
 //!
 //! Each may end in any state; then it is gone at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
+use ain_dataplane::entry::Activity;
+use ain_dataplane::id::{AivtId, Now, Pair, PeerId, Spi};
 
 use crate::action::{HopKeys, Link};
+use crate::by_aivt::{ByAivt, name, place};
 use crate::directory::NodeId;
 use crate::flow::FlowNumber;
 use crate::key_schedule::{ConfirmKey, HopSecrets};
@@ -36,8 +39,8 @@ pub struct Upstream {
     pub link: Link,
     /// Message id of the CREATE that asked for it.
     pub create_id: u32,
-    /// Key of this hop's link in the chain of CREATED.
-    pub confirm: ConfirmKey,
+    /// Key of this hop's link in the chain of CREATED, until CREATED leaves.
+    pub confirm: Option<Box<ConfirmKey>>,
 }
 
 /// The TVT towards the exit.
@@ -47,7 +50,7 @@ pub struct Downstream {
     /// Message id of our CREATE.
     pub create_id: u32,
     /// What was in it, until CREATED: for another try after an SPI collision.
-    pub onion: Vec<u8>,
+    pub onion: Box<[u8]>,
     /// Tries so far besides the first.
     pub redraws: u8,
 }
@@ -59,24 +62,30 @@ pub enum Role {
         /// For this flow.
         flow: FlowNumber,
         /// Over these nodes, itself first.
-        path: Vec<NodeId>,
+        path: Box<[NodeId]>,
         /// With these keys, until they are installed.
-        secrets: Vec<HopSecrets>,
+        secrets: Option<Box<Vec<HopSecrets>>>,
     },
     /// This node is between two others.
     Relay {
-        /// Data keys, until they are installed.
-        keys: Option<HopKeys>,
-        /// c_{i+1}, once it came.
-        beyond: Confirmation,
+        /// What it holds until the AIVT stands.
+        waiting: Option<Box<Waiting>>,
     },
     /// This node is the last.
     Exit {
         /// Whose flow it is.
         flow_token: FlowToken,
         /// The first datagram's pair.
-        bound: Option<Pair>,
+        bound: Option<Box<Pair>>,
     },
+}
+
+/// What an intermediate node needs until its AIVT stands, and not longer.
+pub struct Waiting {
+    /// Data keys, until they are installed.
+    pub keys: Option<HopKeys>,
+    /// c_{i+1}, once it came.
+    pub beyond: Confirmation,
 }
 
 /// Roles, for counting.
@@ -117,9 +126,16 @@ pub struct Aivt {
     pub stage: Stage,
     /// When it must have come to stand, then when something last moved on it.
     pub since: Now,
-    /// When it ends in any case.
-    pub expires: Option<Now>,
+    /// When it ends in any case; [`NEVER`] if only by inactivity.
+    pub expires: Now,
+    /// When something last moved on it, as the workers see it; from installation on.
+    pub activity: Option<Arc<Activity>>,
+    /// When to look at it again; changes only through [`Aivts::set_due`].
+    pub due: Now,
 }
+
+/// A time that does not come.
+pub const NEVER: Now = Now(u64::MAX);
 
 impl Aivt {
     /// Its role's name.
@@ -134,6 +150,12 @@ impl Aivt {
     /// The neighbour that asked for it, unless this node made it.
     fn asker(&self) -> Option<PeerId> {
         self.upstream.as_ref().map(|upstream| upstream.link.peer)
+    }
+
+    /// When something last moved on it, or when it came to stand, or what it waits for began.
+    pub fn last_active(&self) -> Now {
+        let seen = self.activity.as_ref().map_or(Now(0), |activity| activity.last());
+        self.since.max(seen)
     }
 
     fn links(&self) -> impl Iterator<Item = Link> {
@@ -154,19 +176,30 @@ pub struct Joined {
 }
 
 /// All AIVTs of this node. One TVT belongs to at most one.
+///
+/// Links and deadlines are in ordered trees and not in hash tables: they grow without copying what stands, and AIVTs over one
+/// neighbour lie together.
 #[derive(Default)]
 pub struct Aivts {
-    by_id: HashMap<AivtId, Aivt>,
-    by_link: HashMap<Link, AivtId>,
+    by_id: ByAivt<Aivt>,
+    /// Places by link.
+    by_link: BTreeMap<(PeerId, Spi), u32>,
+    /// Places by deadline.
+    due: BTreeSet<(Now, u32)>,
+    free: Vec<u32>,
     joined: HashMap<PeerId, Joined>,
     /// By role and stage.
     tally: [[usize; 3]; 3],
-    next_id: u64,
+    made: u64,
+}
+
+fn key(link: &Link) -> (PeerId, Spi) {
+    (link.peer, link.spi)
 }
 
 impl Aivts {
     #[cfg(feature = "test-dump")]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&AivtId, &Aivt)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AivtId, &Aivt)> {
         self.by_id.iter()
     }
 
@@ -187,7 +220,7 @@ impl Aivts {
 
     /// Whether a TVT is in use.
     pub fn uses(&self, link: &Link) -> bool {
-        self.by_link.contains_key(link)
+        self.by_link.contains_key(&key(link))
     }
 
     /// How many TVTs are in use.
@@ -197,17 +230,17 @@ impl Aivts {
 
     /// The AIVT that has `link`.
     pub fn with_link(&self, link: &Link) -> Option<AivtId> {
-        self.by_link.get(link).copied()
+        self.id_at(*self.by_link.get(&key(link))?)
     }
 
     /// The AIVT `id`.
     pub fn by_id(&self, id: AivtId) -> Option<&Aivt> {
-        self.by_id.get(&id)
+        self.by_id.of(id)
     }
 
     /// The AIVT `id`; its links and its stage change only through [`Aivts::relink`] and [`Aivts::set_stage`].
     pub fn by_id_mut(&mut self, id: AivtId) -> Option<&mut Aivt> {
-        self.by_id.get_mut(&id)
+        self.by_id.of_mut(id)
     }
 
     /// What `peer` asked this node to join.
@@ -217,47 +250,53 @@ impl Aivts {
 
     /// Every AIVT that has a TVT to `peer`, oldest first.
     pub fn over(&self, peer: PeerId) -> Vec<AivtId> {
-        let over = self
-            .by_id
-            .iter()
-            .filter(|(_, aivt)| aivt.links().any(|link| link.peer == peer));
-        let mut ids: Vec<_> = over.map(|(id, _)| *id).collect();
+        let (least, most) = (Spi::new(Spi::MIN), Spi::new(u32::MAX));
+        let (Some(least), Some(most)) = (least, most) else {
+            return Vec::new();
+        };
+        let places = self.by_link.range((peer, least)..=(peer, most));
+        let mut ids: Vec<_> = places.filter_map(|(_, place)| self.id_at(*place)).collect();
         ids.sort();
+        ids.dedup();
         ids
     }
 
     /// Every AIVT, oldest first.
     pub fn ids(&self) -> Vec<AivtId> {
-        let mut ids: Vec<_> = self.by_id.keys().copied().collect();
+        let mut ids: Vec<_> = self.by_id.iter().map(|(id, _)| id).collect();
         ids.sort();
         ids
     }
 
     /// Takes in a new AIVT, whose links are not in use.
     pub fn insert(&mut self, aivt: Aivt) -> AivtId {
-        self.next_id += 1;
-        let id = AivtId(self.next_id);
+        self.made += 1;
+        let at = self.free.pop().unwrap_or(self.by_id.len() as u32);
+        let id = name(self.made, at);
         for link in aivt.links() {
-            self.by_link.insert(link, id);
+            self.by_link.insert(key(&link), at);
         }
         self.count(aivt.role_name(), aivt.asker(), aivt.stage, 1);
+        self.due.insert((aivt.due, at));
         self.by_id.insert(id, aivt);
         id
     }
 
     /// Takes out the AIVT `id`.
     pub fn remove(&mut self, id: AivtId) -> Option<Aivt> {
-        let aivt = self.by_id.remove(&id)?;
+        let aivt = self.by_id.remove(id)?;
         for link in aivt.links() {
-            self.by_link.remove(&link);
+            self.by_link.remove(&key(&link));
         }
+        self.due.remove(&(aivt.due, place(id)));
+        self.free.push(place(id));
         self.count(aivt.role_name(), aivt.asker(), aivt.stage, -1);
         Some(aivt)
     }
 
     /// Moves the AIVT `id` to `stage`.
     pub fn set_stage(&mut self, id: AivtId, stage: Stage) {
-        if let Some(aivt) = self.by_id.get_mut(&id) {
+        if let Some(aivt) = self.by_id.of_mut(id) {
             let (role, asker) = (aivt.role_name(), aivt.asker());
             let before = std::mem::replace(&mut aivt.stage, stage);
             self.count(role, asker, before, -1);
@@ -267,14 +306,38 @@ impl Aivts {
 
     /// Gives the AIVT `id` another downstream TVT, asked for by the CREATE `create_id`.
     pub fn relink(&mut self, id: AivtId, link: Link, create_id: u32) {
-        let Some(downstream) = self.by_id.get_mut(&id).and_then(|aivt| aivt.downstream.as_mut()) else {
+        let Some(downstream) = self.by_id.of_mut(id).and_then(|aivt| aivt.downstream.as_mut()) else {
             return;
         };
-        self.by_link.remove(&downstream.link);
-        self.by_link.insert(link, id);
+        self.by_link.remove(&key(&downstream.link));
+        self.by_link.insert(key(&link), place(id));
         downstream.link = link;
         downstream.create_id = create_id;
         downstream.redraws += 1;
+    }
+
+    /// The AIVT `id` wants to be looked at again at `at`.
+    pub fn set_due(&mut self, id: AivtId, at: Now) {
+        if let Some(aivt) = self.by_id.of_mut(id) {
+            let before = std::mem::replace(&mut aivt.due, at);
+            self.due.remove(&(before, place(id)));
+            self.due.insert((at, place(id)));
+        }
+    }
+
+    /// The earliest deadline.
+    pub fn next_due(&self) -> Option<Now> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// An AIVT that wants to be looked at by `now`. It is named again and again until [`Aivts::set_due`] or [`Aivts::remove`].
+    pub fn due(&self, now: Now) -> Option<AivtId> {
+        let (_, at) = self.due.first().filter(|(due, _)| *due <= now)?;
+        self.id_at(*at)
+    }
+
+    fn id_at(&self, place: u32) -> Option<AivtId> {
+        self.by_id.at(place).map(|(id, _)| id)
     }
 
     fn count(&mut self, role: RoleName, asker: Option<PeerId>, stage: Stage, change: isize) {

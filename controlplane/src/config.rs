@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::directory::{Directory, NodeId};
+use crate::limits::{AIVTS, AIVTS_MAX, FLOWS, FLOWS_REMEMBERED};
 use crate::signal::suite::OnionPrivateKey;
 
 /// Everything a node knows from its configuration.
@@ -35,6 +36,41 @@ pub struct Config {
     /// Creating signals dated before this are refused, Unix seconds (protocol section 5: the replay cache does not survive the
     /// process): one more than [`crate::node::Node::latest_create`] of the process before, 0 at the first start.
     pub replay_floor_s: u64,
+    /// How much the node takes on.
+    pub quotas: Quotas,
+}
+
+/// How much a node takes on, and how much of it may be one neighbour's or one host's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quotas {
+    /// AIVTs in any role.
+    pub aivts: usize,
+    /// AIVTs that one neighbour may have asked this node to join.
+    pub aivts_per_neighbour: usize,
+    /// Flows at the entrance, those remembered for their address and token included.
+    pub flows: usize,
+    /// Flows of one host tunnel, those remembered included.
+    pub flows_per_host: usize,
+}
+
+impl Quotas {
+    /// Half of everything for each neighbour and host. `aivts` is brought to [`AIVTS_MAX`] at most; `flows` are those that have or
+    /// wait for an AIVT.
+    pub fn halves(aivts: usize, flows: usize) -> Self {
+        let (aivts, flows) = (aivts.min(AIVTS_MAX), flows.saturating_mul(FLOWS_REMEMBERED));
+        Self {
+            aivts,
+            aivts_per_neighbour: aivts.div_ceil(2),
+            flows,
+            flows_per_host: flows.div_ceil(2),
+        }
+    }
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self::halves(AIVTS, FLOWS)
+    }
 }
 
 /// An IPsec peer.

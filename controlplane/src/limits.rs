@@ -7,26 +7,27 @@ pub const MIN_PATH_NODES: usize = 2;
 /// Nodes on a path at most: an entrance and [`ain_dataplane::limits::MAX_HOPS`] after it.
 pub const MAX_PATH_NODES: usize = ain_dataplane::limits::MAX_HOPS + 1;
 
-/// AIVTs this node takes part in, in any role.
-pub const AIVTS: usize = 1 << 20;
-/// AIVTs that one neighbour may have asked this node to join.
-pub const AIVTS_PER_NEIGHBOUR: usize = 1 << 19;
+/// AIVTs this node takes part in, in any role, unless configured; see [`crate::config::Quotas`].
+pub const AIVTS: usize = 1 << 16;
+/// AIVTs that can be configured at most.
+pub const AIVTS_MAX: usize = crate::by_aivt::PLACES;
 /// CREATEs of one neighbour that are under way through this node.
 pub const PENDING_CREATES_PER_NEIGHBOUR: usize = 4096;
 /// CREATEs of one neighbour that this node opens (one public-key operation each) in a second.
-pub const CREATES_PER_SECOND_PER_NEIGHBOUR: u32 = 2000;
-/// Flows at the entrance, those remembered for their address and token included.
-pub const FLOWS: usize = 1 << 20;
-/// Flows of one host tunnel, those remembered included.
-pub const FLOWS_PER_HOST: usize = 1 << 18;
+pub const CREATES_PER_SECOND_PER_NEIGHBOUR: u32 = 12_000;
+/// Flows at the entrance that have or wait for an AIVT, unless configured.
+pub const FLOWS: usize = 1 << 16;
+/// Flows remembered for their address and token, for each one that there may be.
+pub const FLOWS_REMEMBERED: usize = 4;
 /// How long the exit knows the pair of a flow whose AIVT ended: the patience of the entrance.
 pub const PAIR_MEMORY: u64 = FLOW_PATIENCE;
 /// Pairs of flows without an AIVT that the exit knows, beside as many as it has bindings.
 pub const PAIRS_REMEMBERED: usize = 1 << 16;
 /// Requests to one neighbour that wait for their ACK.
 pub const PENDING_REQUESTS: usize = 16384;
-/// Message ids remembered for one neighbour; requests beyond are dropped without ACK, so that they come again.
-pub const REMEMBERED_IDS: usize = 1 << 18;
+/// Message ids remembered for one neighbour: a minute of as many CREATEs as it may send, and as many DESTROYs. Requests beyond are
+/// dropped without ACK, so that they come again.
+pub const REMEMBERED_IDS: usize = 3 << 19;
 /// Tags in the replay cache of creating signals.
 pub const REPLAY_TAGS: usize = 1 << 20;
 /// Failed nodes and links that path choice remembers.

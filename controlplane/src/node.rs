@@ -29,8 +29,8 @@ use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
 use rand::CryptoRng;
 
 use crate::action::Action;
-use crate::aivt::{Aivts, Role, Stage};
-pub use crate::config::{CellProfile, Config, Host, HostRole, Neighbour, Peer, SourceOption, SpiSecret};
+use crate::aivt::Aivts;
+pub use crate::config::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
 use crate::count::Counts;
 use crate::directory::{Directory, NodeId};
 use crate::flow::{Carrier, FlowNumber, Flows};
@@ -47,15 +47,6 @@ use exit::Bindings;
 use life::Teller;
 pub use snapshot::{PvtStatus, Snapshot};
 
-/// What a deadline is about.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-enum Timer {
-    /// The AIVT has been waiting, quiet or alive for too long.
-    Aivt(AivtId),
-    /// The flow's next attempt, or its oblivion.
-    Flow(FlowNumber),
-}
-
 /// What never changes.
 struct Settings {
     id: NodeId,
@@ -67,6 +58,7 @@ struct Settings {
     profile: CellProfile,
     inactivity: u64,
     lifetime_s: u32,
+    quotas: Quotas,
 }
 
 /// The control node.
@@ -79,7 +71,8 @@ pub struct Node {
     bindings: Bindings,
     replay: ReplayCache,
     penalties: Penalties,
-    timers: Timers<Timer>,
+    /// Each flow's next attempt, or its oblivion. AIVTs have deadlines of their own.
+    timers: Timers<FlowNumber>,
     actions: VecDeque<Action>,
     counts: Counts,
     rng: Box<dyn CryptoRng + Send>,
@@ -103,6 +96,7 @@ impl Node {
                 profile: config.profile,
                 inactivity: u64::from(config.inactivity_s) * Now::SECOND,
                 lifetime_s: config.lifetime_s,
+                quotas: config.quotas,
             },
             pvts,
             neighbours,
@@ -173,19 +167,6 @@ impl Node {
         self.verdict(now, aivt, code);
     }
 
-    /// Something moved on `aivt` at `last`, in either direction. The shell tells about every AIVT once a second.
-    pub fn note_activity(&mut self, aivt: AivtId, last: Now) {
-        let Some(aivt) = self.aivts.by_id_mut(aivt).filter(|aivt| aivt.stage == Stage::Standing) else {
-            return;
-        };
-        aivt.since = aivt.since.max(last);
-        if let Role::Entrance { flow, .. } = aivt.role
-            && let Some(flow) = self.flows.by_number_mut(flow)
-        {
-            flow.last_active = flow.last_active.max(last);
-        }
-    }
-
     /// The node goes down: ends everything, takes nothing new. The caller keeps driving it until [`Node::is_quiet`] or a second passed.
     pub fn handle_shutdown(&mut self, now: Now) {
         self.shutting_down = true;
@@ -211,11 +192,11 @@ impl Node {
             .map(|(peer, _)| *peer)
             .collect();
         due.into_iter().for_each(|peer| self.drive_pvt(now, peer));
-        while let Some(timer) = self.timers.pop(now) {
-            match timer {
-                Timer::Aivt(id) => self.aivt_due(now, id),
-                Timer::Flow(number) => self.flow_due(now, wall, number),
-            }
+        while let Some(id) = self.aivts.due(now) {
+            self.aivt_due(now, id);
+        }
+        while let Some(number) = self.timers.pop(now) {
+            self.flow_due(now, wall, number);
         }
         self.replay.forget(wall);
     }
@@ -225,6 +206,7 @@ impl Node {
         self.pvts
             .values()
             .map(Pvt::poll_timeout)
+            .chain(self.aivts.next_due())
             .chain(self.timers.next())
             .min()
     }

@@ -21,7 +21,7 @@ use ain_crypto::{AeadAlgorithm, Backend, KeyLengthError, MacAlgorithm};
 use ain_dataplane::command::{Closing, Command, IvSource};
 use ain_dataplane::engine::Capacity;
 use ain_dataplane::entry::{Activity, AhIn, AhKey, AhOut, EspIn, EspOut, Flow, FlowEnd, Tunnel};
-use ain_dataplane::id::{AivtId, FlowId, KeySlot, Now, Pair, PeerId, Spi, WorkerId};
+use ain_dataplane::id::{AivtId, FlowId, KeySlot, Pair, PeerId, Spi, WorkerId};
 use ain_dataplane::reserve::{Grant, Reserved};
 use ain_dataplane::sa::{SeqNo, TunnelWindow};
 use ain_dataplane::table::{Target, TargetKind, Writer};
@@ -33,6 +33,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::action::{HopKeys, Link, Route, Verdict};
+use crate::by_aivt::ByAivt;
 
 /// Rings to the workers.
 pub trait Workers<C: Backend, B> {
@@ -129,20 +130,25 @@ struct Half {
 enum Part {
     Intermediate,
     Entrance(FlowId),
-    Exit {
-        keys: HopKeys,
-        upstream: Link,
-        bound: Option<(PeerId, Pair)>,
-        /// Verdict cells sent back: what comes after them goes on numbering.
-        verdicts: u64,
-    },
+    Exit(Box<ExitPart>),
+}
+
+struct ExitPart {
+    keys: HopKeys,
+    upstream: Link,
+    bound: Option<(PeerId, Pair)>,
+    /// Verdict cells sent back: what comes after them goes on numbering.
+    verdicts: u64,
+    activity: Arc<Activity>,
 }
 
 struct Installed {
-    halves: Vec<Half>,
+    halves: ArrayVec<Half, 2>,
     part: Part,
-    activity: Arc<Activity>,
 }
+
+/// An AIVT that waits for its workers, and the commands that each of them must have carried out.
+type Installing = (AivtId, ArrayVec<(WorkerId, u64), 2>);
 
 #[derive(Clone, Copy)]
 struct FlowFacts {
@@ -177,9 +183,9 @@ pub struct TableWriter<C: Backend, B> {
     next_key: u16,
     next_worker: u8,
     steering: Option<Steering>,
-    aivts: FxHashMap<AivtId, Installed>,
+    aivts: ByAivt<Installed>,
     flows: FxHashMap<FlowId, FlowFacts>,
-    installing: Vec<(AivtId, Vec<(WorkerId, u64)>)>,
+    installing: VecDeque<Installing>,
 }
 
 impl<C: Backend, B> TableWriter<C, B> {
@@ -200,9 +206,9 @@ impl<C: Backend, B> TableWriter<C, B> {
             next_key: 0,
             next_worker: 0,
             steering: None,
-            aivts: FxHashMap::default(),
+            aivts: ByAivt::default(),
             flows: FxHashMap::default(),
-            installing: Vec::new(),
+            installing: VecDeque::new(),
         }
     }
 
@@ -321,25 +327,24 @@ impl<C: Backend, B> TableWriter<C, B> {
     ///
     /// # Errors
     /// [`TableError`]; nothing is installed then.
-    pub fn install(&mut self, now: Now, aivt: AivtId, route: Route) -> Result<(), TableError> {
-        let activity = Activity::at(now);
+    pub fn install(&mut self, aivt: AivtId, route: Route, activity: &Arc<Activity>) -> Result<(), TableError> {
         let installed = match route {
             Route::Intermediate {
                 upstream,
                 downstream,
                 keys,
-            } => self.install_intermediate(aivt, upstream, downstream, &keys, &activity)?,
+            } => self.install_intermediate(aivt, upstream, downstream, &keys, activity)?,
             Route::Entrance { flow, downstream, keys } => {
-                self.install_entrance(aivt, flow, downstream, &keys, &activity)?
+                self.install_entrance(aivt, flow, downstream, &keys, activity)?
             }
-            Route::Exit { upstream, keys } => self.install_exit(aivt, upstream, keys, &activity)?,
+            Route::Exit { upstream, keys } => self.install_exit(aivt, upstream, keys, activity)?,
         };
         let waits = installed
             .halves
             .iter()
             .map(|half| (half.worker, self.sent[usize::from(half.worker.0)]))
             .collect();
-        self.installing.push((aivt, waits));
+        self.installing.push_back((aivt, waits));
         self.aivts.insert(aivt, installed);
         Ok(())
     }
@@ -351,10 +356,10 @@ impl<C: Backend, B> TableWriter<C, B> {
     pub fn bind(&mut self, aivt: AivtId, pair: Pair, tunnel: PeerId) -> Result<(), TableError> {
         let owner = self.peers.get(&tunnel).ok_or(TableError::Unknown("tunnel"))?.owner;
         let way = Box::new(self.way_back(aivt)?);
-        let installed = self.aivts.get_mut(&aivt).ok_or(TableError::Unknown("AIVT"))?;
+        let installed = self.aivts.of_mut(aivt).ok_or(TableError::Unknown("AIVT"))?;
         let forward = *installed.halves.first().ok_or(TableError::Unknown("AIVT"))?;
-        if let Part::Exit { bound, .. } = &mut installed.part {
-            *bound = Some((tunnel, pair));
+        if let Part::Exit(exit) = &mut installed.part {
+            exit.bound = Some((tunnel, pair));
         }
         let answers = Flow {
             tunnel,
@@ -381,7 +386,7 @@ impl<C: Backend, B> TableWriter<C, B> {
     /// [`TableError::Unknown`].
     pub fn refuse(&mut self, aivt: AivtId, verdict: Verdict) -> Result<(), TableError> {
         let way = Box::new(self.way_back(aivt)?);
-        let half = self.aivts.get(&aivt).and_then(|installed| installed.halves.first());
+        let half = self.aivts.of(aivt).and_then(|installed| installed.halves.first());
         let Half { worker, slot, .. } = *half.ok_or(TableError::Unknown("AIVT"))?;
         self.command(
             worker,
@@ -391,18 +396,17 @@ impl<C: Backend, B> TableWriter<C, B> {
                 verdict: verdict as u8,
             },
         );
-        if let Some(Part::Exit { verdicts, .. }) = self.aivts.get_mut(&aivt).map(|installed| &mut installed.part) {
-            *verdicts += 1;
+        if let Some(Part::Exit(exit)) = self.aivts.of_mut(aivt).map(|installed| &mut installed.part) {
+            exit.verdicts += 1;
         }
         Ok(())
     }
 
     /// Takes an AIVT out of the packet path. The entrance's flow stays and waits.
     pub fn remove(&mut self, aivt: AivtId) {
-        let Some(installed) = self.aivts.remove(&aivt) else {
+        let Some(installed) = self.aivts.remove(aivt) else {
             return;
         };
-        self.installing.retain(|(id, _)| *id != aivt);
         for half in installed.halves {
             self.remove_half(half);
         }
@@ -412,15 +416,14 @@ impl<C: Backend, B> TableWriter<C, B> {
                     self.command(owner, Command::SuspendFlow(flow));
                 }
             }
-            Part::Exit {
-                bound: Some((tunnel, pair)),
-                ..
-            } => {
-                if let Some(owner) = self.peers.get(&tunnel).map(|peer| peer.owner) {
+            Part::Exit(exit) => {
+                if let Some((tunnel, pair)) = exit.bound
+                    && let Some(owner) = self.peers.get(&tunnel).map(|peer| peer.owner)
+                {
                     self.command(owner, Command::RemoveAnswerFlow(tunnel, pair.reversed()));
                 }
             }
-            Part::Exit { bound: None, .. } | Part::Intermediate => {}
+            Part::Intermediate => {}
         }
     }
 
@@ -454,13 +457,6 @@ impl<C: Backend, B> TableWriter<C, B> {
         }
     }
 
-    /// When each AIVT last carried a cell.
-    pub fn activity(&self) -> impl Iterator<Item = (AivtId, Now)> {
-        self.aivts
-            .iter()
-            .map(|(aivt, installed)| (*aivt, installed.activity.last()))
-    }
-
     #[cfg(feature = "test-dump")]
     pub(crate) fn known_flows(&self) -> impl Iterator<Item = (Pair, Option<IpAddr>)> {
         self.flows.values().map(|facts| (facts.pair, facts.shown))
@@ -478,12 +474,20 @@ impl<C: Backend, B> TableWriter<C, B> {
         }
     }
 
-    /// An AIVT whose workers have all its entries now.
+    /// An AIVT whose workers have all its entries now: in the order in which they were installed, so that none is searched for.
     pub fn poll_installed(&mut self, workers: &impl Workers<C, B>) -> Option<AivtId> {
-        let ready =
-            |(_, waits): &(AivtId, Vec<(WorkerId, u64)>)| waits.iter().all(|(w, count)| workers.done(*w) >= *count);
-        let at = self.installing.iter().position(ready)?;
-        Some(self.installing.remove(at).0)
+        while let Some((aivt, waits)) = self.installing.front() {
+            let gone = self.aivts.of(*aivt).is_none();
+            if !gone && !waits.iter().all(|(worker, count)| workers.done(*worker) >= *count) {
+                return None;
+            }
+            let aivt = *aivt;
+            self.installing.pop_front();
+            if !gone {
+                return Some(aivt);
+            }
+        }
+        None
     }
 
     /// Whether some AIVT's workers have not all its entries yet.

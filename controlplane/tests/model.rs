@@ -5,6 +5,7 @@ mod net;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ain_controlplane::action::{Action, Route};
 use ain_controlplane::limits::CREATE_TIMEOUT_RELAY;
@@ -13,6 +14,7 @@ use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
 use ain_controlplane::signal::suite::X25519;
+use ain_dataplane::entry::{Activity, Touch};
 use ain_dataplane::id::{AivtId, Now, PeerId};
 use net::{INACTIVITY_S, MS, Plan, WALL, id, onion_key};
 use rand::{RngExt, SeedableRng};
@@ -67,6 +69,7 @@ struct Expected {
     stage: Stage,
     since: Now,
     aivt: Option<AivtId>,
+    activity: Option<Arc<Activity>>,
 }
 
 impl Expected {
@@ -159,7 +162,7 @@ impl World {
             match action {
                 Action::Send { peer, datagram } => self.listen(peer, &datagram),
                 Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
-                Action::Install { aivt, route } => self.install(aivt, &route),
+                Action::Install { aivt, route, activity } => self.install(aivt, &route, activity),
                 Action::Remove { aivt } => {
                     let named = self.aivts.iter().find(|(_, expected)| expected.aivt == Some(aivt));
                     self.done.push(Deed::Remove {
@@ -171,7 +174,7 @@ impl World {
         }
     }
 
-    fn install(&mut self, aivt: AivtId, route: &Route) {
+    fn install(&mut self, aivt: AivtId, route: &Route, activity: Arc<Activity>) {
         let (upstream, deed) = match route {
             Route::Intermediate {
                 upstream, downstream, ..
@@ -186,7 +189,9 @@ impl World {
             Route::Entrance { .. } => panic!("no flows here"),
         };
         self.done.push(deed);
-        self.aivts.get_mut(&upstream).expect("the model has it").aivt = Some(aivt);
+        let expected = self.aivts.get_mut(&upstream).expect("the model has it");
+        expected.aivt = Some(aivt);
+        expected.activity = Some(activity);
     }
 
     /// A neighbour hears the node: ACKs, and learns.
@@ -318,6 +323,7 @@ impl World {
                 stage,
                 since: self.now,
                 aivt: None,
+                activity: None,
             },
         );
         self.expected.push(match relay {
@@ -530,8 +536,9 @@ impl World {
             15 => {
                 if let Some(name) = self.pick(|aivt| aivt.stage == Stage::Standing) {
                     let aivt = self.aivts.get_mut(&name).unwrap();
+                    let activity = aivt.activity.as_ref().unwrap();
+                    Touch::new(activity).touch(now);
                     aivt.since = now;
-                    self.node.note_activity(aivt.aivt.unwrap(), now);
                 }
                 "activity"
             }

@@ -5,7 +5,8 @@ mod net;
 use std::net::IpAddr;
 
 use ain_controlplane::action::Verdict;
-use ain_controlplane::node::{ConfigError, Node, SourceOption};
+use ain_controlplane::limits::PENDING_CREATES_PER_NEIGHBOUR;
+use ain_controlplane::node::{ConfigError, Node, Quotas, SourceOption};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::Kind;
 use ain_dataplane::id::Pair;
@@ -285,7 +286,6 @@ fn inactivity_ends_an_aivt_everywhere_and_traffic_makes_a_new_one_with_the_same_
     for _ in 0..2 * INACTIVITY_S {
         net.send(&sender).expect("traffic keeps it alive");
         net.run_ms(1000);
-        net.report_activity();
     }
     net.run_ms(1000 * u64::from(INACTIVITY_S) + 1000);
     net.assert_empty();
@@ -309,7 +309,6 @@ fn absolute_expiry_ends_an_aivt_under_traffic_and_another_follows() {
     for _ in 0..650 {
         net.run_ms(1000);
         net.send(&sender);
-        net.report_activity();
     }
     assert_eq!(net.send(&sender), Some(before));
     assert_eq!(net.node(0).counts().ended.of(Reason::Expired), 1);
@@ -435,7 +434,8 @@ fn no_spi_is_used_twice_between_two_nodes_across_crashes() {
 fn a_neighbour_cannot_have_more_creates_under_way_than_its_quota() {
     let mut net = Net::new(Plan::chain(3), 22);
     net.install_ms = 9000;
-    let total = 2100u32;
+    let most = PENDING_CREATES_PER_NEIGHBOUR;
+    let total = most as u32 + 100;
     for number in 0..total {
         let mut sender = sender(0, 1, 0);
         sender.pair.source = IpAddr::V4((0xc0a8_0000 + number).into());
@@ -443,9 +443,27 @@ fn a_neighbour_cannot_have_more_creates_under_way_than_its_quota() {
     }
     net.run_ms(500);
     let counts = *net.node(1).counts();
-    // 2000 CREATEs a second; each of the 100 others tries once more within that second.
+    // Each of the 100 others tries once more within that time.
     assert_eq!(counts.refused.of(Reason::ResourceLimit), 200);
-    assert_eq!(net.snapshot(1).creating[2], 2000);
+    assert_eq!(net.snapshot(1).creating[2], most);
+    net.sites[0].flows.clear();
+    net.kill(0);
+    net.settle();
+}
+
+#[test]
+fn a_neighbour_has_half_of_what_there_is() {
+    let mut plan = Plan::chain(3);
+    plan.quotas = Quotas::halves(100, 100);
+    let mut net = Net::new(plan, 23);
+    for number in 0..60u32 {
+        let mut sender = sender(0, 1, 0);
+        sender.pair.source = IpAddr::V4((0xc0a8_0000 + number).into());
+        net.send(&sender);
+    }
+    net.run_ms(500);
+    assert_eq!(net.snapshot(1).standing[2], 50);
+    assert!(net.node(1).counts().refused.of(Reason::ResourceLimit) >= 10);
     net.sites[0].flows.clear();
     net.kill(0);
     net.settle();

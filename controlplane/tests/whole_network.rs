@@ -181,10 +181,6 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
             Event::Retired(_) => {}
         }
     }
-    let activity: Vec<_> = machine.writer.activity().collect();
-    activity
-        .into_iter()
-        .for_each(|(aivt, last)| node.note_activity(aivt, last));
     if node.poll_timeout().is_some_and(|due| due <= now) {
         node.handle_timeout(now, wall);
     }
@@ -192,7 +188,7 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
         while let Some(action) = node.poll_action() {
             match action {
                 Action::Send { peer, datagram } => machine.writer.signal(peer, Buf::of(&datagram)),
-                Action::Install { aivt, route } => machine.writer.install(now, aivt, route).unwrap(),
+                Action::Install { aivt, route, activity } => machine.writer.install(aivt, route, &activity).unwrap(),
                 Action::Remove { aivt } => machine.writer.remove(aivt),
                 Action::Bind { aivt, pair, tunnel } => machine.writer.bind(aivt, pair, tunnel).unwrap(),
                 Action::Refuse { aivt, verdict } => machine.writer.refuse(aivt, verdict).unwrap(),

@@ -291,8 +291,8 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     fn act(&mut self, now: Now, action: Action) {
         match action {
             Action::Send { peer, datagram } => self.send(peer, &datagram),
-            Action::Install { aivt, route } => {
-                if let Err(error) = self.writer.install(now, aivt, route) {
+            Action::Install { aivt, route, activity } => {
+                if let Err(error) = self.writer.install(aivt, route, &activity) {
                     debug!(%error, "AIVT not installed");
                     self.node.handle_install_failed(now, aivt);
                 }
@@ -348,10 +348,6 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     }
 
     fn every_second(&mut self, now: Now) {
-        let activity: Vec<_> = self.writer.activity().collect();
-        for (aivt, last) in activity {
-            self.node.note_activity(aivt, last);
-        }
         if let Err(error) = self.durable.sync_accepted() {
             self.complain(now, &error);
         }

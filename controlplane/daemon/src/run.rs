@@ -34,12 +34,14 @@ use crate::shutdown::Shutdown;
 use crate::team::Team;
 use crate::{admin, metrics, secrets, translate};
 
-/// Room of each worker.
-const CAPACITY: Capacity = Capacity {
-    tvts: 1 << 17,
-    tunnels: 1 << 12,
-    flows: 1 << 16,
-};
+/// Room of each worker. An AIVT has two inbound halves at most, and each of them one owner, which may be the same for all.
+fn capacity_of_each(config: &NodeConfig) -> Capacity {
+    Capacity {
+        tvts: config.capacity.aivts.saturating_mul(2),
+        tunnels: 1 << 12,
+        flows: config.capacity.flows,
+    }
+}
 
 /// Runs the node that a file describes until it is told to stop.
 ///
@@ -90,11 +92,12 @@ fn start<A: BufPool + Send + 'static>(
     let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
     let node_config = translate::control_config(&config, &durable)?;
     let clock = Clock::start();
+    let capacity = capacity_of_each(&config);
     let (table, reader) = flow_table(
-        usize::from(workers) * CAPACITY.tvts as usize,
+        capacity.tvts as usize + config.tunnels().count(),
         [rng.next_u64(), rng.next_u64()],
     );
-    let mut writer = TableWriter::new(table, workers, CAPACITY);
+    let mut writer = TableWriter::new(table, workers, capacity);
     writer.steer_by(steering(&config, &mut hardware.views));
     let peers = install_tunnels(&config, workers, &mut writer, &mut durable)?;
     let node = Node::new(node_config, clock.now(), Box::new(rng))?;
@@ -109,7 +112,7 @@ fn start<A: BufPool + Send + 'static>(
     let meshes = Mesh::new(usize::from(workers), HANDOFF_RING).into_ends();
     for ((number, (station, mesh)), peers) in (0..workers).zip(hardware.stations.into_iter().zip(meshes)).zip(readers) {
         let profile = translate::profile(config.network.cell_profile);
-        let engine = Engine::new(WorkerId(number), Portable::default(), reader.clone(), CAPACITY, profile);
+        let engine = Engine::new(WorkerId(number), Portable::default(), reader.clone(), capacity, profile);
         counters.push(engine.counters());
         let (rein, bit) = reins();
         all_reins.push(rein);

@@ -49,6 +49,7 @@ pub fn control_config(config: &NodeConfig, durable: &Durable) -> anyhow::Result<
         inactivity_s: u32::try_from(config.network.inactivity.as_secs()).unwrap_or(u32::MAX),
         lifetime_s: 0,
         replay_floor_s: durable.replay_floor(),
+        quotas: control::Quotas::halves(config.capacity.aivts as usize, config.capacity.flows as usize),
     })
 }
 

@@ -13,6 +13,7 @@ use ain_crypto::{AeadAlgorithm, MacAlgorithm, Portable};
 use ain_daemon::control_thread::AllReins;
 use ain_dataplane::count::{Counters, Traffic};
 use ain_dataplane::engine::{Capacity, Engine};
+use ain_dataplane::entry::Activity;
 use ain_dataplane::handoff::Mesh;
 use ain_dataplane::id::{AivtId, Now, PeerId, PortId, Spi, WorkerId};
 use ain_dataplane::packet::{BufPool, PacketBuf};
@@ -287,7 +288,9 @@ fn owners_follow_the_ports_where_these_tell() {
                 backward: [2; 16],
             },
         };
-        writer.install(Now(1), AivtId(number), route).expect("room");
+        writer
+            .install(AivtId(number), route, &Activity::at(Now(1)))
+            .expect("room");
     }
     let owners = spis.map(|spi| reader.lookup(GATEWAY, spi).expect("installed").worker.0);
     assert_eq!(owners, [2, 2, 2, 0, 1, 2]);

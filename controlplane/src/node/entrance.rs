@@ -6,16 +6,14 @@ use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
 use rand::{CryptoRng, RngExt};
 
 use super::relay::until;
-use super::{Node, Teller, Timer};
+use super::{Node, Teller};
 use crate::action::{Action, HopKeys, Verdict};
 use crate::aivt::{Aivt, Role, Stage};
 use crate::config::{Host, SourceOption};
 use crate::directory::NodeId;
 use crate::flow::{Carrier, Flow, FlowNumber};
 use crate::key_schedule::HopSecrets;
-use crate::limits::{
-    AIVTS, CREATED_STEP_S, EXPIRES_STEP_S, FLOW_MEMORY, FLOW_PATIENCE, FLOWS, FLOWS_PER_HOST, PATH_RETRY,
-};
+use crate::limits::{CREATED_STEP_S, EXPIRES_STEP_S, FLOW_MEMORY, FLOW_PATIENCE, PATH_RETRY};
 use crate::path::{self, Wish};
 use crate::signal::create::{FlowToken, HopSpec, Terms, build};
 use crate::signal::created::{Confirmation, is_confirmed};
@@ -71,9 +69,11 @@ impl Node {
             SourceOption::AsSent => None,
             SourceOption::RandomPrivate => Some(random_private(&mut *self.rng)),
         };
-        if self.flows.of_host(tunnel) >= FLOWS_PER_HOST || self.flows.len() >= FLOWS {
+        if self.flows.of_host(tunnel) >= self.settings.quotas.flows_per_host
+            || self.flows.len() >= self.settings.quotas.flows
+        {
             let oldest = self.flows.oldest_idle(tunnel)?;
-            self.timers.clear(Timer::Flow(oldest));
+            self.timers.clear(oldest);
             self.flows.remove(oldest);
         }
         let token = FlowToken::random(&mut *self.rng);
@@ -97,7 +97,7 @@ impl Node {
         if at.since(flow.wanted) >= FLOW_PATIENCE {
             return self.close_flow(number, true);
         }
-        self.timers.set(Timer::Flow(number), at);
+        self.timers.set(number, at);
     }
 
     /// Asks for an AIVT for the waiting flow `number`, or tries again soon.
@@ -114,7 +114,7 @@ impl Node {
             .choose_path(now, exit)
             .and_then(|path| self.begin(now, wall, number, path));
         if let Some(id) = begun {
-            self.timers.clear(Timer::Flow(number));
+            self.timers.clear(number);
             if let Some(flow) = self.flows.by_number_mut(number) {
                 flow.carrier = Carrier::Building(id);
                 self.counts.rebuilds += u64::from(flow.attempt(now));
@@ -122,7 +122,7 @@ impl Node {
         } else if now.since(wanted) >= FLOW_PATIENCE {
             self.close_flow(number, true);
         } else {
-            self.timers.set(Timer::Flow(number), now.plus(PATH_RETRY));
+            self.timers.set(number, now.plus(PATH_RETRY));
         }
     }
 
@@ -151,7 +151,7 @@ impl Node {
 
     /// Sends the creating signal for `number` over `path`. `None` if that cannot be done now.
     fn begin(&mut self, now: Now, wall: u64, number: FlowNumber, path: Vec<NodeId>) -> Option<AivtId> {
-        if self.aivts.len() >= AIVTS {
+        if self.aivts.len() >= self.settings.quotas.aivts {
             return None;
         }
         let flow = self.flows.by_number(number)?;
@@ -180,8 +180,8 @@ impl Node {
         let expires = until(now, wall, terms.expires);
         let role = Role::Entrance {
             flow: number,
-            path,
-            secrets,
+            path: path.into(),
+            secrets: Some(Box::new(secrets)),
         };
         Some(self.insert(Aivt {
             upstream: None,
@@ -190,6 +190,8 @@ impl Node {
             stage: Stage::Asked,
             since: now,
             expires,
+            activity: None,
+            due: now,
         }))
     }
 
@@ -248,13 +250,25 @@ impl Node {
 
     /// Ends what carries the flow, which becomes idle; the packet path knows.
     pub(super) fn drop_flow(&mut self, now: Now, number: FlowNumber, reason: Reason) {
-        let Some(flow) = self.flows.by_number(number) else {
+        let Some(carrier) = self.flows.by_number(number).map(|flow| flow.carrier) else {
             return;
         };
-        let carrier = flow.carrier;
+        if let Carrier::Standing(id) = carrier
+            && let Some(last) = self.aivts.by_id(id).map(Aivt::last_active)
+        {
+            self.moved_last(number, id, last);
+        }
         self.make_idle(number);
         if let Carrier::Building(id) | Carrier::Standing(id) = carrier {
             self.end(now, id, reason, Teller::Here);
+        }
+    }
+
+    /// Something moved at `last` on the AIVT `id` that carries, or carried, the flow.
+    pub(super) fn moved_last(&mut self, number: FlowNumber, id: AivtId, last: Now) {
+        let flow = self.flows.by_number_mut(number);
+        if let Some(flow) = flow.filter(|flow| flow.carrier == Carrier::Standing(id)) {
+            flow.last_active = flow.last_active.max(last);
         }
     }
 
@@ -269,7 +283,7 @@ impl Node {
     fn make_idle(&mut self, number: FlowNumber) -> Option<FlowId> {
         let id = self.flows.close(number)?;
         let last_active = self.flows.by_number(number)?.last_active;
-        self.timers.set(Timer::Flow(number), last_active.plus(FLOW_MEMORY));
+        self.timers.set(number, last_active.plus(FLOW_MEMORY));
         Some(id)
     }
 
@@ -279,6 +293,9 @@ impl Node {
             return;
         };
         let number = *number;
+        if let Some(last) = self.aivts.by_id(id).map(Aivt::last_active) {
+            self.moved_last(number, id, last);
+        }
         let Some(flow) = self.flows.by_number_mut(number) else {
             return;
         };
@@ -301,9 +318,10 @@ impl Node {
 }
 
 /// The data keys of a path whose every hop confirmed its key; the confirmation keys are dropped.
-pub(super) fn confirmed_keys(secrets: &mut Vec<HopSecrets>, confirmation: &Confirmation) -> Option<Vec<HopKeys>> {
-    let confirmed = is_confirmed(secrets, confirmation);
-    confirmed.then(|| std::mem::take(secrets).into_iter().map(|hop| hop.data).collect())
+#[allow(clippy::box_collection)] // as the AIVT has them
+pub(super) fn confirmed_keys(secrets: Box<Vec<HopSecrets>>, confirmation: &Confirmation) -> Option<Vec<HopKeys>> {
+    let confirmed = is_confirmed(&secrets, confirmation);
+    confirmed.then(|| secrets.into_iter().map(|hop| hop.data).collect())
 }
 
 /// Rounded down to 10 s after up to 10 s were taken off at random, so that two hops cannot tell by it that they serve one AIVT.

@@ -1,6 +1,6 @@
 //! The exit: which AIVT speaks to a responder from which source (the paper's Table 3).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
@@ -20,6 +20,8 @@ use crate::signal::destroy::Reason;
 pub(super) struct Bindings {
     by_pair: HashMap<(IpAddr, IpAddr), (AivtId, FlowToken)>,
     by_token: HashMap<TokenTag, LastPair>,
+    /// Tokens in the order in which their bindings ended: what is forgotten is found without a search.
+    ended: VecDeque<(Now, TokenTag)>,
 }
 
 /// What a flow was bound to last, and when that binding ended, if it has.
@@ -45,16 +47,25 @@ impl Bindings {
             return;
         };
         self.by_pair.remove(&key);
-        if let Some(last) = self.by_token.get_mut(&token.tag()) {
+        self.forget(now);
+        let tag = token.tag();
+        if self.ended.len() >= self.by_pair.len() + PAIRS_REMEMBERED {
+            // Too many: the newest is not worth more than the others.
+            self.by_token.remove(&tag);
+        } else if let Some(last) = self.by_token.get_mut(&tag) {
             last.ended = Some(now);
+            self.ended.push_back((now, tag));
         }
-        if self.by_token.len() > 2 * self.by_pair.len() + PAIRS_REMEMBERED {
-            let fresh = |last: &LastPair| last.ended.is_none_or(|ended| now.since(ended) < PAIR_MEMORY);
-            self.by_token.retain(|_, last| fresh(last));
-        }
-        // Still too many: the newest is not worth more than the others.
-        if self.by_token.len() > 2 * self.by_pair.len() + PAIRS_REMEMBERED {
-            self.by_token.remove(&token.tag());
+    }
+
+    /// Forgets pairs whose time is over.
+    fn forget(&mut self, now: Now) {
+        while let Some(&(ended, tag)) = self.ended.front().filter(|(at, _)| now.since(*at) >= PAIR_MEMORY) {
+            self.ended.pop_front();
+            // Bound anew, or ended once more since: then this is not the end that counts.
+            if self.by_token.get(&tag).is_some_and(|last| last.ended == Some(ended)) {
+                self.by_token.remove(&tag);
+            }
         }
     }
 
@@ -105,7 +116,7 @@ impl Node {
         }
         self.bindings.hold(id, flow_token, pair);
         if let Some(Role::Exit { bound, .. }) = self.aivts.by_id_mut(id).map(|aivt| &mut aivt.role) {
-            *bound = Some(pair);
+            *bound = Some(Box::new(pair));
         }
         self.actions.push_back(Action::Bind { aivt: id, pair, tunnel });
     }

@@ -1,9 +1,12 @@
 //! What every AIVT goes through whatever this node's role: installed, waiting, quiet, ended.
 
+use std::sync::Arc;
+
+use ain_dataplane::entry::Activity;
 use ain_dataplane::id::{AivtId, Now};
 
-use super::{Node, Timer};
-use crate::action::{Action, Link};
+use super::Node;
+use crate::action::{Action, Link, Route};
 use crate::aivt::{Aivt, Role, Stage};
 use crate::flow::Carrier;
 use crate::limits::{CREATE_TIMEOUT, CREATE_TIMEOUT_RELAY, EXPIRY_SLACK};
@@ -25,10 +28,21 @@ pub(super) enum Teller {
 impl Node {
     /// Takes in a new AIVT and starts its clock.
     pub(super) fn insert(&mut self, aivt: Aivt) -> AivtId {
-        let deadline = self.deadline(&aivt);
-        let id = self.aivts.insert(aivt);
-        self.timers.set(Timer::Aivt(id), deadline);
-        id
+        let due = self.deadline(&aivt);
+        self.aivts.insert(Aivt { due, ..aivt })
+    }
+
+    /// Gives the workers this node's part in the AIVT `id`.
+    pub(super) fn install(&mut self, now: Now, id: AivtId, route: Route) {
+        let activity = Activity::at(now);
+        if let Some(aivt) = self.aivts.by_id_mut(id) {
+            aivt.activity = Some(Arc::clone(&activity));
+        }
+        self.actions.push_back(Action::Install {
+            aivt: id,
+            route,
+            activity,
+        });
     }
 
     /// The workers have the route: cells may pass, and the neighbour upstream may know.
@@ -42,6 +56,7 @@ impl Node {
             _ => None,
         };
         let answer = created_answer(aivt);
+        forget_what_only_creation_needs(aivt);
         self.aivts.set_stage(id, Stage::Standing);
         self.aivt_due(now, id);
         if self.aivts.by_id(id).is_none() {
@@ -64,10 +79,10 @@ impl Node {
         let Some(aivt) = self.aivts.by_id(id) else { return };
         let deadline = self.deadline(aivt);
         if deadline > now {
-            return self.timers.set(Timer::Aivt(id), deadline);
+            return self.aivts.set_due(id, deadline);
         }
         let reason = match aivt.stage {
-            _ if aivt.expires.is_some_and(|expires| expires <= now) => Reason::Expired,
+            _ if aivt.expires <= now => Reason::Expired,
             Stage::Asked => Reason::NextHopUnreachable,
             Stage::Installing => Reason::ResourceLimit,
             Stage::Standing => Reason::Inactive,
@@ -81,14 +96,16 @@ impl Node {
             (_, Role::Entrance { .. }) => CREATE_TIMEOUT,
             _ => CREATE_TIMEOUT_RELAY,
         };
-        let deadline = aivt.since.plus(patience);
-        aivt.expires.map_or(deadline, |expires| expires.min(deadline))
+        let since = match aivt.stage {
+            Stage::Standing => aivt.last_active(),
+            Stage::Asked | Stage::Installing => aivt.since,
+        };
+        aivt.expires.min(since.plus(patience))
     }
 
     /// Ends the AIVT `id`: takes it out of the packet path and tells all but the `teller`. At the entrance the flow is looked after.
     pub(super) fn end(&mut self, now: Now, id: AivtId, reason: Reason, teller: Teller) {
         let Some(aivt) = self.aivts.remove(id) else { return };
-        self.timers.clear(Timer::Aivt(id));
         match aivt.stage {
             Stage::Standing => self.counts.ended.add(reason),
             Stage::Asked | Stage::Installing => self.counts.failed.add(reason),
@@ -97,12 +114,14 @@ impl Node {
             self.actions.push_back(Action::Remove { aivt: id });
         }
         self.tell(now, &aivt, reason, teller);
+        let last = aivt.last_active();
         match aivt.role {
             Role::Entrance { flow, path, .. } => {
-                let due = aivt.expires.is_some_and(|expires| expires <= now.plus(EXPIRY_SLACK));
+                let due = aivt.expires <= now.plus(EXPIRY_SLACK);
+                self.moved_last(flow, id, last);
                 self.carrier_lost(now, flow, id, &path, believed(reason, teller, due), teller);
             }
-            Role::Exit { bound: Some(pair), .. } => self.bindings.release(now, id, pair),
+            Role::Exit { bound: Some(pair), .. } => self.bindings.release(now, id, *pair),
             Role::Exit { bound: None, .. } | Role::Relay { .. } => {}
         }
     }
@@ -134,14 +153,24 @@ impl Node {
     }
 }
 
+/// A million AIVTs stand for minutes, and are in the making for milliseconds.
+fn forget_what_only_creation_needs(aivt: &mut Aivt) {
+    if let Some(upstream) = &mut aivt.upstream {
+        upstream.confirm = None;
+    }
+    if let Role::Relay { waiting } = &mut aivt.role {
+        *waiting = None;
+    }
+}
+
 /// CREATED for the neighbour upstream, if there is one.
 fn created_answer(aivt: &Aivt) -> Option<(Link, Message)> {
     let upstream = aivt.upstream.as_ref()?;
     let beyond = match &aivt.role {
-        Role::Relay { beyond, .. } => beyond,
-        _ => &BEYOND_EXIT,
+        Role::Relay { waiting } => &waiting.as_ref()?.beyond,
+        Role::Entrance { .. } | Role::Exit { .. } => &BEYOND_EXIT,
     };
-    let confirmation = confirm(&upstream.confirm, beyond);
+    let confirmation = confirm(upstream.confirm.as_ref()?, beyond);
     Some((
         upstream.link,
         Message::Created {

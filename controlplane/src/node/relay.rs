@@ -3,10 +3,10 @@
 use ain_dataplane::id::{AivtId, Now, PeerId, Spi};
 
 use super::{Node, Teller};
-use crate::action::{Action, Link, Route};
-use crate::aivt::{Aivt, Downstream, Role, Stage, Upstream};
+use crate::action::{Link, Route};
+use crate::aivt::{Aivt, Downstream, NEVER, Role, Stage, Upstream, Waiting};
 use crate::directory::NodeId;
-use crate::limits::{AIVTS, AIVTS_PER_NEIGHBOUR, PENDING_CREATES_PER_NEIGHBOUR, SPI_REDRAWS};
+use crate::limits::{PENDING_CREATES_PER_NEIGHBOUR, SPI_REDRAWS};
 use crate::replay::NotFresh;
 use crate::signal::create::{Next, Peeled, peel};
 use crate::signal::created::Confirmation;
@@ -41,9 +41,9 @@ impl Node {
             return Err(Reason::SpiCollision);
         }
         let joined = self.aivts.joined(link.peer);
-        if joined.all >= AIVTS_PER_NEIGHBOUR
+        if joined.all >= self.settings.quotas.aivts_per_neighbour
             || joined.pending >= PENDING_CREATES_PER_NEIGHBOUR
-            || self.aivts.len() >= AIVTS
+            || self.aivts.len() >= self.settings.quotas.aivts
             || !pvt.admit_create(now)
         {
             return Err(Reason::ResourceLimit);
@@ -67,7 +67,7 @@ impl Node {
         let upstream = Some(Upstream {
             link,
             create_id,
-            confirm: peeled.confirm,
+            confirm: Some(Box::new(peeled.confirm)),
         });
         match peeled.next {
             Next::Exit { flow_token } => {
@@ -83,18 +83,23 @@ impl Node {
                     stage,
                     since: now,
                     expires,
+                    activity: None,
+                    due: now,
                 });
                 let route = Route::Exit {
                     upstream: link,
                     keys: peeled.keys,
                 };
-                self.actions.push_back(Action::Install { aivt: id, route });
+                self.install(now, id, route);
             }
             Next::Relay { node, onion } => {
                 let downstream = Some(self.pass_on(now, link.peer, &node, onion)?);
-                let role = Role::Relay {
+                let waiting = Waiting {
                     keys: Some(peeled.keys),
                     beyond: [0; 32],
+                };
+                let role = Role::Relay {
+                    waiting: Some(Box::new(waiting)),
                 };
                 self.insert(Aivt {
                     upstream,
@@ -103,6 +108,8 @@ impl Node {
                     stage: Stage::Asked,
                     since: now,
                     expires,
+                    activity: None,
+                    due: now,
                 });
             }
         }
@@ -130,7 +137,7 @@ impl Node {
         Ok(Downstream {
             link: Link { peer, spi },
             create_id,
-            onion,
+            onion: onion.into(),
             redraws: 0,
         })
     }
@@ -155,14 +162,14 @@ impl Node {
             self.counts.stray += 1;
             return;
         };
-        downstream.onion = Vec::new();
+        downstream.onion = Box::default();
         if let Some(pvt) = self.pvts.get_mut(&link.peer) {
             pvt.settle(create);
         }
         match self.route(id, confirmation) {
             Some(route) => {
                 self.aivts.set_stage(id, Stage::Installing);
-                self.actions.push_back(Action::Install { aivt: id, route });
+                self.install(now, id, route);
             }
             None => self.end(now, id, Reason::ProtocolError, Teller::Here),
         }
@@ -181,18 +188,19 @@ impl Node {
         let aivt = self.aivts.by_id_mut(id)?;
         let downstream = aivt.downstream.as_ref()?.link;
         match &mut aivt.role {
-            Role::Relay { keys, beyond } => {
-                *beyond = confirmation;
+            Role::Relay { waiting } => {
+                let waiting = waiting.as_mut()?;
+                waiting.beyond = confirmation;
                 let upstream = aivt.upstream.as_ref()?.link;
                 Some(Route::Intermediate {
                     upstream,
                     downstream,
-                    keys: keys.take()?,
+                    keys: waiting.keys.take()?,
                 })
             }
             Role::Entrance { flow, secrets, .. } => {
                 let flow = self.flows.by_number(*flow)?.id?;
-                let keys = super::entrance::confirmed_keys(secrets, &confirmation)?;
+                let keys = super::entrance::confirmed_keys(secrets.take()?, &confirmation)?;
                 Some(Route::Entrance { flow, downstream, keys })
             }
             Role::Exit { .. } => None,
@@ -223,7 +231,7 @@ impl Node {
     fn redraw(&mut self, now: Now, id: AivtId) -> Option<()> {
         let aivt = self.aivts.by_id(id)?;
         let downstream = aivt.downstream.as_ref()?;
-        let (peer, refused, onion) = (downstream.link.peer, downstream.create_id, downstream.onion.clone());
+        let (peer, refused, onion) = (downstream.link.peer, downstream.create_id, downstream.onion.to_vec());
         self.pvts.get_mut(&peer)?.settle(refused);
         let fresh = self.ask(now, peer, onion).ok()?;
         self.aivts.relink(id, fresh.link, fresh.create_id);
@@ -232,6 +240,9 @@ impl Node {
 }
 
 /// The moment of the Unix time `expires`, 0 = never.
-pub(super) fn until(now: Now, wall: u64, expires: u32) -> Option<Now> {
-    (expires != 0).then(|| now.plus(u64::from(expires).saturating_sub(wall).saturating_mul(Now::SECOND)))
+pub(super) fn until(now: Now, wall: u64, expires: u32) -> Now {
+    match expires {
+        0 => NEVER,
+        _ => now.plus(u64::from(expires).saturating_sub(wall).saturating_mul(Now::SECOND)),
+    }
 }

@@ -9,8 +9,9 @@ use ain_dataplane::entry::{Activity, Edge, EdgeTo, Layers, Next, Touch, Tvt, Tvt
 use ain_dataplane::id::{AivtId, FlowId, KeySlot, WorkerId};
 use ain_dataplane::sa::TvtWindow;
 use ain_dataplane::table::{Target, TargetKind};
+use arrayvec::ArrayVec;
 
-use super::{FlowFacts, Half, Installed, Part, TableError, TableWriter};
+use super::{ExitPart, FlowFacts, Half, Installed, Part, TableError, TableWriter};
 use crate::action::{HopKeys, Link};
 
 impl<C: Backend, B> TableWriter<C, B> {
@@ -59,9 +60,8 @@ impl<C: Backend, B> TableWriter<C, B> {
         });
         let second = second.inspect_err(|_| self.remove_half(first))?;
         Ok(Installed {
-            halves: vec![first, second],
+            halves: [first, second].into(),
             part: Part::Intermediate,
-            activity: Arc::clone(activity),
         })
     }
 
@@ -97,9 +97,8 @@ impl<C: Backend, B> TableWriter<C, B> {
         let way = Box::new(way(aivt, Direction::Forward, &farthest_first, out, activity));
         self.command(owner, Command::OpenFlow(flow, way));
         Ok(Installed {
-            halves: vec![back],
+            halves: ArrayVec::from_iter([back]),
             part: Part::Entrance(flow),
-            activity: Arc::clone(activity),
         })
     }
 
@@ -124,35 +123,30 @@ impl<C: Backend, B> TableWriter<C, B> {
                 activity,
             )
         })?;
-        let part = Part::Exit {
+        let part = ExitPart {
             keys,
             upstream,
             bound: None,
             verdicts: 0,
+            activity: Arc::clone(activity),
         };
         Ok(Installed {
-            halves: vec![forward],
-            part,
-            activity: Arc::clone(activity),
+            halves: ArrayVec::from_iter([forward]),
+            part: Part::Exit(Box::new(part)),
         })
     }
 
     pub(super) fn way_back(&self, aivt: AivtId) -> Result<Way<C>, TableError> {
-        let installed = self.aivts.get(&aivt).ok_or(TableError::Unknown("AIVT"))?;
+        let installed = self.aivts.of(aivt).ok_or(TableError::Unknown("AIVT"))?;
         match &installed.part {
-            Part::Exit {
-                keys,
-                upstream,
-                bound: None,
-                verdicts,
-            } => {
-                let mut out = self.tvt_out(*upstream)?;
-                out.next_seq += verdicts;
-                let mut back = way(aivt, Direction::Backward, &[keys], out, &installed.activity);
-                back.next_cell += verdicts;
+            Part::Exit(exit) if exit.bound.is_none() => {
+                let mut out = self.tvt_out(exit.upstream)?;
+                out.next_seq += exit.verdicts;
+                let mut back = way(aivt, Direction::Backward, &[&exit.keys], out, &exit.activity);
+                back.next_cell += exit.verdicts;
                 Ok(back)
             }
-            Part::Exit { .. } | Part::Entrance(_) | Part::Intermediate => Err(TableError::Unknown("unbound exit")),
+            Part::Exit(_) | Part::Entrance(_) | Part::Intermediate => Err(TableError::Unknown("unbound exit")),
         }
     }
 

@@ -250,8 +250,8 @@ impl Net {
             let life = self.sites[index].life;
             match action {
                 Action::Send { peer, datagram } => self.transmit(index, peer, &datagram),
-                Action::Install { aivt, route } => {
-                    self.sites[index].install(aivt, route, self.now);
+                Action::Install { aivt, route, activity } => {
+                    self.sites[index].install(aivt, route, activity);
                     self.later(
                         self.install_ms * MS,
                         Event::Installed {
@@ -381,15 +381,6 @@ impl Net {
         match &self.sites[entrance].routes[&aivt] {
             Route::Entrance { keys, .. } => keys.len(),
             _ => 0,
-        }
-    }
-
-    /// What the shell does each second: reports activity.
-    pub fn report_activity(&mut self) {
-        for index in 0..self.sites.len() {
-            for (aivt, last) in self.sites[index].active.clone() {
-                self.drive(index, |node, _, _| node.note_activity(aivt, last));
-            }
         }
     }
 

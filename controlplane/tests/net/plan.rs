@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
-use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, SourceOption, SpiSecret};
+use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
 use ain_controlplane::signal::suite::OnionPrivateKey;
 use ain_dataplane::id::PeerId;
 use ed25519_dalek::SigningKey;
@@ -20,6 +20,7 @@ pub struct Plan {
     pub max_nodes: usize,
     pub option: SourceOption,
     pub lifetime_s: u32,
+    pub quotas: Quotas,
 }
 
 impl Plan {
@@ -32,6 +33,7 @@ impl Plan {
             max_nodes: 6,
             option: SourceOption::RandomPrivate,
             lifetime_s: 0,
+            quotas: Quotas::default(),
         }
     }
 
@@ -96,6 +98,7 @@ impl Plan {
             inactivity_s: INACTIVITY_S,
             lifetime_s: self.lifetime_s,
             replay_floor_s,
+            quotas: self.quotas,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ain_controlplane::action::{Action, Link, Route, Verdict};
 use ain_controlplane::node::Node;
+use ain_dataplane::entry::{Activity, Touch};
 use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
 
 use super::Sender;
@@ -19,7 +21,7 @@ pub struct Site {
     pub shown: HashMap<FlowId, IpAddr>,
     pub closed: Vec<(Sender, bool)>,
     pub refused: Vec<Verdict>,
-    pub active: HashMap<AivtId, Now>,
+    pub active: HashMap<AivtId, Arc<Activity>>,
     pub saved_spis: HashMap<PeerId, u32>,
     pub next_flow: u64,
 }
@@ -41,13 +43,13 @@ impl Site {
         }
     }
 
-    pub fn install(&mut self, aivt: AivtId, route: Route, now: Now) {
-        self.active.insert(aivt, now);
+    pub fn install(&mut self, aivt: AivtId, route: Route, activity: Arc<Activity>) {
+        self.active.insert(aivt, activity);
         assert!(self.routes.insert(aivt, route).is_none(), "installed twice");
     }
 
     pub fn touch(&mut self, aivt: AivtId, now: Now) {
-        self.active.insert(aivt, now);
+        Touch::new(&self.active[&aivt]).touch(now);
     }
 
     pub fn with_upstream(&self, link: Link) -> Option<(AivtId, &Route)> {

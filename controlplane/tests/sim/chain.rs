@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ain_controlplane::action::{HopKeys, Link, Route, Verdict};
 use ain_dataplane::command::Event;
+use ain_dataplane::entry::Activity;
 use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId, Spi, WorkerId};
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::peers::PeerKind;
@@ -192,7 +193,10 @@ impl Chain {
             }
         };
         let machine = self.machine(ain);
-        machine.writer.install(now, aivt(flow), route).expect("room");
+        machine
+            .writer
+            .install(aivt(flow), route, &Activity::at(now))
+            .expect("room");
         machine.settle(now);
         assert_eq!(machine.installed(), Some(aivt(flow)));
         assert_eq!(machine.installed(), None);
@@ -248,7 +252,7 @@ impl Chain {
             },
             keys: (3..=last).map(|ain| hop_keys(flow, ain)).collect(),
         };
-        writer.install(now, aivt(flow), route).expect("room");
+        writer.install(aivt(flow), route, &Activity::at(now)).expect("room");
     }
 
     fn bind(&mut self, number: u8, aivt: AivtId, pair: Pair) {

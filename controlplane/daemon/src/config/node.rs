@@ -9,6 +9,7 @@ use ed25519_dalek::SigningKey;
 use toml::Spanned;
 use x25519_dalek::{PublicKey, StaticSecret};
 
+use super::capacity::{Capacity, check_capacity};
 use super::directory::{Directory, Entry};
 use super::peers::{Host, Neighbour, Peers, check_hosts, check_neighbours};
 use super::port::{Port, check_ports};
@@ -49,6 +50,8 @@ pub struct NodeConfig {
     pub dpdk: Dpdk,
     /// Threads.
     pub workers: Workers,
+    /// Room.
+    pub capacity: Capacity,
     /// Ports; at least one.
     pub ports: Vec<Port>,
     /// PVTs. Their [`PeerId`]s count from 0.
@@ -155,6 +158,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
     let network = check_network(checker, &raw.network);
     let dpdk = check_dpdk(raw.dpdk);
     let workers = check_workers(checker, raw.workers);
+    let capacity = check_capacity(checker, raw.capacity);
     let ports = check_ports(checker, raw.ports, network.cell_profile);
     if raw.neighbours.len() + raw.hosts.len() > usize::from(u16::MAX) {
         checker.whole("more than 65535 neighbours and hosts");
@@ -175,6 +179,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         network,
         dpdk,
         workers,
+        capacity,
         ports,
         neighbours: neighbours?,
         hosts: hosts?,

@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::capacity::RawCapacity;
+
 /// Text that holds a secret.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct SecretText(pub String);
@@ -41,6 +43,9 @@ pub struct RawNodeFile {
     /// Threads.
     #[serde(default)]
     pub workers: RawWorkers,
+    /// Room.
+    #[serde(default)]
+    pub capacity: RawCapacity,
     /// Ports.
     #[serde(default)]
     pub ports: Vec<Spanned<RawPort>>,
