@@ -58,6 +58,19 @@ pub struct Blocks<'a> {
     pub bytes: &'a [u8],
 }
 
+impl Blocks<'_> {
+    /// Bytes of the datagram that the cell begins with, if nothing but padding is with it.
+    pub fn only_datagram(&self) -> Option<usize> {
+        match (self.offset, block(self.bytes)) {
+            (0, Block::Datagram(len)) => match self.bytes.get(len..)? {
+                [] => Some(len),
+                rest => (block(rest) == Block::Pad).then_some(len),
+            },
+            _ => None,
+        }
+    }
+}
+
 /// Why a cell is refused. AH keeps the wire out, so each of these proves a misbehaving hop (protocol section 4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CellError {

@@ -2,22 +2,30 @@
 
 use std::collections::HashMap;
 
-use ain_crypto::Backend;
+use ain_crypto::{Backend, prefetch};
 use arrayvec::ArrayVec;
+use foldhash::quality::RandomState;
 
 use crate::entry::{Flow, FlowEnd, OPENING};
 use crate::id::{FlowId, Pair, PeerId, WorkerId};
 use crate::slab::Slab;
 
 /// Flows by (tunnel, pair). An exit's binding wins over the entrance's table when both ends have opened AIVTs (protocol section 7).
-/// Inner addresses are the hosts' choice, hence the keyed hash of the standard library.
+/// Inner addresses are the hosts' choice, hence a hash with a secret seed.
 pub struct Flows<C: Backend> {
     worker: WorkerId,
     slab: Slab<Flow<C>>,
     free: Vec<u32>,
     made: u32,
-    answers: HashMap<(PeerId, Pair), u32>,
-    entrances: HashMap<(PeerId, Pair), u32>,
+    by_pair: HashMap<(PeerId, Pair), Ends, RandomState>,
+    len: usize,
+}
+
+/// The flows of one tunnel and pair: one or both.
+#[derive(Clone, Copy, Default)]
+struct Ends {
+    answers: Option<u32>,
+    entrance: Option<u32>,
 }
 
 impl<C: Backend> Flows<C> {
@@ -29,8 +37,8 @@ impl<C: Backend> Flows<C> {
             slab: Slab::new(size),
             free: (0..capacity).rev().collect(),
             made: 0,
-            answers: HashMap::with_capacity(size),
-            entrances: HashMap::with_capacity(size),
+            by_pair: HashMap::with_capacity_and_hasher(size, RandomState::default()),
+            len: 0,
         }
     }
 
@@ -46,8 +54,8 @@ impl<C: Backend> Flows<C> {
 
     /// The slot for a host's datagram, if there is a flow.
     pub fn find(&self, tunnel: PeerId, pair: Pair) -> Option<u32> {
-        let key = (tunnel, pair);
-        self.answers.get(&key).or_else(|| self.entrances.get(&key)).copied()
+        let ends = self.by_pair.get(&(tunnel, pair))?;
+        ends.answers.or(ends.entrance)
     }
 
     /// The slot of an entrance flow.
@@ -79,7 +87,8 @@ impl<C: Backend> Flows<C> {
                 opening,
             }),
         );
-        self.entrances.insert((tunnel, pair), slot);
+        self.by_pair.entry((tunnel, pair)).or_default().entrance = Some(slot);
+        self.len += 1;
         Some((slot, id))
     }
 
@@ -89,14 +98,15 @@ impl<C: Backend> Flows<C> {
         let key = (flow.tunnel, flow.pair);
         let older = self.remove_answers(flow.tunnel, flow.pair);
         let Some(slot) = self.free.pop() else { return Some(flow) };
-        self.answers.insert(key, slot);
+        self.by_pair.entry(key).or_default().answers = Some(slot);
+        self.len += 1;
         self.slab.put(slot, flow);
         older
     }
 
     /// Removes the flow of an exit's answers.
     pub fn remove_answers(&mut self, tunnel: PeerId, pair: Pair) -> Option<Box<Flow<C>>> {
-        let slot = self.answers.remove(&(tunnel, pair))?;
+        let slot = self.unlink((tunnel, pair), |ends| ends.answers.take())?;
         self.free.push(slot);
         self.slab.take(slot)
     }
@@ -104,14 +114,35 @@ impl<C: Backend> Flows<C> {
     /// Removes an initiator's flow.
     pub fn end(&mut self, slot: u32) -> Option<Box<Flow<C>>> {
         let flow = self.slab.take(slot)?;
-        self.entrances.remove(&(flow.tunnel, flow.pair));
+        self.unlink((flow.tunnel, flow.pair), |ends| ends.entrance.take());
         self.free.push(slot);
         Some(flow)
     }
 
+    /// Takes one end of a pair out, and the pair with its last.
+    fn unlink(&mut self, key: (PeerId, Pair), end: impl FnOnce(&mut Ends) -> Option<u32>) -> Option<u32> {
+        let ends = self.by_pair.get_mut(&key)?;
+        let slot = end(ends)?;
+        if ends.answers.is_none() && ends.entrance.is_none() {
+            self.by_pair.remove(&key);
+        }
+        self.len -= 1;
+        Some(slot)
+    }
+
+    /// Asks for the ways of a burst's flows, to be near when they are read.
+    pub fn prefetch_ways(&self, slots: impl Iterator<Item = u32> + Clone) {
+        self.slab.prefetch(slots.clone());
+        for slot in slots {
+            if let Some(way) = self.slab.entry(slot).and_then(|flow| flow.way.as_deref()) {
+                prefetch(way);
+            }
+        }
+    }
+
     /// Flows of both kinds.
     pub fn len(&self) -> usize {
-        self.answers.len() + self.entrances.len()
+        self.len
     }
 
     /// Whether there is none.

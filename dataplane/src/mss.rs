@@ -6,6 +6,8 @@ use crate::wire::protocol;
 
 /// Headers of IPv4 and TCP without options, which the MSS leaves out (RFC 6691).
 const HEADERS: u16 = 40;
+/// Where an IPv4 header has the protocol.
+const PROTOCOL: usize = 9;
 const TCP_HEADER: usize = 20;
 const CHECKSUM: usize = 16;
 const SYN: u8 = 2;
@@ -31,9 +33,12 @@ pub fn clamp(datagram: &mut [u8], mtu: u16) -> bool {
 
 /// Where the TCP header lies in a datagram that is, or begins, a SYN.
 fn syn_header(datagram: &[u8]) -> Option<(usize, usize)> {
+    if datagram.get(PROTOCOL) != Some(&protocol::TCP) {
+        return None; // most of what is not TCP, without reading the rest
+    }
     let ip = Ipv4::parse(datagram).ok()?;
     let tcp = ip.payload();
-    if ip.protocol() != protocol::TCP || ip.fragment_offset() != 0 || tcp.len() < TCP_HEADER || tcp[13] & SYN == 0 {
+    if ip.fragment_offset() != 0 || tcp.len() < TCP_HEADER || tcp[13] & SYN == 0 {
         return None;
     }
     let length = usize::from(tcp[12] >> 4) * 4;

@@ -28,5 +28,8 @@ pub trait BufPool {
     fn alloc(&mut self) -> Option<Self::Buf>;
 }
 
+/// Bytes that go before a cell on its way out: Ethernet, the longer IP header and the longest AH.
+pub const OUTER_ROOM: usize = 14 + 40 + 40;
+
 /// Bytes every fresh buffer keeps free at its front: Ethernet, IPv6, AH, ESP and an inner header fit.
 pub const HEADROOM: usize = 128;

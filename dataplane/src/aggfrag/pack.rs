@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 
 use super::{Block, block};
-use crate::packet::PacketBuf;
+use crate::packet::{OUTER_ROOM, PacketBuf};
 use crate::wire::cell::{CellHeader, HEADER_LEN, SUB_TYPE_DATA, SUB_TYPE_VERDICT};
 
 /// Why a datagram did not go into cells. What was packed before it stays good.
@@ -72,6 +72,38 @@ impl<B: PacketBuf> Packer<B> {
                 }
             };
             rest = cell.fill(rest);
+        }
+        Ok(())
+    }
+
+    /// Packs one whole datagram without copying it, if it begins a cell and fits into it: its own buffer becomes a cell of `cell_len`
+    /// bytes. `sequence` gives the cell's number, `done` takes the cell before if there is one.
+    ///
+    /// # Errors
+    /// Gives the datagram back if it is not one or needs [`Self::put`]: the open cell has room, or the buffer or the cell has none.
+    pub fn adopt(
+        &mut self,
+        mut datagram: B,
+        cell_len: usize,
+        sequence: impl FnOnce() -> u64,
+        done: impl FnOnce(B),
+    ) -> Result<(), B> {
+        let len = datagram.data().len();
+        let fits = self.open.as_ref().is_none_or(|cell| cell.room() == 0)
+            && len != 0
+            && block(datagram.data()) == Block::Datagram(len)
+            && HEADER_LEN + len <= cell_len
+            && datagram.headroom() >= HEADER_LEN + OUTER_ROOM
+            && datagram.tailroom() >= cell_len - HEADER_LEN - len;
+        if !fits {
+            return Err(datagram);
+        }
+        datagram.grow_front(HEADER_LEN);
+        datagram.grow_back(cell_len - HEADER_LEN - len);
+        let mut cell = Cell::start(datagram, sequence(), 0);
+        cell.at += len;
+        if let Some(full) = self.open.replace(cell) {
+            done(full.buf);
         }
         Ok(())
     }

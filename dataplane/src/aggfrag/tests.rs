@@ -8,33 +8,57 @@ use crate::limits::EDGE_WAIT_NS;
 use crate::packet::PacketBuf;
 use crate::wire::cell::{HEADER_LEN, JUMBO_LEN as JUMBO, STANDARD_LEN as STANDARD};
 
-/// A buffer that is just a cell.
-struct CellBuf(Vec<u8>);
+/// A buffer with room before and behind, dirty there.
+struct RoomyBuf {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
 
-impl PacketBuf for CellBuf {
+impl RoomyBuf {
+    /// A buffer that is just a cell.
+    fn cell(len: usize) -> Self {
+        Self::around(&vec![0xee; len], 0, 0)
+    }
+
+    fn around(data: &[u8], before: usize, behind: usize) -> Self {
+        let mut bytes = vec![0xdd; before];
+        bytes.extend(data);
+        bytes.resize(before + data.len() + behind, 0xcc);
+        let end = before + data.len();
+        Self {
+            bytes,
+            start: before,
+            end,
+        }
+    }
+}
+
+impl PacketBuf for RoomyBuf {
     fn data(&self) -> &[u8] {
-        &self.0
+        &self.bytes[self.start..self.end]
     }
     fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.bytes[self.start..self.end]
     }
     fn headroom(&self) -> usize {
-        0
+        self.start
     }
     fn tailroom(&self) -> usize {
-        0
+        self.bytes.len() - self.end
     }
-    fn grow_front(&mut self, _: usize) {
-        panic!("no headroom");
+    fn grow_front(&mut self, n: usize) {
+        self.start -= n;
     }
-    fn grow_back(&mut self, _: usize) {
-        panic!("no tailroom");
+    fn grow_back(&mut self, n: usize) {
+        self.end += n;
+        assert!(self.end <= self.bytes.len(), "tailroom");
     }
     fn trim_front(&mut self, n: usize) {
-        self.0.drain(..n);
+        self.start += n;
     }
     fn truncate(&mut self, n: usize) {
-        self.0.truncate(n);
+        self.end = self.end.min(self.start + n);
     }
 }
 
@@ -61,11 +85,42 @@ fn pack(datagrams: &[Vec<u8>], cell: usize, first: u64) -> Vec<Vec<u8>> {
     for d in datagrams {
         let next = || {
             sequence += 1;
-            Some((sequence - 1, CellBuf(vec![0xee; cell])))
+            Some((sequence - 1, RoomyBuf::cell(cell)))
         };
-        packer.put(d, next, |full| cells.push(full.0)).unwrap();
+        packer.put(d, next, |full| cells.push(full.data().to_vec())).unwrap();
     }
-    packer.finish(|last| cells.push(last.0));
+    packer.finish(|last| cells.push(last.data().to_vec()));
+    cells
+}
+
+/// The same, but datagrams with `room` before and behind become cells where they may.
+fn pack_adopting(
+    datagrams: &[Vec<u8>],
+    cell: usize,
+    first: u64,
+    room: impl Fn(usize) -> (usize, usize),
+) -> Vec<Vec<u8>> {
+    let (mut cells, mut sequence) = (Vec::new(), first);
+    let mut packer = Packer::new();
+    for (index, d) in datagrams.iter().enumerate() {
+        let (before, behind) = room(index);
+        let own = RoomyBuf::around(d, before, behind);
+        let number = || {
+            sequence += 1;
+            sequence - 1
+        };
+        let adopted = packer.adopt(own, cell, number, |full| cells.push(full.data().to_vec()));
+        if let Err(own) = adopted {
+            let next = || {
+                sequence += 1;
+                Some((sequence - 1, RoomyBuf::cell(cell)))
+            };
+            packer
+                .put(own.data(), next, |full| cells.push(full.data().to_vec()))
+                .unwrap();
+        }
+    }
+    packer.finish(|last| cells.push(last.data().to_vec()));
     cells
 }
 
@@ -177,16 +232,16 @@ fn out_of_cells_loses_one_datagram() {
     let mut put = |d: &[u8]| {
         let next = || {
             left -= 1;
-            (left >= 0).then(|| (1, CellBuf(vec![0xee; STANDARD])))
+            (left >= 0).then(|| (1, RoomyBuf::cell(STANDARD)))
         };
-        packer.put(d, next, |full| cells.push(full.0))
+        packer.put(d, next, |full| cells.push(full.data().to_vec()))
     };
     assert_eq!(put(&a), Ok(()));
     assert_eq!(put(&b), Err(PackError::NoCell));
     assert_eq!(put(&c), Ok(()));
     assert_eq!(put(&[]), Err(PackError::NotADatagram));
     assert_eq!(put(&c[..299]), Err(PackError::NotADatagram));
-    packer.finish(|last| cells.push(last.0));
+    packer.finish(|last| cells.push(last.data().to_vec()));
     assert_eq!(cells.len(), 1);
     let (mut unpacker, mut pool, mut out) = (Unpacker::new(AivtId(1)), EdgePool::new(4, 1384), Vec::new());
     assert_eq!(
@@ -209,14 +264,14 @@ fn out_of_cells_amid_a_long_datagram() {
         let next = || {
             (sequence < limit).then(|| {
                 sequence += 1;
-                (sequence, CellBuf(vec![0xee; STANDARD]))
+                (sequence, RoomyBuf::cell(STANDARD))
             })
         };
-        packer.put(d, next, |full| cells.push(full.0))
+        packer.put(d, next, |full| cells.push(full.data().to_vec()))
     };
     assert_eq!(put(&long, 2), Err(PackError::NoCell));
     assert_eq!(put(&after, 3), Ok(()));
-    packer.finish(|last| cells.push(last.0));
+    packer.finish(|last| cells.push(last.data().to_vec()));
     let (mut unpacker, mut pool, mut out) = (Unpacker::new(AivtId(1)), EdgePool::new(4, 1384), Vec::new());
     for cell in &cells {
         feed(&mut unpacker, &mut pool, Now(0), cell, &mut out);

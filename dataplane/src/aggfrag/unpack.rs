@@ -106,6 +106,17 @@ impl Unpacker {
         fed
     }
 
+    /// Notes cell `sequence`, which holds one whole datagram that the caller takes as it lies ([`Blocks::only_datagram`]); else as
+    /// [`Self::feed`].
+    pub fn pass(&mut self, now: Now, sequence: u64, pool: &mut EdgePool) -> Fed {
+        let expired = count(pool.edges.expire(now)) + self.advance(sequence, &mut pool.edges);
+        Fed {
+            emitted: 1,
+            expired,
+            ..Fed::default()
+        }
+    }
+
     /// Frees what waits for this AIVT. Without it, as when an unpacker is dropped, time frees it.
     pub fn clear(&mut self, pool: &mut EdgePool) {
         self.forget_from(0, &mut pool.edges);

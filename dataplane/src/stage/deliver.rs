@@ -6,7 +6,7 @@ use ain_crypto::Backend;
 
 use super::enter::{icmp_error, look};
 use super::{Lane, Received};
-use crate::aggfrag::{self, Content};
+use crate::aggfrag::{self, Content, Opened};
 use crate::command::Event;
 use crate::count::{Counters, Traffic};
 use crate::engine::{Engine, IntoFlow, Outbox};
@@ -20,6 +20,7 @@ use crate::peers::{PeerKind, Peers};
 use crate::sa::ReplayError;
 use crate::verdict::DropReason;
 use crate::waiting::{Waiting, WaitsFor};
+use crate::wire::cell;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::{mss, rewrite};
 
@@ -69,15 +70,24 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 io,
             };
             match opened {
-                Ok(opened) => match opened.content {
+                Ok(Opened { sequence, content }) => match content {
                     Content::Data(blocks) => {
-                        let fed = unpacker.feed(now, opened.sequence, blocks, &mut self.pool, |datagram| {
-                            delivery.datagram(to, datagram);
-                        });
-                        self.counters
-                            .dropped_many(DropReason::InnerMalformed, fed.malformed as usize);
+                        let fed = match blocks.only_datagram() {
+                            Some(len) => {
+                                let fed = unpacker.pass(now, sequence, &mut self.pool);
+                                delivery.datagram(to, Datagram::Own(alone(packet.buf, len)));
+                                fed
+                            }
+                            None => unpacker.feed(now, sequence, blocks, &mut self.pool, |datagram| {
+                                delivery.datagram(to, Datagram::Shared(datagram));
+                            }),
+                        };
                         let lost = fed.expired + fed.evicted;
-                        self.counters.dropped_many(DropReason::ReassemblyLost, lost as usize);
+                        if lost + fed.malformed > 0 {
+                            self.counters
+                                .dropped_many(DropReason::InnerMalformed, fed.malformed as usize);
+                            self.counters.dropped_many(DropReason::ReassemblyLost, lost as usize);
+                        }
                     }
                     Content::Verdict(reason) => delivery.verdict(to, reason),
                 },
@@ -105,9 +115,41 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 aivt: tvt.aivt,
                 io,
             };
-            delivery.datagram(&mut edge.to, buf.data());
+            delivery.datagram(&mut edge.to, Datagram::Own(buf));
         }
     }
+}
+
+/// A datagram that came out of a cell.
+enum Datagram<'a, B> {
+    /// Alone in its buffer.
+    Own(B),
+    /// Among others, or put together from pieces.
+    Shared(&'a [u8]),
+}
+
+impl<B: PacketBuf> Datagram<'_, B> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(buf) => buf.data(),
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    /// The datagram in a buffer of its own.
+    fn into_buf<C: Backend>(self, io: &mut impl Outside<C, B>) -> Result<B, DropReason> {
+        match self {
+            Self::Own(buf) => Ok(buf),
+            Self::Shared(bytes) => copy_of(bytes, io),
+        }
+    }
+}
+
+/// What is left of a cell when it is nothing but its only datagram, of `len` bytes.
+fn alone<B: PacketBuf>(mut cell: B, len: usize) -> B {
+    cell.trim_front(cell::HEADER_LEN);
+    cell.truncate(len);
+    cell
 }
 
 /// Everything that bringing a datagram to its host may touch.
@@ -142,7 +184,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         }
     }
 
-    fn datagram<C: Backend>(&mut self, to: &mut EdgeTo, datagram: &[u8])
+    fn datagram<C: Backend>(&mut self, to: &mut EdgeTo, datagram: Datagram<'_, B>)
     where
         O: Outside<C, B>,
     {
@@ -151,11 +193,11 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         }
     }
 
-    fn bring<C: Backend>(&mut self, to: &mut EdgeTo, datagram: &[u8]) -> Result<(), DropReason>
+    fn bring<C: Backend>(&mut self, to: &mut EdgeTo, datagram: Datagram<'_, B>) -> Result<(), DropReason>
     where
         O: Outside<C, B>,
     {
-        let seen = look(datagram)?;
+        let seen = look(datagram.bytes())?;
         match *to {
             EdgeTo::Initiator { tunnel, pair, shown } => {
                 let outside = Pair {
@@ -194,19 +236,19 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         &mut self,
         asked: &mut Option<Pair>,
         pair: Pair,
-        datagram: &[u8],
+        datagram: Datagram<'_, B>,
     ) -> Result<(), DropReason>
     where
         O: Outside<C, B>,
     {
-        let copy = copy_of(datagram, self.io)?;
+        let own = datagram.into_buf(self.io)?;
         if asked.is_none() {
             self.io
                 .report(Event::FirstDatagram(self.aivt, pair))
                 .map_err(|_| DropReason::ControlFull)?;
             *asked = Some(pair);
         }
-        match self.waiting.push(WaitsFor::Binding(self.slot), copy) {
+        match self.waiting.push(WaitsFor::Binding(self.slot), own) {
             Some(_) => Err(DropReason::WaitedTooLong),
             None => Ok(()),
         }
@@ -218,7 +260,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         tunnel: PeerId,
         back: (PeerId, Pair),
         dont_fragment: bool,
-        datagram: &[u8],
+        datagram: Datagram<'_, B>,
         finish: impl Fn(&mut [u8]) -> Result<(), DropReason>,
     ) -> Result<(), DropReason>
     where
@@ -234,15 +276,15 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
             this.outbox.push_back((tunnel, buf));
             Ok(())
         };
-        if datagram.len() <= usize::from(mtu) {
-            let copy = copy_of(datagram, self.io)?;
-            return send(self, copy);
+        if datagram.bytes().len() <= usize::from(mtu) {
+            let own = datagram.into_buf(self.io)?;
+            return send(self, own);
         }
         if dont_fragment {
-            self.too_big(back, mtu, datagram);
+            self.too_big(back, mtu, datagram.bytes());
             return Err(DropReason::TooBig);
         }
-        let whole = Ipv4::parse(datagram).map_err(|_| DropReason::InnerMalformed)?;
+        let whole = Ipv4::parse(datagram.bytes()).map_err(|_| DropReason::InnerMalformed)?;
         for piece in fragments(&whole, usize::from(mtu)).map_err(|_| DropReason::TooBig)? {
             let mut buf = self.io.alloc().ok_or(DropReason::NoBuffer)?;
             if buf.tailroom() < piece.total_len() {

@@ -52,7 +52,11 @@ pub fn sign<C: Backend, B: PacketBuf>(
     }
     drop(jobs);
     for (mut packet, kept) in lane.drain(..).zip(&prepared) {
-        match kept.as_ref().map_err(|why| *why).and_then(|kept| finish(&mut packet, kept)) {
+        match kept
+            .as_ref()
+            .map_err(|why| *why)
+            .and_then(|kept| finish(&mut packet, kept))
+        {
             Ok(port) => io.transmit(port, packet.buf),
             Err(why) => counters.dropped(why),
         }

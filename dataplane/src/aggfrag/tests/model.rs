@@ -74,6 +74,34 @@ fn bursts() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, rng_seed: proptest::test_runner::RngSeed::Fixed(4797), failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// A datagram that becomes a cell where it lies gives the same bytes as one that is copied, whatever room it has.
+    #[test]
+    fn adopted_cells_are_the_copied_ones(bursts in bursts(), seed: u64) {
+        let room = |index: usize| {
+            let r = seed.rotate_left(7 * index as u32);
+            ([0, 100, 117, 118, 214][(r % 5) as usize], [0, 1000, STANDARD, 4 * STANDARD][(r / 5 % 4) as usize])
+        };
+        for burst in bursts {
+            prop_assert_eq!(pack_adopting(&burst, STANDARD, 1, room), pack(&burst, STANDARD, 1));
+        }
+    }
+
+    /// What a cell says it holds alone is what the unpacker gives out.
+    #[test]
+    fn the_only_datagram_is_the_one_that_feeding_gives(bursts in bursts()) {
+        for burst in bursts {
+            for cell in pack(&burst, STANDARD, 1) {
+                let (_, blocks) = blocks(&cell);
+                let mut out = Vec::new();
+                feed(&mut Unpacker::new(AivtId(1)), &mut EdgePool::new(64, STANDARD), Now(0), &cell, &mut out);
+                if let Some(len) = blocks.only_datagram() {
+                    prop_assert_eq!(&out, &[blocks.bytes[..len].to_vec()]);
+                }
+            }
+        }
+    }
+
+
     #[test]
     fn exactly_the_right_datagrams_arrive(
         bursts in bursts(),
