@@ -100,20 +100,12 @@ fn open<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>) -> Opened {
     let m = load(text.first_chunk().expect("HCTR2 needs at least one block"));
     let start = xor3(m, load(&job.tweak), lengths(job.key, text.len()));
     let mut hash = Polyval::new(&job.key.powers, start);
-    let (wide, tail) = text.as_chunks();
-    if let Some((last, body)) = wide.split_last() {
-        let (groups, singles) = body.as_chunks::<GROUP>();
-        for group in groups {
-            hash.middle(load_group(group));
-        }
-        for single in singles {
-            hash.middle([load_wide(single)]);
-        }
-        hash.end(load_wide(last), 4);
+    let ahead = text.len().saturating_sub(WIDE);
+    let (body, end) = text.split_at(ahead - ahead % (GROUP * WIDE));
+    for group in body.as_chunks().0 {
+        hash.middle(load_group(group));
     }
-    if !tail.is_empty() {
-        hash.end(padded(load_tail(tail), tail.len()), tail.len().div_ceil(16));
-    }
+    hash.rest(end);
     let input = _mm_xor_si128(m, hash.sum());
     Opened { start, input }
 }
@@ -149,29 +141,22 @@ fn turn<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>, input: __m128i) -> Turn
 fn close<const R: usize>(job: &mut LayerJob<'_, Hctr2Key<R>>, start: __m128i, turned: Turned) {
     let mut hash = Polyval::new(&job.key.powers, start);
     let mut stream = Xctr::new(&job.key.rounds, turned.seed);
-    let (wide, tail) = job.cell.as_chunks_mut();
-    if let Some((last, body)) = wide.split_last_mut() {
-        let (groups, singles) = body.as_chunks_mut::<GROUP>();
-        for group in groups {
-            let text = stream.over(load_group(group));
-            store_group(group, text);
-            hash.middle(text);
+    let ahead = job.cell.len().saturating_sub(WIDE);
+    let (body, end) = job.cell.split_at_mut(ahead - ahead % (GROUP * WIDE));
+    // A group is hashed behind the key stream of the next one: products and AES rounds that do not wait for each other.
+    let mut before = None;
+    for group in body.as_chunks_mut().0 {
+        let text = stream.over(load_group(group));
+        store_group(group, text);
+        if let Some(before) = before.replace(text) {
+            hash.middle(before);
         }
-        for single in singles {
-            let text = stream.over([load_wide(single)]);
-            store_wide(single, text[0]);
-            hash.middle(text);
-        }
-        let [text] = stream.over([load_wide(last)]);
-        store_wide(last, text);
-        hash.end(text, 4);
     }
-    if !tail.is_empty() {
-        let [text] = stream.over([load_tail(tail)]);
-        let text = _mm512_maskz_mov_epi8(first(tail.len()), text);
-        store_tail(tail, text);
-        hash.end(padded(text, tail.len()), tail.len().div_ceil(16));
+    stream.end(end);
+    if let Some(before) = before {
+        hash.middle(before);
     }
+    hash.rest(end);
     if let Some(first) = job.cell.first_chunk_mut() {
         store(first, _mm_xor_si128(turned.output, hash.sum()));
     }
@@ -227,6 +212,21 @@ impl<const R: usize> Xctr<R> {
         }
         text
     }
+
+    /// XORs the stream onto all that is left.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
+    fn end(&mut self, text: &mut [u8]) {
+        let (wide, tail) = text.as_chunks_mut();
+        for single in wide {
+            let [text] = self.over([load_wide(single)]);
+            store_wide(single, text);
+        }
+        if !tail.is_empty() {
+            let [text] = self.over([load_tail(tail)]);
+            store_tail(tail, text);
+        }
+    }
 }
 
 /// POLYVAL (RFC 8452 section 3) as four sums side by side.
@@ -264,6 +264,22 @@ impl<'a> Polyval<'a> {
             sum.add(text, power, self.folded[N - index - 1]);
         }
         self.state = sum.reduce();
+    }
+
+    /// Takes all that is left, the end of the text in it.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
+    fn rest(&mut self, text: &[u8]) {
+        let (wide, tail) = text.as_chunks();
+        if let Some((last, body)) = wide.split_last() {
+            for single in body {
+                self.middle([load_wide(single)]);
+            }
+            self.end(load_wide(last), 4);
+        }
+        if !tail.is_empty() {
+            self.end(padded(load_tail(tail), tail.len()), tail.len().div_ceil(16));
+        }
     }
 
     /// Takes 1 to 4 blocks and makes one sum of the four.
@@ -412,9 +428,9 @@ fn store_wide(place: &mut [u8; WIDE], text: __m512i) {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
-fn load_group(bytes: &[[u8; WIDE]; GROUP]) -> [__m512i; GROUP] {
+fn load_group(bytes: &[u8; GROUP * WIDE]) -> [__m512i; GROUP] {
     let mut text = [_mm512_setzero_si512(); GROUP];
-    for (text, bytes) in text.iter_mut().zip(bytes) {
+    for (text, bytes) in text.iter_mut().zip(bytes.as_chunks().0) {
         *text = load_wide(bytes);
     }
     text
@@ -422,8 +438,8 @@ fn load_group(bytes: &[[u8; WIDE]; GROUP]) -> [__m512i; GROUP] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
-fn store_group(place: &mut [[u8; WIDE]; GROUP], text: [__m512i; GROUP]) {
-    for (place, text) in place.iter_mut().zip(text) {
+fn store_group(place: &mut [u8; GROUP * WIDE], text: [__m512i; GROUP]) {
+    for (place, text) in place.as_chunks_mut().0.iter_mut().zip(text) {
         store_wide(place, text);
     }
 }
