@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-build setup-bench build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
-        test-oracle test-netns test-fuzz fuzz loom miri bench bench-peers bench-veth bench-tor test-bare audit clean
+        test-oracle test-netns test-fuzz fuzz loom miri bench bench-full bench-peers bench-veth bench-tor test-bare audit clean
 
 PARTS := lint unit nodpdk loom miri oracle netns fuzz
 
@@ -58,8 +58,11 @@ test-fuzz fuzz: setup-build ## each parser's fuzz target, FUZZ_SECONDS each
 audit: ## known vulnerabilities of dependencies; needs the network
 	@.ci/test audit
 
-bench: setup-build ## what a packet costs, beside the bare primitives
+bench: setup ## what a packet costs, beside the bare primitives; minutes; into target/bench
 	cargo run --release --package ain-bench -- all
+bench-full: setup ## the same with every path length, burst, datagram size and number of AIVTs
+	cargo run --release --package ain-bench -- all --full
+	cargo bench --package ain-bench
 
 setup-bench:
 	@deploy/setup.sh bench

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use ain_bench::backend::{Choice, Fresh, WithBackend, with};
 use ain_bench::clock::Clock;
+use ain_bench::machine::{self, Steal};
 use ain_bench::memory::Memories;
 use ain_bench::role::{Case, Role, Ways};
-use ain_bench::suite::{Run, Scale, create, memory, roles, scaling};
+use ain_bench::suite::{Run, Scale, create, live, memory, primitives, roles, scaling};
 use ain_bench::summary::Summary;
+use ain_bench::{goals, plot};
 use ain_crypto::MacAlgorithm;
 use ain_dataplane::wire::cell::CellProfile;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -44,8 +46,14 @@ enum What {
     Role(Lines),
     /// One worker against two.
     Scaling,
+    /// Cycles of the bare primitives.
+    Primitives,
     /// AIVTs created a second.
     Create,
+    /// What a node adds to a packet's way.
+    Latency,
+    /// What a node loses while AIVTs come and go.
+    Churn,
     /// Bytes an AIVT.
     Memory,
     /// Fills a node and says what it holds: the process that `memory` measures.
@@ -97,6 +105,7 @@ struct Lines {
 enum MacName {
     Gmac,
     Hmac,
+    Cmac,
 }
 
 impl Lines {
@@ -116,6 +125,7 @@ impl Lines {
             case.ah = match mac {
                 MacName::Gmac => MacAlgorithm::Aes128Gmac,
                 MacName::Hmac => MacAlgorithm::HmacSha256_128,
+                MacName::Cmac => MacAlgorithm::AesCmac96,
             }
         });
         vary(&mut cases, &self.aivts, |case, aivts| case.aivts = aivts);
@@ -215,7 +225,12 @@ impl<P: Memories> WithBackend for Chosen<'_, P> {
         if let What::Role(lines) = what {
             return roles::run::<C, P>(&mut run, &lines.cases(), lines.turns);
         }
+        machine::describe(&mut run.summary, &run.clock, C::NAME, &run.memories.describe());
+        let steal = Steal::begin();
         let all = matches!(what, What::All);
+        if all || matches!(what, What::Primitives) {
+            primitives::run::<C, P>(&mut run, turns)?;
+        }
         if all || matches!(what, What::Roles) {
             roles::run::<C, P>(&mut run, &roles::cases(scale), turns)?;
         }
@@ -225,9 +240,23 @@ impl<P: Memories> WithBackend for Chosen<'_, P> {
         if all || matches!(what, What::Create) {
             create::run::<C, P>(&mut run)?;
         }
+        let (latency, churn) = (all || matches!(what, What::Latency), all || matches!(what, What::Churn));
+        if latency || churn {
+            live::run::<C, P>(&mut run, latency, churn)?;
+        }
         if all || matches!(what, What::Memory) {
             memory::run::<C, P>(&mut run)?;
         }
-        run.summary.write(&cli.out.join("summary.json"))
+        run.summary.put("machine.steal_percent", steal.percent());
+        run.summary.write(&cli.out.join("summary.json"))?;
+        plot::write(&run.summary, &cli.out)?;
+        if all {
+            goals::print(&run.summary);
+            println!(
+                "\n{}: summary.json, efficiency.svg, cycles.svg, gbps.svg",
+                cli.out.display()
+            );
+        }
+        Ok(())
     }
 }

@@ -170,6 +170,28 @@ impl<C: Fresh, M: Memory> Site<C, M> {
         }
     }
 
+    /// The engine, for a worker; an empty one stays.
+    pub fn take_engine(&mut self) -> Engine<C, M::Buf> {
+        let nothing = Capacity {
+            tvts: 0,
+            tunnels: 0,
+            flows: 0,
+        };
+        let (_, reader) = flow_table(1, [0; 2]);
+        let empty = Engine::new(WorkerId(0), C::fresh(), reader, nothing, self.peers.profile());
+        std::mem::replace(&mut self.engine, empty)
+    }
+
+    /// Commands carried out so far.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Virtual time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
     /// A burst from the wire.
     #[inline]
     pub fn burst(&mut self, frames: &mut Lane<M::Buf>) {

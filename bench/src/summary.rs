@@ -35,6 +35,15 @@ impl Summary {
         }
     }
 
+    /// Reads what [`Summary::write`] wrote.
+    ///
+    /// # Errors
+    /// When it is not there, or no flat object.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(Self(serde_json::from_str(&text)?))
+    }
+
     /// Writes the object, its folder too.
     ///
     /// # Errors

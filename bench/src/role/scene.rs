@@ -46,11 +46,19 @@ impl<C: Fresh, M: Memory> Scene<C, M> {
     /// # Errors
     /// When the engine has no room for them.
     pub fn new(case: Case, pool: M) -> anyhow::Result<Self> {
+        Self::with_room(case, case.aivts, pool)
+    }
+
+    /// The same with room for `room` AIVTs.
+    ///
+    /// # Errors
+    /// As [`Scene::new`].
+    pub fn with_room(case: Case, room: u32, pool: M) -> anyhow::Result<Self> {
         let mut rng = ChaCha12Rng::seed_from_u64(1);
         let noise = 2 * case.profile.cell_len().max(case.datagram());
         let mut scene = Self {
             case,
-            site: Site::new(&shape(&case), pool)?,
+            site: Site::new(&shape(&case, room), pool)?,
             forge: Forge::new(case.ah, ESP, 2 * SIDE)?,
             crypto: C::fresh(),
             sent: vec![0; 2 * case.aivts as usize],
@@ -223,7 +231,7 @@ impl<C: Fresh, M: Memory> Scene<C, M> {
 }
 
 /// Peers of the entrance's side first.
-fn shape(case: &Case) -> Shape {
+fn shape(case: &Case, room: u32) -> Shape {
     let host = PeerKind::Host(HostPolicy {
         initiator: case.role == Role::Entrance,
         addresses: Vec::new(),
@@ -242,16 +250,16 @@ fn shape(case: &Case) -> Shape {
         peers: up.chain(down).collect(),
         capacity: Capacity {
             tvts: if case.role == Role::Intermediate {
-                2 * case.aivts
+                2 * room
             } else {
-                case.aivts
+                room
             },
             tunnels: u32::from(2 * SIDE),
             // The engine keeps an eighth for the answers of exits.
             flows: if case.role == Role::Intermediate {
                 0
             } else {
-                case.aivts + case.aivts / 4 + 8
+                room + room / 4 + 8
             },
         },
     }

@@ -1,7 +1,9 @@
 //! What `ain-bench` measures, a file a subject. Each prints its table and adds its figures to the summary.
 
 pub mod create;
+pub mod live;
 pub mod memory;
+pub mod primitives;
 pub mod roles;
 pub mod scaling;
 

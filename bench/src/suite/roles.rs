@@ -11,10 +11,11 @@ use crate::turns::{Figures, measure};
 
 const GMAC: MacAlgorithm = MacAlgorithm::Aes128Gmac;
 const HMAC: MacAlgorithm = MacAlgorithm::HmacSha256_128;
+const CMAC: MacAlgorithm = MacAlgorithm::AesCmac96;
 
 /// The lines of a table at this scale.
 pub fn cases(scale: Scale) -> Vec<Case> {
-    let mut cases = headlines(scale);
+    let mut cases = headlines();
     let counts: &[u32] = scale.pick(&[10], &[1, 100_000, 1_000_000], &[1, 1000, 100_000, 1_000_000]);
     for &aivts in counts {
         for ah in scale.pick(&[GMAC][..], &[GMAC], &[GMAC, HMAC]) {
@@ -34,6 +35,10 @@ pub fn cases(scale: Scale) -> Vec<Case> {
             });
         }
     }
+    cases.push(Case {
+        ah: CMAC,
+        ..Case::HEADLINE
+    });
     for ways in [Ways::Forward, Ways::Backward] {
         cases.push(Case { ways, ..Case::HEADLINE });
     }
@@ -45,7 +50,7 @@ pub fn cases(scale: Scale) -> Vec<Case> {
         chunk: case.chunk / 4,
         ..*case
     };
-    let standard = headlines(scale);
+    let standard = headlines();
     cases.extend(
         standard
             .iter()
@@ -65,7 +70,7 @@ pub fn cases(scale: Scale) -> Vec<Case> {
 }
 
 /// What the goals are about.
-fn headlines(_scale: Scale) -> Vec<Case> {
+fn headlines() -> Vec<Case> {
     let mut cases = Vec::new();
     for ah in [GMAC, HMAC] {
         cases.push(Case { ah, ..Case::HEADLINE });
@@ -144,6 +149,12 @@ pub fn run<C: Fresh, P: Memories>(run: &mut Run<'_, P>, cases: &[Case], turns: u
             row(run, &both.name(), &other.and(&figures));
         }
         done.push((*case, figures));
+    }
+    let one_of_them = "intermediate.gmac.1k.mpps";
+    for count in ["1", "100k", "1M"] {
+        let name = format!("intermediate.gmac.{count}");
+        run.summary
+            .put_ratio(&format!("{name}.ratio_to_1k"), &format!("{name}.mpps"), one_of_them);
     }
     Ok(())
 }
