@@ -20,7 +20,7 @@ setup: ## packages, hugepages, checks; root; once
 setup-build:
 	@deploy/setup.sh build
 
-build: setup-build ## `ain`, optimised, with DPDK: target/release/ain
+build: setup-build ## `ain`, optimised, with DPDK and ipsec-mb: target/release/ain
 	cargo build --release --package ain
 
 lab: setup-build ## the builds of `ain` that demo and namespace tests use
@@ -42,7 +42,7 @@ test-lint: setup-build ## format, clippy, docs, shell scripts, licences
 	@.ci/test lint
 test-unit: setup ## every crate's own tests
 	@.ci/test unit
-test-nodpdk: ## the same where DPDK is not installed
+test-nodpdk: ## the same where neither DPDK nor ipsec-mb is installed
 	@.ci/test nodpdk
 test-oracle: setup lab ## our AH and ESP against scapy's
 	@.ci/test oracle

@@ -1,6 +1,7 @@
 //! What the edges refuse, answer and keep waiting: misbehaving hops, foreign pairs, datagrams that are too old, too big or too many.
 //! After every case a good datagram still crosses.
 
+mod crypto;
 mod sim;
 
 use std::net::Ipv4Addr;

@@ -1,6 +1,7 @@
 //! What may be done to a packet on a wire, bit by bit and byte by byte, and what becomes of it: by a table written from RFC 4302
 //! section 3.3.3.1 and appendix A. After every attempt all other counters are as before, and the untouched packet still passes.
 
+mod crypto;
 mod sim;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! Nothing is allocated on the packet path: once buffers have been there, bursts through entrance, intermediate and exit, both ways,
 //! leave the allocator alone. This test binary's global allocator counts.
 
+mod crypto;
 mod sim;
 
 use ain_dataplane::stage::Lane;

@@ -1,6 +1,7 @@
 //! Control nodes and packet paths together: AINs that find each other over their PVTs, make AIVTs by signals that travel as sealed
 //! packets, and carry datagrams of hosts.
 
+mod crypto;
 #[path = "net/plan.rs"]
 #[allow(dead_code)] // the other tests use the rest
 mod plan;

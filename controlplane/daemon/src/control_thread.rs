@@ -31,7 +31,7 @@ use crate::config::secret::KeyMaterial;
 use crate::durable::{Durable, DurableError};
 use crate::hardware::PortView;
 use crate::neighbours::Neighbours;
-use crate::report::{Report, Source, Stalled};
+use crate::report::{CryptoReport, Report, Source, Stalled};
 use crate::shutdown::Shutdown;
 
 /// Longest sleep: commands, numbers and requests are looked at this often at least.
@@ -115,6 +115,8 @@ impl<C: Backend, B> Workers<C, B> for AllReins<C, B> {
 pub struct ControlThread<C: Backend, A: BufPool> {
     /// The node's name.
     pub name: String,
+    /// What the workers run, for reports.
+    pub crypto: CryptoReport,
     /// The control node.
     pub node: Node,
     /// The packet path's tables.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use ain_controlplane::table_writer::TableWriter;
-use ain_crypto::Portable;
+use ain_crypto::{Backend, Portable};
 use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::handoff::Mesh;
 use ain_dataplane::id::{Now, PeerId, WorkerId};
@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::config::EndpointConfig;
 use crate::control_thread::{AllReins, Directions};
+use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hardware::OnThread;
 use crate::interface;
@@ -54,6 +55,14 @@ const NAP: Duration = Duration::from_millis(5);
 pub fn endpoint(path: &Path) -> anyhow::Result<()> {
     protect_memory()?;
     let config = EndpointConfig::load(path, SystemTime::now())?;
+    match Chosen::choose(config.crypto).context("endpoint.crypto")? {
+        #[cfg(feature = "ipsec-mb")]
+        Chosen::IpsecMb(_) => start(&config, ipsec_mb_sys::IpsecMb::new()?),
+        Chosen::Portable => start(&config, Portable::default()),
+    }
+}
+
+fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> {
     let mut durable = Durable::open(&config.state_dir)?;
     let mut random = SysRng;
     let seed = [random.try_next_u64()?, random.try_next_u64()?];
@@ -85,13 +94,7 @@ pub fn endpoint(path: &Path) -> anyhow::Result<()> {
     let (rein, bit) = reins();
     let one = || anyhow!("one worker");
     let worker = Worker {
-        engine: Engine::new(
-            WorkerId(0),
-            Portable::default(),
-            reader,
-            CAPACITY,
-            CellProfile::Standard,
-        ),
+        engine: Engine::new(WorkerId(0), backend, reader, CAPACITY, CellProfile::Standard),
         ports: vec![Box::new(port)],
         device: Some(Device {
             port: Box::new(tun),

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control_thread;
+pub mod crypto;
 #[cfg(feature = "test-dump")]
 mod dump;
 pub mod durable;

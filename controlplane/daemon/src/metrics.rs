@@ -171,6 +171,13 @@ fn families(report: &Report) -> Vec<MetricFamily> {
         &["version"],
         [(vec![report.version.as_str()], 1)],
     );
+    let crypto = &report.crypto;
+    all.gauge(
+        "crypto_backend_info",
+        "Whose cryptography the workers run; always 1.",
+        &["mac", "aead", "layer"],
+        [(vec![crypto.mac.as_str(), &crypto.aead, &crypto.layer], 1)],
+    );
     all.gauge(
         "uptime_seconds",
         "Seconds since the start.",
@@ -360,6 +367,7 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         for line in [
             "ain_build_info{version=\"0.0.0\"} 1",
+            "ain_crypto_backend_info{aead=\"ipsec-mb/avx512-vaes\",layer=\"portable\",mac=\"ipsec-mb/avx512-vaes\"} 1",
             "ain_packets_total{direction=\"forward\",role=\"intermediate\"} 2",
             "ain_bytes_total{direction=\"forward\",role=\"intermediate\"} 2888",
             "ain_drops_total{reason=\"ah_icv\"} 1",

@@ -39,6 +39,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: started.elapsed().as_secs(),
+            crypto: self.crypto.clone(),
             neighbours: neighbours.collect(),
             aivts: aivts.collect(),
             flows: snapshot.flows as u64,

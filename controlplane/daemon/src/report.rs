@@ -84,6 +84,17 @@ pub struct SpreadReport {
     pub reason: String,
 }
 
+/// Whose cryptography the workers run, and behind a slash its code for this CPU.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CryptoReport {
+    /// Of AH.
+    pub mac: String,
+    /// Of ESP.
+    pub aead: String,
+    /// Of the onion.
+    pub layer: String,
+}
+
 /// What signalling has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalReport {
@@ -110,6 +121,8 @@ pub struct Report {
     pub version: String,
     /// Seconds since its start.
     pub uptime_s: u64,
+    /// Cryptography.
+    pub crypto: CryptoReport,
     /// PVTs.
     pub neighbours: Vec<NeighbourReport>,
     /// AIVTs by role and state.
@@ -180,6 +193,8 @@ impl Report {
             self.version,
             duration(self.uptime_s)
         )?;
+        let CryptoReport { mac, aead, layer } = &self.crypto;
+        writeln!(out, "  crypto ah {mac}, esp {aead}, onion {layer}")?;
         for one in &self.neighbours {
             let state = if one.up { "up" } else { "DOWN" };
             let hop = if one.next_hop_known { "" } else { ", next hop unknown" };
@@ -273,6 +288,11 @@ pub(crate) mod tests {
             name: "ain1".into(),
             version: "0.0.0".into(),
             uptime_s: 3700,
+            crypto: CryptoReport {
+                mac: "ipsec-mb/avx512-vaes".into(),
+                aead: "ipsec-mb/avx512-vaes".into(),
+                layer: "portable".into(),
+            },
             neighbours: vec![NeighbourReport {
                 name: "ain2".into(),
                 up: true,
@@ -329,6 +349,7 @@ pub(crate) mod tests {
         let text = sample().to_string();
         for wanted in [
             "ain1  ain 0.0.0, up 1 h 1 min",
+            "crypto ah ipsec-mb/avx512-vaes, esp ipsec-mb/avx512-vaes, onion portable",
             "spread = \"software hand-off\": net_af_packet has",
             "next hop unknown",
             "ah_icv",

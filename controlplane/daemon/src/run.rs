@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use ain_controlplane::node::Node;
 use ain_controlplane::table_writer::{Steering, TableWriter};
-use ain_crypto::Portable;
+use ain_crypto::{Backend, Portable};
 use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::handoff::Mesh;
 use ain_dataplane::id::WorkerId;
@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::config::{Idle, NodeConfig};
 use crate::control_thread::{AllReins, Asker, ControlThread, Directions};
+use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hardware::{Hardware, PortView};
 use crate::neighbours::{Neighbours, Target, ipv4};
@@ -51,13 +52,18 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     protect_memory()?;
     let config = NodeConfig::load(path, SystemTime::now())?;
     warn_of_test_builds();
+    let crypto = Chosen::choose(config.workers.crypto).context("workers.crypto")?;
     // First of all its lock: a second instance must not touch the ports of the first.
     let durable = Durable::open(&config.state_dir)?;
     #[cfg(feature = "dpdk")]
     let hardware = crate::hardware::dpdk::open(&config)?;
     #[cfg(not(feature = "dpdk"))]
     let hardware = crate::hardware::kernel::open(&config)?;
-    start(config, durable, hardware)
+    match crypto {
+        #[cfg(feature = "ipsec-mb")]
+        Chosen::IpsecMb(_) => start(config, durable, hardware, crypto, || Ok(ipsec_mb_sys::IpsecMb::new()?)),
+        Chosen::Portable => start(config, durable, hardware, crypto, || Ok(Portable::default())),
+    }
 }
 
 /// Before any key is read: no core dump, and no swap where the machine allows that.
@@ -83,10 +89,13 @@ fn warn_of_test_builds() {
     }
 }
 
-fn start<A: BufPool + Send + 'static>(
+/// `backend` makes one for each worker, of the kind that `chosen` names.
+fn start<C: Backend, A: BufPool + Send + 'static>(
     config: NodeConfig,
     mut durable: Durable,
     mut hardware: Hardware<A>,
+    chosen: Chosen,
+    backend: impl Fn() -> anyhow::Result<C>,
 ) -> anyhow::Result<()> {
     let workers = u8::try_from(hardware.stations.len()).context("too many workers")?;
     let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
@@ -112,7 +121,7 @@ fn start<A: BufPool + Send + 'static>(
     let meshes = Mesh::new(usize::from(workers), HANDOFF_RING).into_ends();
     for ((number, (station, mesh)), peers) in (0..workers).zip(hardware.stations.into_iter().zip(meshes)).zip(readers) {
         let profile = translate::profile(config.network.cell_profile);
-        let engine = Engine::new(WorkerId(number), Portable::default(), reader.clone(), capacity, profile);
+        let engine = Engine::new(WorkerId(number), backend()?, reader.clone(), capacity, profile);
         counters.push(engine.counters());
         let (rein, bit) = reins();
         all_reins.push(rein);
@@ -156,6 +165,7 @@ fn start<A: BufPool + Send + 'static>(
     info!(name = config.name, workers, "running");
     let durable = ControlThread {
         name: config.name,
+        crypto: chosen.report(),
         node,
         writer,
         reins: AllReins(all_reins),
@@ -180,10 +190,10 @@ fn start<A: BufPool + Send + 'static>(
 }
 
 /// Every peer with its tunnel's slot.
-fn install_tunnels<B>(
+fn install_tunnels<C: Backend, B>(
     config: &NodeConfig,
     workers: u8,
-    writer: &mut TableWriter<Portable, B>,
+    writer: &mut TableWriter<C, B>,
     durable: &mut Durable,
 ) -> anyhow::Result<Vec<ain_dataplane::peers::Peer>> {
     let mut peers = translate::peers(config, workers);

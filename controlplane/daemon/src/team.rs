@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use ain_crypto::Portable;
+use ain_crypto::Backend;
 use ain_dataplane::packet::BufPool;
 use ain_worker::pin::set_up_thread;
 use ain_worker::run::Worker;
@@ -25,10 +25,10 @@ impl Team {
     ///
     /// # Errors
     /// The kernel starts no thread.
-    pub fn add<A: BufPool + Send + 'static>(
+    pub fn add<C: Backend, A: BufPool + Send + 'static>(
         &mut self,
         core: Option<usize>,
-        worker: Worker<Portable, A>,
+        worker: Worker<C, A>,
         on_thread: &OnThread,
         shutdown: &Shutdown,
     ) -> std::io::Result<()> {

@@ -6,6 +6,8 @@
 //!   model.rs     what ought to happen, by arithmetic on cells and windows
 //! ```
 
+#[path = "../crypto/mod.rs"]
+mod crypto;
 mod model;
 mod network;
 #[path = "../sim/mod.rs"]

@@ -1,10 +1,11 @@
 //! Packets by hand: what a neighbour or a stranger may put on the wire, written without the packet path's stages.
 
 use ain_controlplane::action::HopKeys;
-use ain_crypto::{Direction, Layer, LayerJob, LayerOp, Mac, MacAlgorithm, MacJob, Portable};
+use ain_crypto::{Direction, Layer, LayerJob, LayerOp, Mac, MacAlgorithm, MacJob};
 use ain_dataplane::packet::PacketBuf;
 
 use super::{Buf, Suite, address_of, key, mac_of};
+use crate::crypto::{Crypto, crypto};
 
 /// An AH packet from one machine to another.
 #[derive(Clone)]
@@ -44,14 +45,14 @@ impl Forged<'_> {
             covered.extend(((self.seq >> 32) as u32).to_be_bytes());
         }
         let material = key(3, self.seed, self.suite.ah.key_bytes());
-        let mac_key = Portable::mac_key(self.suite.ah, &material).expect("key");
+        let mac_key = Crypto::mac_key(self.suite.ah, &material).expect("key");
         let mut job = [MacJob {
             key: &mac_key,
             iv: iv.try_into().unwrap_or_default(),
             message: &covered,
             tag: [0; 16],
         }];
-        Portable::default().compute(&mut job);
+        crypto().compute(&mut job);
         packet[32..32 + iv.len()].copy_from_slice(iv);
         let tag = self.suite.ah.tag_bytes();
         packet[32 + iv.len()..][..tag].copy_from_slice(&job[0].tag[..tag]);
@@ -96,12 +97,12 @@ pub fn cell(direction: Direction, keys: &HopKeys, sequence: u64, data: &[u8]) ->
     tweak[0] = direction as u8;
     tweak[1] = keys.suite;
     let mut jobs = [LayerJob {
-        key: &Portable::layer_key(key),
+        key: &Crypto::layer_key(key),
         tweak,
         op: LayerOp::Encrypt,
         cell: &mut cell,
     }];
-    Portable::default().apply(&mut jobs);
+    crypto().apply(&mut jobs);
     cell
 }
 

@@ -1,5 +1,5 @@
 //! An Internet in memory: AINs and hosts, each with the real packet path, joined by a network that loses, repeats and reorders
-//! by a seeded rule. No clock, no thread.
+//! by a seeded rule. No clock, no thread. Whose cryptography runs is said in the module `crypto` of the test that includes this one.
 
 #![allow(dead_code)] // each test uses its part
 
@@ -12,7 +12,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelSpec, Workers};
-use ain_crypto::Portable;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::command::{Command, Event, Handoff};
 use ain_dataplane::count::{Counters, Traffic};
@@ -29,6 +28,8 @@ use ain_dataplane::wire::cell::CellProfile;
 use ain_dataplane::wire::ethernet::MacAddr;
 use ain_dataplane::wire::ipv4::{self, Ipv4Fields};
 use zeroize::Zeroizing;
+
+use crate::crypto::{Crypto, crypto};
 
 /// Largest packet of the in-memory network, bytes.
 const BUFFER: usize = 16_384;
@@ -111,7 +112,7 @@ impl PacketBuf for Buf {
 pub struct Io {
     pub frames: Vec<Buf>,
     pub handed: Vec<(WorkerId, Handoff<Buf>)>,
-    pub events: VecDeque<Event<Portable, Buf>>,
+    pub events: VecDeque<Event<Crypto, Buf>>,
     pub delivered: Vec<Buf>,
 }
 
@@ -122,7 +123,7 @@ impl BufPool for Io {
     }
 }
 
-impl Outside<Portable, Buf> for Io {
+impl Outside<Crypto, Buf> for Io {
     fn transmit(&mut self, _port: PortId, frame: Buf) {
         self.frames.push(frame);
     }
@@ -130,7 +131,7 @@ impl Outside<Portable, Buf> for Io {
         self.handed.push((to, item));
         Ok(())
     }
-    fn report(&mut self, event: Event<Portable, Buf>) -> Result<(), Event<Portable, Buf>> {
+    fn report(&mut self, event: Event<Crypto, Buf>) -> Result<(), Event<Crypto, Buf>> {
         self.events.push_back(event);
         Ok(())
     }
@@ -142,12 +143,12 @@ impl Outside<Portable, Buf> for Io {
 /// Command rings of one machine.
 #[derive(Default)]
 pub struct Rings {
-    queues: Vec<VecDeque<Command<Portable, Buf>>>,
+    queues: Vec<VecDeque<Command<Crypto, Buf>>>,
     done: Vec<u64>,
 }
 
-impl Workers<Portable, Buf> for Rings {
-    fn send(&mut self, to: WorkerId, command: Command<Portable, Buf>) -> Result<(), Command<Portable, Buf>> {
+impl Workers<Crypto, Buf> for Rings {
+    fn send(&mut self, to: WorkerId, command: Command<Crypto, Buf>) -> Result<(), Command<Crypto, Buf>> {
         self.queues[usize::from(to.0)].push_back(command);
         Ok(())
     }
@@ -160,8 +161,8 @@ impl Workers<Portable, Buf> for Rings {
 pub struct Machine {
     pub address: Ipv4Addr,
     pub mac: MacAddr,
-    pub engines: Vec<Engine<Portable, Buf>>,
-    pub writer: TableWriter<Portable, Buf>,
+    pub engines: Vec<Engine<Crypto, Buf>>,
+    pub writer: TableWriter<Crypto, Buf>,
     pub peers: Peers,
     pub io: Io,
     /// Outbound numbers of each tunnel: AH, ESP.
@@ -238,7 +239,7 @@ impl Machine {
         let (table, reader) = flow_table(8192, [1, 2]);
         let mut writer = TableWriter::new(table, workers, capacity);
         let profile = CellProfile::Standard;
-        let engine = |id| Engine::new(WorkerId(id), Portable::default(), reader.clone(), capacity, profile);
+        let engine = |id| Engine::new(WorkerId(id), crypto(), reader.clone(), capacity, profile);
         let engines: Vec<_> = (0..workers).map(engine).collect();
         let (address, mac) = (address_of(number), mac_of(number));
         let (mut peers, mut grants) = (Vec::new(), Vec::new());

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::node::{Idle, check_idle};
 use super::peers::check_inner_mtu;
 use super::port::check_interface;
-use super::raw::{RawEndpoint, RawEndpointFile, Role};
+use super::raw::{CryptoChoice, RawEndpoint, RawEndpointFile, Role};
 use super::report::{Checker, Problems};
 use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
 use super::{check_clock, check_ipv4, check_prefix, check_private, parse};
@@ -36,6 +36,8 @@ pub struct EndpointConfig {
     pub state_dir: PathBuf,
     /// What the worker without packets does.
     pub idle: Idle,
+    /// Whose cryptography it runs.
+    pub crypto: CryptoChoice,
     /// The tunnel to the AIN.
     pub tunnel: Tunnel,
 }
@@ -89,6 +91,7 @@ fn check(checker: &mut Checker, raw: RawEndpointFile, now: SystemTime) -> Option
         mtu: endpoint.mtu.into_inner(),
         state_dir: checker.resolve(&endpoint.state_dir),
         idle,
+        crypto: endpoint.crypto,
         tunnel: tunnel?,
     })
 }

@@ -38,7 +38,7 @@ pub use endpoint::EndpointConfig;
 pub use node::{Dpdk, Huge, Idle, Network, NodeConfig, Workers, public_of};
 pub use peers::{Host, Neighbour};
 pub use port::Port;
-pub use raw::{AnonymityOption, CellProfile, Role};
+pub use raw::{AnonymityOption, CellProfile, CryptoChoice, Role};
 pub use tunnel::{Sa, Tunnel};
 
 use report::{Checker, Problems};

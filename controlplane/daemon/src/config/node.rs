@@ -13,7 +13,7 @@ use super::capacity::{Capacity, check_capacity};
 use super::directory::{Directory, Entry};
 use super::peers::{Host, Neighbour, Peers, check_hosts, check_neighbours};
 use super::port::{Port, check_ports};
-use super::raw::{CellProfile, RawDpdk, RawHuge, RawIdle, RawNetwork, RawNode, RawNodeFile, RawWorkers};
+use super::raw::{CellProfile, CryptoChoice, RawDpdk, RawHuge, RawIdle, RawNetwork, RawNode, RawNodeFile, RawWorkers};
 use super::report::{Checker, Problems};
 use super::secret::{KeyMaterial, LongTermKey, read_long_term};
 use super::tunnel::Tunnel;
@@ -108,6 +108,8 @@ pub struct Workers {
     pub control_core: Option<u16>,
     /// What a worker without packets does.
     pub idle: Idle,
+    /// Whose cryptography they run.
+    pub crypto: CryptoChoice,
 }
 
 /// What a worker without packets does.
@@ -351,6 +353,7 @@ fn check_workers(checker: &mut Checker, raw: RawWorkers) -> Workers {
         cores,
         control_core: raw.control_core.map(Spanned::into_inner),
         idle,
+        crypto: raw.crypto,
     }
 }
 

@@ -177,6 +177,8 @@ pub struct RawWorkers {
     pub idle: RawIdle,
     /// Longest sleep of an adaptive worker, in microseconds.
     pub max_sleep_us: Option<Spanned<u32>>,
+    /// Whose cryptography runs.
+    pub crypto: CryptoChoice,
 }
 
 impl Default for RawWorkers {
@@ -186,8 +188,22 @@ impl Default for RawWorkers {
             control_core: None,
             idle: RawIdle::Spin,
             max_sleep_us: None,
+            crypto: CryptoChoice::Auto,
         }
     }
+}
+
+/// Whose AH and ESP algorithms the workers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CryptoChoice {
+    /// The fastest that build and machine have.
+    #[default]
+    Auto,
+    /// Intel IPsec Multi-Buffer, or the start fails.
+    IpsecMb,
+    /// The one of every machine.
+    Portable,
 }
 
 /// What a worker without packets does.
@@ -471,6 +487,9 @@ pub struct RawEndpoint {
     pub idle: RawIdle,
     /// Longest sleep of an adaptive worker, in microseconds.
     pub max_sleep_us: Option<Spanned<u32>>,
+    /// Whose cryptography runs.
+    #[serde(default)]
+    pub crypto: CryptoChoice,
 }
 
 /// `[tunnel]`.

@@ -180,7 +180,7 @@ fn shape_is_named_by_line_and_field() {
         "ain.toml",
         "name = \"wan\"\n",
         "",
-        "ain.toml:33: ports[0]: missing field `name`",
+        "ain.toml:34: ports[0]: missing field `name`",
     );
 }
 
@@ -190,7 +190,7 @@ fn a_key_of_a_wrong_type_is_not_quoted() {
     samples.edit("ain.toml", "key_file = \"keys/ain2.ah_in\"", "key = 1234567890");
     assert_eq!(
         samples.problems("ain.toml"),
-        ["ain.toml:49: neighbours[0].ah_in.key: expected hex digits in quotes"]
+        ["ain.toml:50: neighbours[0].ah_in.key: expected hex digits in quotes"]
     );
     let samples = Samples::new();
     let digits = "0123456789abcdef".repeat(4);
@@ -268,7 +268,7 @@ fn a_key_that_differs_in_its_salt_only_is_the_same() {
     assert_eq!(
         samples.problems("ain.toml"),
         [
-            "ain.toml:69: hosts[0].esp_out.key_file: the same key as neighbours[0].esp_in.key_file; every SA needs its own"
+            "ain.toml:70: hosts[0].esp_out.key_file: the same key as neighbours[0].esp_in.key_file; every SA needs its own"
         ]
     );
 }
@@ -281,7 +281,7 @@ fn files_are_there_and_private() {
     let problems = samples.problems("ain.toml");
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].starts_with("ain.toml:6: node.identity_key_file: identity.key: mode 640 lets others"));
-    assert!(problems[1].starts_with("ain.toml:77: hosts[1].ah_out.key_file: keys/web.ah_out: No such file"));
+    assert!(problems[1].starts_with("ain.toml:78: hosts[1].ah_out.key_file: keys/web.ah_out: No such file"));
     one_problem(
         "ain.toml",
         "\"onion.key\"",
@@ -324,6 +324,12 @@ fn network_workers_and_ports_are_checked() {
         "@: network.max_path_nodes: 7 is not 2 to 6 AINs",
     );
     one_problem(
+        "ain.toml",
+        "# crypto = \"auto\"",
+        "crypto = \"best\"",
+        "@: workers.crypto: unknown variant `best`, expected one of `auto`, `ipsec-mb`, `portable`",
+    );
+    one_problem(
         file,
         "cores = [1]",
         "cores = [1, 2, 1]",
@@ -339,7 +345,7 @@ fn network_workers_and_ports_are_checked() {
         file,
         "\"standard\"",
         "\"jumbo\"",
-        "ain.toml:38: ports[0].mtu: 1500: the network's cells need 9000",
+        "ain.toml:39: ports[0].mtu: 1500: the network's cells need 9000",
     );
     one_problem(
         file,
@@ -392,7 +398,7 @@ fn addresses_are_checked() {
         file,
         "10.0.0.1/32",
         "198.51.100.8/32",
-        "ain.toml:75: hosts[1].addresses[0]: 198.51.100.0/28 overlaps 198.51.100.8/32 of hosts[0].addresses[0]",
+        "ain.toml:76: hosts[1].addresses[0]: 198.51.100.0/28 overlaps 198.51.100.8/32 of hosts[0].addresses[0]",
     );
 }
 
@@ -415,7 +421,7 @@ fn the_node_and_its_neighbours_are_in_the_directory() {
         samples.problems("ain.toml"),
         [
             "ain.toml: the directory names `ain2` as a neighbour, but no [[neighbours]] has its tunnel",
-            "ain.toml:44: neighbours[0].node: the directory does not name `ain3` as a neighbour of this node",
+            "ain.toml:45: neighbours[0].node: the directory does not name `ain3` as a neighbour of this node",
         ]
     );
     one_problem(
@@ -511,4 +517,24 @@ fn a_clock_far_off_is_told_with_everything_else() {
     let problems = check_any(&samples.path("ain.toml"), UNIX_EPOCH).unwrap_err().0;
     assert!(problems[0].message.contains("the system clock is"), "{problems:?}");
     assert_eq!(problems[1].field, "network.suite");
+}
+
+#[test]
+fn cryptography_can_be_asked_for() {
+    for (text, choice) in [
+        ("auto", CryptoChoice::Auto),
+        ("ipsec-mb", CryptoChoice::IpsecMb),
+        ("portable", CryptoChoice::Portable),
+    ] {
+        let samples = Samples::new();
+        samples.edit("ain.toml", "# crypto = \"auto\"", &format!("crypto = \"{text}\""));
+        samples.edit(
+            "endpoint-initiator.toml",
+            "idle =",
+            &format!("crypto = \"{text}\"\nidle ="),
+        );
+        assert!(matches!(samples.check("ain.toml"), Ok(AnyConfig::Node(node)) if node.workers.crypto == choice));
+        let endpoint = samples.check("endpoint-initiator.toml");
+        assert!(matches!(endpoint, Ok(AnyConfig::Endpoint(endpoint)) if endpoint.crypto == choice));
+    }
 }
