@@ -3,6 +3,7 @@
 //! Intel IPsec Multi-Buffer where the build has it, the CPU suits it and its self-test passes; `Portable` elsewhere. The operator can
 //! ask for one of them (`crypto` in the configuration). The onion is `ain-crypto`'s own in both.
 
+use ain_crypto::Onion;
 use thiserror::Error;
 use tracing::info;
 
@@ -60,7 +61,7 @@ impl Chosen {
         CryptoReport {
             mac: ipsec.clone(),
             aead: ipsec,
-            layer: "portable".to_owned(),
+            layer: format!("ain/{}", Onion::default().level()),
         }
     }
 }
@@ -82,7 +83,9 @@ mod tests {
     #[test]
     fn portable_is_everywhere() {
         assert_eq!(Chosen::choose(CryptoChoice::Portable).unwrap(), Chosen::Portable);
-        assert_eq!(Chosen::Portable.report().mac, "portable");
+        let report = Chosen::Portable.report();
+        assert_eq!((&*report.mac, &*report.aead), ("portable", "portable"));
+        assert!(report.layer.starts_with("ain/"), "{}", report.layer);
     }
 
     /// Auto is ipsec-mb exactly where asking for it by name succeeds.

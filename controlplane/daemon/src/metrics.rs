@@ -367,7 +367,7 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         for line in [
             "ain_build_info{version=\"0.0.0\"} 1",
-            "ain_crypto_backend_info{aead=\"ipsec-mb/avx512-vaes\",layer=\"portable\",mac=\"ipsec-mb/avx512-vaes\"} 1",
+            "ain_crypto_backend_info{aead=\"ipsec-mb/avx512-vaes\",layer=\"ain/avx512\",mac=\"ipsec-mb/avx512-vaes\"} 1",
             "ain_packets_total{direction=\"forward\",role=\"intermediate\"} 2",
             "ain_bytes_total{direction=\"forward\",role=\"intermediate\"} 2888",
             "ain_drops_total{reason=\"ah_icv\"} 1",

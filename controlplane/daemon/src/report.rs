@@ -291,7 +291,7 @@ pub(crate) mod tests {
             crypto: CryptoReport {
                 mac: "ipsec-mb/avx512-vaes".into(),
                 aead: "ipsec-mb/avx512-vaes".into(),
-                layer: "portable".into(),
+                layer: "ain/avx512".into(),
             },
             neighbours: vec![NeighbourReport {
                 name: "ain2".into(),
@@ -349,7 +349,7 @@ pub(crate) mod tests {
         let text = sample().to_string();
         for wanted in [
             "ain1  ain 0.0.0, up 1 h 1 min",
-            "crypto ah ipsec-mb/avx512-vaes, esp ipsec-mb/avx512-vaes, onion portable",
+            "crypto ah ipsec-mb/avx512-vaes, esp ipsec-mb/avx512-vaes, onion ain/avx512",
             "spread = \"software hand-off\": net_af_packet has",
             "next hop unknown",
             "ah_icv",

@@ -4,7 +4,7 @@
 //!   MacJob, AeadJob ──► IpsecMb ─┬─ GMAC, GCM      direct calls, one a message          no manager
 //!                                ├─ HMAC-SHA2-256  hash burst                          two managers a worker
 //!                                └─ CMAC           job queue, drained inside the call  the first of the two
-//!   LayerJob ─────────► ain-crypto's own onion engine
+//!   LayerJob ─────────► Onion, ain-crypto's own engine
 //! ```
 //!
 //! The library picks its code by what the CPU has, at run time, and tests itself against known answers whenever a manager is made.
@@ -25,7 +25,7 @@ pub use aead::AeadKey;
 pub use mac::MacKey;
 pub use manager::{Level, Unavailable};
 
-use ain_crypto::{Backend, Layer, LayerJob, Portable};
+use ain_crypto::{Backend, Layer, LayerJob, Onion};
 use hmac::HmacLanes;
 use manager::{Code, Library, Manager};
 
@@ -34,7 +34,7 @@ pub struct IpsecMb {
     library: &'static Library,
     manager: Manager,
     hmac: HmacLanes,
-    onion: Portable,
+    onion: Onion,
 }
 
 impl IpsecMb {
@@ -48,7 +48,7 @@ impl IpsecMb {
             library,
             manager: Manager::new(Code::Best)?,
             hmac: HmacLanes::new(library)?,
-            onion: Portable::default(),
+            onion: Onion::default(),
         })
     }
 
@@ -69,12 +69,12 @@ impl std::fmt::Debug for IpsecMb {
 
 impl Backend for IpsecMb {}
 
-/// The onion is `ain-crypto`'s own on every backend: the library has no HCTR2.
+/// The same on every backend: the library has no HCTR2.
 impl Layer for IpsecMb {
-    type LayerKey = <Portable as Layer>::LayerKey;
+    type LayerKey = <Onion as Layer>::LayerKey;
 
     fn layer_key(key: &[u8; 16]) -> Self::LayerKey {
-        Portable::layer_key(key)
+        Onion::layer_key(key)
     }
 
     fn apply(&mut self, jobs: &mut [LayerJob<'_, Self::LayerKey>]) {
