@@ -1,6 +1,7 @@
 //! A node at work: what it adds to a packet's way at half load, and what it loses while AIVTs come and go.
 
 use ain_controlplane::action::{Link, Route};
+use ain_dataplane::entry::Activity;
 use ain_dataplane::id::{AivtId, PeerId, Spi};
 use anyhow::{Context, ensure};
 
@@ -131,8 +132,8 @@ impl Churn {
             downstream: link(down),
             keys: hop_keys(self.next, 0),
         };
-        let now = control.scene.site.now();
-        control.scene.site.writer.install(now, id(self.next), route)?;
+        let site = &mut control.scene.site;
+        site.writer.install(id(self.next), route, &Activity::at(site.now()))?;
         self.next += 1;
         if self.next - self.oldest > standing {
             control.scene.site.writer.remove(id(self.oldest));
