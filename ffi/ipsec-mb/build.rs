@@ -25,7 +25,7 @@ fn main() {
         .header_contents("ipsec-mb.h", "#include <intel-ipsec-mb.h>\n")
         .use_core()
         .allowlist_function(FUNCTIONS)
-        .allowlist_var("IMB_FEATURE_.*|IMB_MAX_BURST_SIZE")
+        .allowlist_var("IMB_(FEATURE|CPUFLAGS)_.*|IMB_MAX_BURST_SIZE")
         .allowlist_type("IMB_MGR|IMB_JOB|gcm_key_data|gcm_context_data|IMB_ARCH|IMB_STATUS")
         .default_enum_style(bindgen::EnumVariation::ModuleConsts)
         .generate_comments(false)

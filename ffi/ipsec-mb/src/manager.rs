@@ -50,32 +50,18 @@ impl Level {
         }
     }
 
+    /// As the library itself decides.
     fn of(features: u64) -> Option<Self> {
-        let has = |wanted: &[u32]| wanted.iter().all(|one| features & u64::from(*one) != 0);
-        let vaes = has(&[
-            sys::IMB_FEATURE_VAES,
-            sys::IMB_FEATURE_VPCLMULQDQ,
-            sys::IMB_FEATURE_GFNI,
-        ]);
-        let avx2 = [
-            sys::IMB_FEATURE_AESNI,
-            sys::IMB_FEATURE_PCLMULQDQ,
-            sys::IMB_FEATURE_AVX2,
-            sys::IMB_FEATURE_BMI2,
+        let levels = [
+            (sys::IMB_CPUFLAGS_AVX512_T2, Self::Avx512Vaes),
+            (sys::IMB_CPUFLAGS_AVX512, Self::Avx512),
+            (sys::IMB_CPUFLAGS_AVX2_T2, Self::Avx2Vaes),
+            (sys::IMB_CPUFLAGS_AVX2, Self::Avx2),
         ];
-        let avx512 = [
-            sys::IMB_FEATURE_AVX512F,
-            sys::IMB_FEATURE_AVX512DQ,
-            sys::IMB_FEATURE_AVX512CD,
-            sys::IMB_FEATURE_AVX512BW,
-            sys::IMB_FEATURE_AVX512VL,
-        ];
-        has(&avx2).then_some(match (has(&avx512), vaes) {
-            (false, false) => Self::Avx2,
-            (false, true) => Self::Avx2Vaes,
-            (true, false) => Self::Avx512,
-            (true, true) => Self::Avx512Vaes,
-        })
+        let has = |flags: u32| features & u64::from(flags) == u64::from(flags);
+        levels
+            .into_iter()
+            .find_map(|(flags, level)| has(flags).then_some(level))
     }
 }
 
@@ -184,8 +170,8 @@ pub struct Manager {
 }
 
 // SAFETY: a manager is memory of its own from the C allocator, which any thread may use and free. The library keeps nothing about
-// it elsewhere, neither in thread-local storage nor in globals. `&mut self` on all that changes it keeps calls from overlapping;
-// `not_shared` keeps it from being `Sync`.
+// it elsewhere: no thread-local storage, and of globals only an error number, which nobody here reads. `&mut self` on all that
+// changes it keeps calls from overlapping; `not_shared` keeps it from being `Sync`.
 unsafe impl Send for Manager {}
 
 impl Manager {
@@ -229,5 +215,29 @@ impl Drop for Manager {
     fn drop(&mut self) {
         // SAFETY: from `alloc_mb_mgr`, freed once. Its queues are empty: every burst is drained in the call that brings it.
         unsafe { sys::free_mb_mgr(self.raw.as_ptr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SHA-NI counts too: without it the library takes the lesser code of a level.
+    #[test]
+    fn levels_follow_the_cpu() {
+        let full = u64::from(sys::IMB_CPUFLAGS_AVX512_T2);
+        let without = |feature: u32| Level::of(full & !u64::from(feature));
+        assert_eq!(Level::of(full), Some(Level::Avx512Vaes));
+        assert_eq!(without(sys::IMB_FEATURE_VAES), Some(Level::Avx512));
+        assert_eq!(without(sys::IMB_FEATURE_SHANI), Some(Level::Avx512));
+        assert_eq!(without(sys::IMB_FEATURE_AVX512F), Some(Level::Avx2Vaes));
+        assert_eq!(Level::of(sys::IMB_CPUFLAGS_AVX2.into()), Some(Level::Avx2));
+        for needed in [
+            sys::IMB_FEATURE_AVX2,
+            sys::IMB_FEATURE_AESNI,
+            sys::IMB_FEATURE_PCLMULQDQ,
+        ] {
+            assert_eq!(without(needed), None);
+        }
     }
 }
