@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crate, its folder, and which of our crates it may depend on: the arrows of `ARCHITECTURE.md`.
-const CRATES: [(&str, &str, &[&str]); 9] = [
+const CRATES: [(&str, &str, &[&str]); 10] = [
+    ("hugepages", "ffi/hugepages", &[]),
     ("dpdk-sys", "ffi/dpdk", &[]),
     ("ipsec-mb-sys", "ffi/ipsec-mb", &["ain-crypto"]),
     ("ain-crypto", "dataplane/crypto", &[]),
@@ -24,6 +25,7 @@ const CRATES: [(&str, &str, &[&str]); 9] = [
             "ain-controlplane",
             "ain-worker",
             "dpdk-sys",
+            "hugepages",
             "ipsec-mb-sys",
         ],
     ),

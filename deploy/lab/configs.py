@@ -64,6 +64,8 @@ class Network:
     ah: str = "aes-128-gmac"
     memory_mib: int = 96
     max_sleep_us: int = 50
+    workers: int = 1
+    device: str = "net_af_packet0,iface=eth0,blocksz=65536,framesz=2048,framecnt=2048,qdisc_bypass=1"
     by_hand: tuple[str, ...] = ()
     spi: int = 0x1000
     keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
@@ -140,7 +142,8 @@ def write(lab: Lab, network: Network, ain: Path) -> None:
 def node_file(network: Network, node: str) -> str:
     """Configuration of one AIN."""
     cores = sorted(os.sched_getaffinity(0))
-    core = cores[network.nodes.index(node) % len(cores)]
+    first = network.nodes.index(node)
+    own = sorted({cores[(first + worker) % len(cores)] for worker in range(network.workers)})
     parts = [
         f"""
 [node]
@@ -161,13 +164,13 @@ max_path_nodes = {network.path_nodes}
 memory_mib = {network.memory_mib}
 
 [workers]
-cores = [{core}]
+cores = {own}
 idle = "adaptive"
 max_sleep_us = {network.max_sleep_us}
 
 [[ports]]
 name = "wan"
-device = "net_af_packet0,iface=eth0,blocksz=65536,framesz=2048,framecnt=2048,qdisc_bypass=1"
+device = "{network.device}"
 interface = "eth0"
 address = "{outer_of(node)}/24"
 """

@@ -90,3 +90,15 @@ def test_no_key_is_ever_printed(lab: Lab) -> None:
     done = check(lab, "ain1.toml")
     keys = re.findall(r'key = "(\w+)"', path.read_text())
     assert done.returncode != 0 and keys and not any(key in done.stdout + done.stderr for key in keys)
+
+
+def test_a_capacity_that_the_machine_has_not_got_is_refused_in_figures(lab: Lab) -> None:
+    path = lab.directory / "ain1.toml"
+    path.write_text(path.read_text() + '\n[capacity]\naivts = 16777216\nhugepages = "require"\n')
+    done = subprocess.run(
+        [processes.binary(), "run", "--config", path], capture_output=True, text=True, timeout=20, check=False
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert re.search(r"capacity of 16777216 AIVTs and \d+ flows needs \d+ MiB of hugepages, \d+ MiB are free", text), text
+    assert "set vm.nr_hugepages" in text

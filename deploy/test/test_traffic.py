@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -114,3 +116,18 @@ def test_as_sent_keeps_the_source() -> None:
     ) as sources:
         assert traffic.udp_exchange(fleet.host("initiator"), RESPONDER, [10, 1000]) == 2
         assert sources == {str(PRIVATE)}
+
+
+@pytest.mark.limit(90)
+def test_two_workers_share_a_port_of_one_queue() -> None:
+    """What one worker receives and another owns crosses over, and what the other sends leaves through the first."""
+    network = configs.chain(3)
+    network.workers = 2
+    with Fleet(network) as fleet:
+        done = traffic.TcpExchange(fleet.host("initiator"), fleet.host("responder"), RESPONDER, 1_000_000).run()
+        assert (done.down_received, done.up_received) == (done.down_sent, done.up_sent)
+        port = json.loads(fleet.ask("ain2", "status") or "{}")["ports"][0]
+        if len(os.sched_getaffinity(0)) > 1:
+            assert port["spread"]["mode"] == "software hand-off", port["spread"]
+            assert "1 pair of queues for 2 workers" in port["spread"]["reason"]
+            assert sum(fleet.counters(node).total("ain_handovers_total") for node in network.nodes) > 100

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod neighbours;
 pub mod node_report;
 pub mod report;
+pub mod room;
 pub mod run;
 pub mod secrets;
 pub mod shared_interface;

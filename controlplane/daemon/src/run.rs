@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use ain_controlplane::node::Node;
 use ain_controlplane::table_writer::{Steering, TableWriter};
 use ain_crypto::{Backend, Portable};
-use ain_dataplane::engine::{Capacity, Engine};
+use ain_dataplane::engine::Engine;
 use ain_dataplane::handoff::Mesh;
 use ain_dataplane::id::WorkerId;
 use ain_dataplane::limits::HANDOFF_RING;
@@ -33,16 +33,7 @@ use crate::neighbours::{Neighbours, Target, ipv4};
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
-use crate::{admin, metrics, secrets, translate};
-
-/// Room of each worker. An AIVT has two inbound halves at most, and each of them one owner, which may be the same for all.
-fn capacity_of_each(config: &NodeConfig) -> Capacity {
-    Capacity {
-        tvts: config.capacity.aivts.saturating_mul(2),
-        tunnels: 1 << 12,
-        flows: config.capacity.flows,
-    }
-}
+use crate::{admin, metrics, room, secrets, translate};
 
 /// Runs the node that a file describes until it is told to stop.
 ///
@@ -52,7 +43,8 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     protect_memory()?;
     let config = NodeConfig::load(path, SystemTime::now())?;
     warn_of_test_builds();
-    let crypto = Chosen::choose(config.workers.crypto).context("workers.crypto")?;
+    use ain_crypto::{Backend, Portable};
+    use ain_dataplane::engine::Engine;
     // First of all its lock: a second instance must not touch the ports of the first.
     let durable = Durable::open(&config.state_dir)?;
     #[cfg(feature = "dpdk")]
@@ -101,7 +93,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
     let node_config = translate::control_config(&config, &durable)?;
     let clock = Clock::start();
-    let capacity = capacity_of_each(&config);
+    let capacity = room::of_each_worker(&config);
     let (table, reader) = flow_table(
         capacity.tvts as usize + config.tunnels().count(),
         [rng.next_u64(), rng.next_u64()],

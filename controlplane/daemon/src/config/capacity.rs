@@ -1,10 +1,10 @@
 //! `[capacity]`: how much a node has room for, and where that memory lies.
 
+use ain_controlplane::limits::{AIVTS, AIVTS_MAX, FLOWS};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::report::Checker;
-use ain_controlplane::limits::{AIVTS, AIVTS_MAX, FLOWS};
 
 /// Flows that one worker can number.
 const FLOWS_MAX: u32 = 1 << 24;
@@ -17,6 +17,21 @@ pub struct RawCapacity {
     aivts: Option<Spanned<u32>>,
     /// Flows of this node's initiators and responders.
     flows: Option<Spanned<u32>>,
+    /// In which pages tables and keys lie.
+    hugepages: Hugepages,
+}
+
+/// In which pages tables and keys lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hugepages {
+    /// In those of the machine's pool, all of them from the start, or there is no start.
+    Require,
+    /// In transparent ones, where the kernel has them.
+    #[default]
+    Prefer,
+    /// In ordinary ones.
+    Never,
 }
 
 /// How much a node has room for, all workers together. A neighbour may have half of the AIVTs, a host half of the flows.
@@ -26,6 +41,8 @@ pub struct Capacity {
     pub aivts: u32,
     /// Flows of this node's initiators and responders.
     pub flows: u32,
+    /// In which pages tables and keys lie.
+    pub hugepages: Hugepages,
 }
 
 pub(super) fn check_capacity(checker: &mut Checker, raw: RawCapacity) -> Capacity {
@@ -43,5 +60,6 @@ pub(super) fn check_capacity(checker: &mut Checker, raw: RawCapacity) -> Capacit
     Capacity {
         aivts: within("aivts", raw.aivts, AIVTS, AIVTS_MAX as u32),
         flows: within("flows", raw.flows, FLOWS, FLOWS_MAX),
+        hugepages: raw.hugepages,
     }
 }

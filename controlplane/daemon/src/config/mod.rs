@@ -31,7 +31,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
-pub use capacity::Capacity;
+pub use capacity::{Capacity, Hugepages};
 pub use clock::{ClockError, RELEASED_UNIX_S, check_clock};
 pub use directory::{Directory, Entry};
 pub use endpoint::EndpointConfig;

@@ -343,6 +343,12 @@ fn network_workers_and_ports_are_checked() {
     );
     one_problem(
         file,
+        "aivts = 65536",
+        "aivts = 16777217",
+        "@: capacity.aivts: 16777217 is not 1 to 16777216",
+    );
+    one_problem(
+        file,
         "\"standard\"",
         "\"jumbo\"",
         "ain.toml:39: ports[0].mtu: 1500: the network's cells need 9000",
