@@ -43,8 +43,8 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     protect_memory()?;
     let config = NodeConfig::load(path, SystemTime::now())?;
     warn_of_test_builds();
-    use ain_crypto::{Backend, Portable};
-    use ain_dataplane::engine::Engine;
+    room::place::<Portable>(&config)?;
+    let crypto = Chosen::choose(config.workers.crypto).context("workers.crypto")?;
     // First of all its lock: a second instance must not touch the ports of the first.
     let durable = Durable::open(&config.state_dir)?;
     #[cfg(feature = "dpdk")]
