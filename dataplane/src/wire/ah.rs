@@ -191,33 +191,46 @@ pub struct Icv {
     pub tag: [u8; TAG_BYTES],
 }
 
+/// IV and tag of an ICV field, of lengths that the compiler knows: for so few bytes a call to the C library, which it makes for any
+/// other length, costs more than the work.
+type Parts<'a, const IV: usize, const TAG: usize> = (&'a mut [u8; IV], &'a mut [u8; TAG]);
+
+fn parts<const IV: usize, const TAG: usize>(ah: &mut [u8]) -> Result<Parts<'_, IV, TAG>, WireError> {
+    let field = ah.get_mut(FIXED_LEN..).ok_or(WireError::Truncated("AH"))?;
+    let (iv, rest) = field.split_first_chunk_mut().ok_or(WireError::Truncated("AH"))?;
+    let tag = rest.first_chunk_mut().ok_or(WireError::Truncated("AH"))?;
+    Ok((iv, tag))
+}
+
+fn take<const IV: usize, const TAG: usize>(ah: &mut [u8]) -> Result<Icv, WireError> {
+    let (iv, tag) = parts::<IV, TAG>(ah)?;
+    let mut icv = Icv {
+        iv: [0; GMAC_IV_LEN],
+        tag: [0; TAG_BYTES],
+    };
+    icv.iv[..IV].copy_from_slice(&std::mem::replace(iv, [0; IV]));
+    icv.tag[..TAG].copy_from_slice(&std::mem::replace(tag, [0; TAG]));
+    Ok(icv)
+}
+
+fn put<const IV: usize, const TAG: usize>(ah: &mut [u8], icv: &Icv) -> Result<(), WireError> {
+    let (iv, tag) = parts::<IV, TAG>(ah)?;
+    iv.copy_from_slice(&icv.iv[..IV]);
+    tag.copy_from_slice(&icv.tag[..TAG]);
+    Ok(())
+}
+
 /// Takes IV and tag out of the AH at the front of `ah` and leaves zeros, as the ICV computation wants (protocol section 2); pad bytes
 /// stay, covered as received (RFC 4302 section 3.3.3.2.1).
 ///
 /// # Errors
 /// [`WireError::Truncated`] if `ah` is shorter than the layout.
 pub fn take_icv(ah: &mut [u8], layout: IcvLayout) -> Result<Icv, WireError> {
-    let field = ah
-        .get_mut(FIXED_LEN..layout.tag_end())
-        .ok_or(WireError::Truncated("AH"))?;
-    let mut icv = Icv {
-        iv: [0; GMAC_IV_LEN],
-        tag: [0; TAG_BYTES],
-    };
-    let (iv, tag) = field.split_at_mut(layout.iv_len());
-    if let Some(iv) = iv.first_chunk() {
-        icv.iv = *iv;
+    match layout.algorithm {
+        MacAlgorithm::Aes128Gmac => take::<GMAC_IV_LEN, 16>(ah),
+        MacAlgorithm::HmacSha256_128 => take::<0, 16>(ah),
+        MacAlgorithm::AesCmac96 => take::<0, 12>(ah),
     }
-    icv.tag[..tag.len()].copy_from_slice(tag);
-    clear(field);
-    Ok(icv)
-}
-
-/// Zeroes an ICV field, 4 bytes at a time: for so few a call to the C library costs more than the work.
-fn clear(field: &mut [u8]) {
-    let (words, rest) = field.as_chunks_mut::<4>();
-    words.iter_mut().for_each(|word| *word = [0; 4]);
-    rest.iter_mut().for_each(|byte| *byte = 0);
 }
 
 /// Puts IV (where the algorithm has one) and tag into the AH at the front of `ah`.
@@ -225,13 +238,11 @@ fn clear(field: &mut [u8]) {
 /// # Errors
 /// [`WireError::Truncated`] if `ah` is shorter than the layout.
 pub fn put_icv(ah: &mut [u8], layout: IcvLayout, icv: &Icv) -> Result<(), WireError> {
-    let field = ah
-        .get_mut(FIXED_LEN..layout.tag_end())
-        .ok_or(WireError::Truncated("AH"))?;
-    let (iv, tag) = field.split_at_mut(layout.iv_len());
-    iv.copy_from_slice(&icv.iv[..iv.len()]);
-    tag.copy_from_slice(&icv.tag[..tag.len()]);
-    Ok(())
+    match layout.algorithm {
+        MacAlgorithm::Aes128Gmac => put::<GMAC_IV_LEN, 16>(ah, icv),
+        MacAlgorithm::HmacSha256_128 => put::<0, 16>(ah, icv),
+        MacAlgorithm::AesCmac96 => put::<0, 12>(ah, icv),
+    }
 }
 
 /// Writes the AH over the front of `ah`, IV, tag and padding zero.
@@ -246,7 +257,6 @@ pub fn write_header(
     sequence_low: u32,
 ) -> Result<(), WireError> {
     let ah = ah.get_mut(..layout.len()).ok_or(WireError::Truncated("AH"))?;
-    let (fixed, field) = ah.split_at_mut(FIXED_LEN);
     let header = AhHeader {
         next_header,
         payload_len: (layout.len() / 4 - 2) as u8,
@@ -254,9 +264,15 @@ pub fn write_header(
         spi: U32::new(spi.value()),
         sequence: U32::new(sequence_low),
     };
-    fixed.copy_from_slice(header.as_bytes());
-    clear(field);
-    Ok(())
+    header.write_to_prefix(ah).map_err(|_| WireError::Truncated("AH"))?;
+    if let Some(padding) = ah[layout.tag_end()..].first_chunk_mut::<4>() {
+        *padding = [0; 4];
+    }
+    let zero = Icv {
+        iv: [0; GMAC_IV_LEN],
+        tag: [0; TAG_BYTES],
+    };
+    put_icv(ah, layout, &zero)
 }
 
 /// Zeroes, in place, the mutable fields of the outer IPv4 header that `header` exactly holds, as the ICV computation of sender and
