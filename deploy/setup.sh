@@ -22,7 +22,7 @@ BUILD_PACKAGES=(libdpdk-dev libipsec-mb-dev pkg-config gcc g++ libc6-dev libclan
 # Drivers that DPDK loads at run time, the network laboratory, traffic, and the oracles.
 RUN_PACKAGES=(
     librte-net-null23 librte-net-ring23 librte-net-memif23 librte-net-tap23 librte-net-af-packet23 librte-net-af-xdp23
-    librte-net-pcap23 librte-mempool-ring23
+    librte-net-pcap23 librte-net-virtio23 librte-net-vhost23 librte-mempool-ring23
     iproute2 iputils-ping procps kmod ethtool tcpdump curl iperf3
     python3 python3-pytest python3-scapy python3-cryptography
 )

@@ -131,3 +131,15 @@ def test_two_workers_share_a_port_of_one_queue() -> None:
             assert port["spread"]["mode"] == "software hand-off", port["spread"]
             assert "1 pair of queues for 2 workers" in port["spread"]["reason"]
             assert sum(fleet.counters(node).total("ain_handovers_total") for node in network.nodes) > 100
+
+
+@pytest.mark.limit(90)
+def test_nodes_on_another_device() -> None:
+    """libpcap instead of packet sockets below the ports: the nodes do not notice."""
+    network = configs.chain(3)
+    network.device = "net_pcap0,rx_iface_in=eth0,tx_iface=eth0"
+    with Fleet(network) as fleet:
+        done = traffic.TcpExchange(fleet.host("initiator"), fleet.host("responder"), RESPONDER, 200_000).run()
+        assert (done.down_received, done.up_received) == (done.down_sent, done.up_sent)
+        port = json.loads(fleet.ask("ain2", "status") or "{}")["ports"][0]
+        assert port["spread"]["mode"] == "one queue"

@@ -8,6 +8,7 @@ use dpdk_sys::mempool::{Mempool, PoolConfig};
 use dpdk_sys::port::{Port, PortConfig, Started};
 use dpdk_sys::queue::{RxQueue, TxQueue};
 
+pub mod pair;
 pub mod ring;
 pub mod veth;
 

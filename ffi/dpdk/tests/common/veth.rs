@@ -29,8 +29,7 @@ pub fn both_ways(driver: &str, device: &str, kept: usize) {
     {
         let mut port = started(&handle, device, 1, &buffers);
         describes_itself(driver, &port);
-        port_to_host(&mut port, &host, &buffers);
-        host_to_port(&mut port, &host);
+        frames_cross(&mut port, &host, &buffers);
         let stats = port.port.device().stats().expect("stats");
         assert!(stats.rx_packets >= FRAMES && stats.tx_packets >= FRAMES, "{stats:?}");
         assert!(
@@ -39,6 +38,12 @@ pub fn both_ways(driver: &str, device: &str, kept: usize) {
         );
     }
     assert!(buffers.in_use() <= kept, "{} buffers leaked", buffers.in_use());
+}
+
+/// Frames from the port to the kernel's side and back, each as it was and in order.
+pub fn frames_cross(port: &mut Started, host: &OwnedFd, buffers: &Mempool) {
+    port_to_host(port, host, buffers);
+    host_to_port(port, host);
 }
 
 fn describes_itself(driver: &str, port: &Started) {
@@ -113,6 +118,11 @@ fn namespace_with_veth() -> OwnedFd {
             .expect("iproute2 is installed");
         assert!(status.success(), "{command}");
     }
+    raw_socket("host0")
+}
+
+/// A socket on the kernel's side of an interface.
+pub fn raw_socket(interface: &str) -> OwnedFd {
     let raw = socket(
         AddressFamily::Packet,
         SockType::Raw,
@@ -122,9 +132,9 @@ fn namespace_with_veth() -> OwnedFd {
     .expect("socket");
     let mut interfaces = getifaddrs().expect("interfaces");
     let host = interfaces
-        .find(|i| i.interface_name == "host0")
+        .find(|i| i.interface_name == interface)
         .and_then(|i| i.address)
-        .expect("host0");
+        .expect("the interface");
     bind(raw.as_raw_fd(), &host).expect("bind");
     raw
 }
