@@ -1,8 +1,10 @@
-//! The bare primitives over a burst of 32 packets with 32 keys: the floor under every role.
+//! The bare primitives over a burst of 32 packets with 32 keys, on the fastest backend of this machine: the floor under every role.
 
 use std::time::Duration;
 
-use ain_crypto::{Aead, AeadAlgorithm, AeadJob, Layer, LayerJob, LayerOp, Mac, MacAlgorithm, MacJob, Portable};
+use ain_bench::backend::{Choice, Fresh, WithBackend, with};
+use ain_bench::role::mac_name;
+use ain_crypto::{AeadAlgorithm, AeadJob, LayerJob, LayerOp, MacAlgorithm, MacJob};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const BURST: usize = 32;
@@ -15,11 +17,15 @@ fn material(key: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + key) as u8).collect()
 }
 
-fn mac(c: &mut Criterion) {
-    let mut group = c.benchmark_group("mac");
+fn mac<C: Fresh>(c: &mut Criterion) {
+    let mut group = c.benchmark_group(format!("{}/mac", C::NAME));
     group.throughput(Throughput::Elements(BURST as u64));
-    for algorithm in [MacAlgorithm::Aes128Gmac, MacAlgorithm::HmacSha256_128] {
-        let key = |n| Portable::mac_key(algorithm, &material(n, algorithm.key_bytes())).expect("key");
+    for algorithm in [
+        MacAlgorithm::Aes128Gmac,
+        MacAlgorithm::HmacSha256_128,
+        MacAlgorithm::AesCmac96,
+    ] {
+        let key = |n| C::mac_key(algorithm, &material(n, algorithm.key_bytes())).expect("key");
         let keys: Vec<_> = (0..BURST).map(key).collect();
         let message = vec![0x5a; PACKET];
         let job = |key| MacJob {
@@ -29,16 +35,16 @@ fn mac(c: &mut Criterion) {
             tag: [0; 16],
         };
         let mut jobs: Vec<_> = keys.iter().map(job).collect();
-        let mut backend = Portable::default();
-        group.bench_function(format!("{algorithm:?}"), |b| b.iter(|| backend.compute(&mut jobs)));
+        let mut backend = C::fresh();
+        group.bench_function(mac_name(algorithm), |b| b.iter(|| backend.compute(&mut jobs)));
     }
 }
 
-fn aead(c: &mut Criterion) {
-    let mut group = c.benchmark_group("aead");
+fn aead<C: Fresh>(c: &mut Criterion) {
+    let mut group = c.benchmark_group(format!("{}/aead", C::NAME));
     group.throughput(Throughput::Elements(BURST as u64));
     for algorithm in [AeadAlgorithm::Aes128Gcm16, AeadAlgorithm::Aes256Gcm16] {
-        let key = |n| Portable::aead_key(algorithm, &material(n, algorithm.key_bytes())).expect("key");
+        let key = |n| C::aead_key(algorithm, &material(n, algorithm.key_bytes())).expect("key");
         let keys: Vec<_> = (0..BURST).map(key).collect();
         let mut texts = vec![[0x5a; CELL]; BURST];
         let job = |(key, text)| AeadJob {
@@ -51,16 +57,16 @@ fn aead(c: &mut Criterion) {
         };
         let texts = texts.iter_mut().map(<[u8; CELL]>::as_mut_slice);
         let mut jobs: Vec<_> = keys.iter().zip(texts).map(job).collect();
-        let mut backend = Portable::default();
+        let mut backend = C::fresh();
         group.bench_function(format!("seal {algorithm:?}"), |b| b.iter(|| backend.seal(&mut jobs)));
     }
 }
 
-fn layer(c: &mut Criterion) {
-    let mut group = c.benchmark_group("layer");
+fn layer<C: Fresh>(c: &mut Criterion) {
+    let mut group = c.benchmark_group(format!("{}/layer", C::NAME));
     group.throughput(Throughput::Elements(BURST as u64));
-    let keys: Vec<_> = (0..BURST).map(|n| Portable::layer_key(&[n as u8; 16])).collect();
-    let mut backend = Portable::default();
+    let keys: Vec<_> = (0..BURST).map(|n| C::layer_key(&[n as u8; 16])).collect();
+    let mut backend = C::fresh();
     for op in [LayerOp::Encrypt, LayerOp::Decrypt] {
         let mut cells = vec![[0x5a; CELL]; BURST];
         let job = |(key, cell)| LayerJob {
@@ -75,10 +81,26 @@ fn layer(c: &mut Criterion) {
     }
 }
 
+struct All<'a>(&'a mut Criterion);
+
+impl WithBackend for All<'_> {
+    type Output = ();
+
+    fn run<C: Fresh>(self) {
+        mac::<C>(self.0);
+        aead::<C>(self.0);
+        layer::<C>(self.0);
+    }
+}
+
+fn all(c: &mut Criterion) {
+    with(Choice::Auto, All(c));
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = mac, aead, layer
+    targets = all
 }
 criterion_main!(benches);

@@ -7,7 +7,7 @@ use ain_bench::clock::Clock;
 use ain_bench::machine::{self, Steal};
 use ain_bench::memory::Memories;
 use ain_bench::role::{Case, Role, Ways};
-use ain_bench::suite::{Run, Scale, create, live, memory, primitives, roles, scaling};
+use ain_bench::suite::{Run, Scale, create, live, memory, primitives, roles, scaling, stages};
 use ain_bench::summary::Summary;
 use ain_bench::{goals, plot};
 use ain_crypto::MacAlgorithm;
@@ -44,6 +44,8 @@ enum What {
     Roles,
     /// Cycles a packet in chosen lines.
     Role(Lines),
+    /// Cycles a packet by stage.
+    Stages,
     /// One worker against two.
     Scaling,
     /// Cycles of the bare primitives.
@@ -233,6 +235,9 @@ impl<P: Memories> WithBackend for Chosen<'_, P> {
         }
         if all || matches!(what, What::Roles) {
             roles::run::<C, P>(&mut run, &roles::cases(scale), turns)?;
+        }
+        if all || matches!(what, What::Stages) {
+            stages::run::<C, P>(&mut run, turns)?;
         }
         if all || matches!(what, What::Scaling) {
             scaling::run::<C, P>(&mut run, turns)?;

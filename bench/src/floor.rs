@@ -11,7 +11,7 @@
 
 use std::hint::black_box;
 
-use ain_crypto::{AeadJob, Backend, LayerJob, LayerOp, MacJob};
+use ain_crypto::{AeadJob, Backend, LayerJob, LayerOp, MacJob, prefetch};
 use ain_dataplane::stage::Lane;
 
 use crate::backend::Fresh;
@@ -100,10 +100,17 @@ impl<C: Fresh> Floor<C> {
         }
     }
 
-    /// One burst: what came in, and the keys of what goes out.
+    /// One burst: what came in, and the keys of what goes out. If `asked`, all that the burst will read is asked for first, so that
+    /// memory and computation overlap as in a packet path that does the same.
     #[inline]
-    pub fn burst(&mut self, packets: &mut [Bare<'_>], outs: &[Work]) {
+    pub fn burst(&mut self, packets: &mut [Bare<'_>], outs: &[Work], asked: bool) {
         let (crypto, keys, recipe) = (&mut self.crypto, &self.keys, &self.recipe);
+        if asked {
+            for bare in &*packets {
+                prefetch(&*bare.bytes);
+                prefetch(&keys.layers[bare.work.layer..bare.work.layer + recipe.layers]);
+            }
+        }
         macs(
             crypto,
             &keys.macs_in,

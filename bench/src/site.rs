@@ -210,7 +210,8 @@ impl<C: Fresh, M: Memory> Site<C, M> {
     }
 }
 
-fn tunnel(shape: &Shape, peer: PeerId) -> TunnelSpec {
+/// A peer's tunnel at the node under test.
+pub fn tunnel(shape: &Shape, peer: PeerId) -> TunnelSpec {
     let inbound = |sa, len| InboundSa {
         spi: tunnel_spi(sa, peer),
         key: material(sa, peer, len),

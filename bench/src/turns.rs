@@ -10,11 +10,11 @@ pub trait Contest {
     /// # Errors
     /// When packets cannot be made or got lost.
     fn path(&mut self, clock: &Clock, go: impl FnOnce()) -> anyhow::Result<u64>;
-    /// The same for the bare primitives.
+    /// The same for the bare primitives; if `asked`, with all bytes and layer keys of a burst asked for first.
     ///
     /// # Errors
     /// When packets cannot be made.
-    fn floor(&mut self, clock: &Clock, go: impl FnOnce()) -> anyhow::Result<u64>;
+    fn floor(&mut self, clock: &Clock, asked: bool, go: impl FnOnce()) -> anyhow::Result<u64>;
     /// Packets in a chunk.
     fn packets(&self) -> usize;
     /// Bits of a received frame.
@@ -28,6 +28,8 @@ pub struct Figures {
     pub path: Spread,
     /// Cycles of the floor.
     pub floor: Spread,
+    /// Cycles of the floor with all bytes and layer keys of a burst asked for first.
+    pub asked: Spread,
     /// Bits of a received frame.
     pub frame_bits: usize,
     /// Ticks a second.
@@ -45,6 +47,7 @@ impl Figures {
         Self {
             path: self.path.and(&other.path),
             floor: self.floor.and(&other.floor),
+            asked: self.asked.and(&other.asked),
             frame_bits: (self.frame_bits + other.frame_bits) / 2,
             hz: self.hz,
         }
@@ -61,24 +64,27 @@ impl Figures {
     }
 }
 
-/// Lets both sides have `turns` turns each, after two that do not count.
+/// Lets all sides have `turns` turns each, after two that do not count.
 ///
 /// # Errors
 /// What the contest says.
 pub fn measure(contest: &mut impl Contest, clock: &Clock, turns: usize) -> anyhow::Result<Figures> {
     const WARM_UP: usize = 2;
     let packets = contest.packets() as f64;
-    let (mut path, mut floor) = (Vec::new(), Vec::new());
+    let (mut path, mut floor, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..WARM_UP + turns {
-        let (p, f) = (contest.path(clock, || ())?, contest.floor(clock, || ())?);
+        let p = contest.path(clock, || ())?;
+        let (f, a) = (contest.floor(clock, false, || ())?, contest.floor(clock, true, || ())?);
         if turn >= WARM_UP {
             path.push(p as f64 / packets);
             floor.push(f as f64 / packets);
+            asked.push(a as f64 / packets);
         }
     }
     Ok(Figures {
         path: Spread::of(path),
         floor: Spread::of(floor),
+        asked: Spread::of(asked),
         frame_bits: contest.frame_bits(),
         hz: clock.hz(),
     })

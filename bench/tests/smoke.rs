@@ -7,7 +7,7 @@ use ain_bench::goals;
 use ain_bench::summary::Summary;
 
 /// Figures without a goal that others read.
-const PROMISED: [&str; 16] = [
+const PROMISED: [&str; 18] = [
     "intermediate.gmac.1k.mpps",
     "intermediate.gmac.1k.cycles",
     "intermediate.gmac.1k.floor_cycles",
@@ -17,6 +17,8 @@ const PROMISED: [&str; 16] = [
     "exit.backward.gmac.1k.efficiency",
     "intermediate.gmac.1k.jumbo.gbps",
     "intermediate.cmac.1k.efficiency",
+    "intermediate.gmac.1k.efficiency_asked",
+    "stages.verify.cycles",
     "scaling.workers2.ratio",
     "memory.entries_bytes",
     "churn.0.loss",

@@ -99,7 +99,7 @@ impl<C: Fresh, M: Memory> Contest for Measured<C, M> {
         Ok(cycles)
     }
 
-    fn floor(&mut self, clock: &Clock, go: impl FnOnce()) -> anyhow::Result<u64> {
+    fn floor(&mut self, clock: &Clock, asked: bool, go: impl FnOnce()) -> anyhow::Result<u64> {
         self.make()?;
         let case = self.scene.case;
         let outs: Vec<Vec<Work>> = self.halves.chunks(case.burst).map(|burst| self.outs(burst)).collect();
@@ -122,7 +122,7 @@ impl<C: Fresh, M: Memory> Contest for Measured<C, M> {
         go();
         let start = clock.ticks();
         for (burst, outs) in packets.chunks_mut(case.burst).zip(&outs) {
-            self.floor.burst(burst, outs);
+            self.floor.burst(burst, outs, asked);
         }
         let cycles = clock.ticks() - start;
         drop(packets);

@@ -21,7 +21,7 @@ use ain_dataplane::wire::{ah, esp, ethernet, ipv4};
 use std::net::{IpAddr, Ipv4Addr};
 
 pub use contest::Measured;
-pub use scene::Scene;
+pub use scene::{Scene, shape};
 
 use crate::site::FIRST_TVT_SPI;
 

@@ -230,8 +230,8 @@ impl<C: Fresh, M: Memory> Scene<C, M> {
     }
 }
 
-/// Peers of the entrance's side first.
-fn shape(case: &Case, room: u32) -> Shape {
+/// The node of a case with room for `room` AIVTs; peers of the entrance's side first.
+pub fn shape(case: &Case, room: u32) -> Shape {
     let host = PeerKind::Host(HostPolicy {
         initiator: case.role == Role::Entrance,
         addresses: Vec::new(),

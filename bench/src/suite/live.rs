@@ -62,7 +62,7 @@ pub fn run<C: Fresh, P: Memories>(run: &mut Run<'_, P>, latency: bool, churn: bo
 /// Ticks a packet at full speed: the best of a few chunks.
 fn ceiling<C: Fresh, P: Memories>(live: &mut Live<C, P::Pool>, run: &Run<'_, P>) -> anyhow::Result<f64> {
     let mut best = f64::INFINITY;
-    for _ in 0..run.scale.pick(1, 10, 30) {
+    for _ in 0..run.scale.pick(1, 30, 60) {
         let chunk = live.make()?;
         let passed = live.pass(chunk, 0, &run.clock, |_, _| (), |_| ());
         best = best.min(passed.ticks as f64 / passed.received as f64);

@@ -6,6 +6,7 @@ pub mod memory;
 pub mod primitives;
 pub mod roles;
 pub mod scaling;
+pub mod stages;
 
 use crate::clock::Clock;
 use crate::memory::Memories;

@@ -130,8 +130,8 @@ fn shrink(case: &mut Case) {
 /// When a case cannot be set up, or packets get lost.
 pub fn run<C: Fresh, P: Memories>(run: &mut Run<'_, P>, cases: &[Case], turns: usize) -> anyhow::Result<()> {
     println!(
-        "\n{:<44} {:>7} {:>7} {:>6} {:>7} {:>7} {:>8} {:>8} {:>6} {:>6}",
-        "cycles a packet", "path", "floor", "eff", "Mpps", "Gb/s", "path min", "flr min", "iqr%", "iqr%"
+        "\n{:<44} {:>7} {:>7} {:>6} {:>7} {:>7} {:>7} {:>8} {:>8} {:>6} {:>6}",
+        "cycles a packet", "path", "floor", "eff", "asked", "Mpps", "Gb/s", "path min", "flr min", "iqr%", "iqr%"
     );
     let mut done: Vec<(Case, Figures)> = Vec::new();
     for case in cases {
@@ -169,10 +169,11 @@ fn is_opposite(one: &Case, other: &Case) -> bool {
 
 fn row<P: Memories>(run: &mut Run<'_, P>, name: &str, figures: &Figures) {
     println!(
-        "{name:<44} {:>7.0} {:>7.0} {:>6.3} {:>7.3} {:>7.2} {:>8.0} {:>8.0} {:>6.1} {:>6.1}",
+        "{name:<44} {:>7.0} {:>7.0} {:>6.3} {:>7.0} {:>7.3} {:>7.2} {:>8.0} {:>8.0} {:>6.1} {:>6.1}",
         figures.path.median,
         figures.floor.median,
         figures.efficiency(),
+        figures.asked.median,
         figures.mpps(),
         figures.gbps(),
         figures.path.min,
@@ -189,6 +190,8 @@ fn row<P: Memories>(run: &mut Run<'_, P>, name: &str, figures: &Figures) {
     put("floor_cycles", figures.floor.median);
     put("floor_cycles_min", figures.floor.min);
     put("floor_cycles_iqr_percent", figures.floor.iqr_percent());
+    put("floor_asked_cycles", figures.asked.median);
+    put("efficiency_asked", figures.asked.median / figures.path.median);
     put("mpps", figures.mpps());
     put("gbps", figures.gbps());
 }

@@ -118,7 +118,7 @@ impl Stage {
         };
         let cycles = match step {
             Step::PathAlone | Step::PathBoth => contest.path(clock, go),
-            Step::FloorAlone | Step::FloorBoth => contest.floor(clock, go),
+            Step::FloorAlone | Step::FloorBoth => contest.floor(clock, false, go),
             Step::End => Ok(0),
         };
         if !stood.get() {
