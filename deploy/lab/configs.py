@@ -66,6 +66,7 @@ class Network:
     max_sleep_us: int = 50
     workers: int = 1
     device: str = "net_af_packet0,iface=eth0,blocksz=65536,framesz=2048,framecnt=2048,qdisc_bypass=1"
+    crypto: dict[str, str] = field(default_factory=dict)  # by node; "auto" for the others
     by_hand: tuple[str, ...] = ()
     spi: int = 0x1000
     keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
@@ -167,6 +168,7 @@ memory_mib = {network.memory_mib}
 cores = {own}
 idle = "adaptive"
 max_sleep_us = {network.max_sleep_us}
+crypto = "{network.crypto.get(node, "auto")}"
 
 [[ports]]
 name = "wan"

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from lab import capture, configs, traffic
@@ -143,3 +144,17 @@ def test_nodes_on_another_device() -> None:
         assert (done.down_received, done.up_received) == (done.down_sent, done.up_sent)
         port = json.loads(fleet.ask("ain2", "status") or "{}")["ports"][0]
         assert port["spread"]["mode"] == "one queue"
+
+
+def test_backends_of_cryptography_meet_on_the_wire() -> None:
+    """Portable at the entrance, the machine's best at the others: the same bytes, and status says which is which."""
+    network = configs.chain(3)
+    network.crypto["ain1"] = "portable"
+    flags = set(Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0].split())
+    best = "ipsec-mb/" if {"aes", "pclmulqdq", "avx2", "bmi2"} <= flags else "portable"
+    with Fleet(network) as fleet:
+        seen = traffic.ping(fleet.host("initiator"), RESPONDER, count=5, size=1300)
+        assert seen.received == seen.sent
+        shown = [json.loads(fleet.ask(node, "status"))["crypto"]["mac"] for node in network.nodes]
+    assert shown[0] == "portable"
+    assert all(mac.startswith(best) for mac in shown[1:]), shown
