@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A packet is two passes with a chain of dependent instructions between them: the end of one hash, one AES, the seed of the key
-//! stream. The first pass of the next packet stands in that gap. The second pass hashes its output while it is in registers.
+//! stream. The first pass of the next packet stands in that gap. The second pass hashes its output while it is in registers, each
+//! group behind the key stream of the next one.
 //!
 //! POLYVAL runs as four sums side by side, each over every fourth block, [`GROUP`] registers to a reduction; the end of the text is
 //! multiplied by H^4, H^3, H^2, H, which makes one sum of the four. The block M, which the hash has nothing of, is in the place of
