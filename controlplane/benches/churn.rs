@@ -37,8 +37,10 @@ const ASKER: PeerId = PeerId(0);
 const ASKED: PeerId = PeerId(1);
 /// AIVTs whose creation and end are timed.
 const TIMED: usize = 5_000;
-/// Time between two CREATEs: 10 000 a second.
+/// Time between two of them: 10 000 a second.
 const STEP: u64 = Now::SECOND / 10_000;
+/// Time between two of those that only stand: what is remembered of a minute's signals is no AIVT's memory.
+const SLOW_STEP: u64 = Now::SECOND / 100;
 
 /// Workers that carry out everything at once and keep nothing: what they would keep is the data plane's.
 #[derive(Default)]
@@ -214,9 +216,9 @@ impl World {
         }
     }
 
-    fn pass(&mut self) {
+    fn pass(&mut self, step: u64) {
         let before = self.now.0 / Now::SECOND;
-        self.now = self.now.plus(STEP);
+        self.now = self.now.plus(step);
         if self.now.0 / Now::SECOND != before {
             self.keep_alive();
         }
@@ -232,7 +234,7 @@ impl World {
     }
 
     /// Creates an AIVT; its name.
-    fn create(&mut self) -> u32 {
+    fn create(&mut self, step: u64) -> u32 {
         let keys = [1, 2].map(|node| onion_key(node).public());
         let created = u32::try_from(self.wall() / 10 * 10).expect("before 2106");
         let hops = [1, 2].map(|node| HopSpec {
@@ -246,7 +248,7 @@ impl World {
             flow_token: FlowToken::random(&mut self.rng),
         };
         let (onion, _) = build(&X25519, &hops, &terms, &mut self.rng).expect("a path");
-        self.pass();
+        self.pass(step);
         self.next_spi += 1;
         self.next_id += 1;
         let (spi, message_id) = (self.next_spi, self.next_id);
@@ -256,7 +258,7 @@ impl World {
     }
 
     fn destroy(&mut self, spi: u32) {
-        self.pass();
+        self.pass(STEP);
         self.next_id += 1;
         let message_id = self.next_id;
         let message = Message::Destroy {
@@ -285,13 +287,12 @@ fn run(standing: usize) {
     let mut world = World::new(standing);
     let memory = allocation_counter::measure(|| {
         for _ in 0..standing {
-            world.create();
+            world.create(SLOW_STEP);
         }
     });
     assert_eq!(world.standing(), standing, "{:?}", world.node.counts());
-    // What is remembered of signals, a minute's, is no AIVT's.
     let mut names = Vec::new();
-    let (created, create_max) = world.timed(|world, _| names.push(world.create()));
+    let (created, create_max) = world.timed(|world, _| names.push(world.create(STEP)));
     let (destroyed, destroy_max) = world.timed(|world, at| world.destroy(names[at]));
     assert_eq!(world.standing(), standing);
     println!(

@@ -69,6 +69,8 @@ pub struct Node {
     aivts: Aivts,
     flows: Flows,
     bindings: Bindings,
+    /// AIVTs over neighbours that were lost, still to be ended.
+    lost: VecDeque<(AivtId, PeerId)>,
     replay: ReplayCache,
     penalties: Penalties,
     /// Each flow's next attempt, or its oblivion. AIVTs have deadlines of their own.
@@ -103,6 +105,7 @@ impl Node {
             aivts: Aivts::default(),
             flows: Flows::default(),
             bindings: Bindings::default(),
+            lost: VecDeque::new(),
             penalties: Penalties::default(),
             timers: Timers::new(),
             actions: VecDeque::new(),
@@ -191,6 +194,7 @@ impl Node {
             .filter(|(_, pvt)| pvt.poll_timeout() <= now)
             .map(|(peer, _)| *peer)
             .collect();
+        self.end_lost(now);
         due.into_iter().for_each(|peer| self.drive_pvt(now, peer));
         while let Some(id) = self.aivts.due(now) {
             self.aivt_due(now, id);
@@ -206,6 +210,7 @@ impl Node {
         self.pvts
             .values()
             .map(Pvt::poll_timeout)
+            .chain((!self.lost.is_empty()).then_some(Now(0)))
             .chain(self.aivts.next_due())
             .chain(self.timers.next())
             .min()

@@ -5,7 +5,7 @@ mod net;
 use std::net::IpAddr;
 
 use ain_controlplane::action::Verdict;
-use ain_controlplane::limits::PENDING_CREATES_PER_NEIGHBOUR;
+use ain_controlplane::limits::{ENDS_AT_A_TIME, PENDING_CREATES_PER_NEIGHBOUR};
 use ain_controlplane::node::{ConfigError, Node, Quotas, SourceOption};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::Kind;
@@ -448,6 +448,39 @@ fn a_neighbour_cannot_have_more_creates_under_way_than_its_quota() {
     assert_eq!(net.snapshot(1).creating[2], most);
     net.sites[0].flows.clear();
     net.kill(0);
+    net.settle();
+}
+
+/// Between two slices of the end the node is driven: its other neighbour never misses it.
+#[test]
+fn many_aivts_over_a_lost_neighbour_end_in_slices() {
+    let mut net = Net::new(Plan::chain(3), 24);
+    let total = ENDS_AT_A_TIME as u32 + 500;
+    for number in 0..total {
+        let mut sender = sender(0, 2, 0);
+        sender.pair.source = IpAddr::V4((0xc0a8_0000 + number).into());
+        net.send(&sender);
+        if number % 500 == 0 {
+            net.run_ms(200);
+        }
+    }
+    net.run_ms(500);
+    assert_eq!(net.snapshot(1).standing[1], total as usize);
+    net.kill(2);
+    let mut seen = Vec::new();
+    while net.snapshot(1).standing[1] > 0 {
+        net.run_ms(1);
+        seen.push(net.snapshot(1).standing[1]);
+        assert!(seen.len() < 10_000, "they never end");
+    }
+    assert_eq!(
+        net.node(1).counts().ended.of(Reason::NextHopUnreachable),
+        u64::from(total)
+    );
+    assert!(
+        net.snapshot(1).pvts.iter().any(|pvt| pvt.up),
+        "the other neighbour is there"
+    );
     net.settle();
 }
 
