@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod aivt;
+pub mod benchmark;
 pub mod by_aivt;
 pub mod config;
 pub mod count;

@@ -186,6 +186,7 @@ pub struct TableWriter<C: Backend, B> {
     aivts: ByAivt<Installed>,
     flows: FxHashMap<FlowId, FlowFacts>,
     installing: VecDeque<Installing>,
+    anti_replay: bool,
 }
 
 impl<C: Backend, B> TableWriter<C, B> {
@@ -209,12 +210,26 @@ impl<C: Backend, B> TableWriter<C, B> {
             aivts: ByAivt::default(),
             flows: FxHashMap::default(),
             installing: VecDeque::new(),
+            anti_replay: true,
         }
     }
 
     /// Owners of TVTs made from now on follow what ports do by themselves.
     pub fn steer_by(&mut self, steering: Steering) {
         self.steering = Some(steering);
+    }
+
+    /// From now on associations welcome every sequence number every time: for benchmarks that replay packets, and nothing else.
+    pub fn without_anti_replay(&mut self) {
+        self.anti_replay = false;
+    }
+
+    fn tunnel_window(&self, resume_after: u64) -> TunnelWindow {
+        if self.anti_replay {
+            TunnelWindow::resume_after(SeqNo(resume_after))
+        } else {
+            TunnelWindow::off()
+        }
     }
 
     /// Installs a tunnel; returns its slot at the owner and where its progress can be read.
@@ -242,7 +257,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 spi: spec.ah_in.spi,
                 key: slot_in,
                 esn: spec.esn,
-                window: TunnelWindow::resume_after(SeqNo(spec.ah_in.resume_after)),
+                window: self.tunnel_window(spec.ah_in.resume_after),
                 highest: Arc::clone(&progress.ah),
             },
             ah_out: AhOut {
@@ -255,7 +270,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 spi: spec.esp_in.spi,
                 key: C::aead_key(spec.esp, &spec.esp_in.key)?,
                 esn: spec.esn,
-                window: TunnelWindow::resume_after(SeqNo(spec.esp_in.resume_after)),
+                window: self.tunnel_window(spec.esp_in.resume_after),
                 highest: Arc::clone(&progress.esp),
             },
             esp_out: EspOut {

@@ -182,7 +182,14 @@ impl<C: Backend, B> TableWriter<C, B> {
             slots.free.push(slot);
             return Err(TableError::Full("association"));
         }
-        self.command(worker, Command::Tvt(slot, Box::new(make(key))));
+        let mut tvt = Box::new(make(key));
+        if !self.anti_replay {
+            tvt.window = TvtWindow::off();
+            if let Next::Edge(edge) = &mut tvt.next {
+                edge.window = TvtWindow::off();
+            }
+        }
+        self.command(worker, Command::Tvt(slot, tvt));
         Ok(Half { link, worker, slot })
     }
 
