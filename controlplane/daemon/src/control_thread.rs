@@ -14,6 +14,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ain_controlplane::action::Action;
+use ain_controlplane::benchmark::Benchmark;
 use ain_controlplane::node::Node;
 use ain_controlplane::table_writer::{TableWriter, Workers};
 use ain_crypto::Backend;
@@ -27,6 +28,7 @@ use ain_dataplane::wire::ethernet::MacAddr;
 use ain_worker::run::{Clock, Reins};
 use tracing::{debug, info, warn};
 
+use crate::benchmark;
 use crate::config::secret::KeyMaterial;
 use crate::durable::{Durable, DurableError};
 use crate::hardware::PortView;
@@ -121,6 +123,8 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub node: Node,
     /// The packet path's tables.
     pub writer: TableWriter<C, A::Buf>,
+    /// Static AIVTs, whose events the control node does not hear of.
+    pub benchmark: Option<Benchmark>,
     /// Rings to the workers.
     pub reins: AllReins<C, A::Buf>,
     /// Next hops.
@@ -277,6 +281,13 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     }
 
     fn event(&mut self, now: Now, event: Event<C, A::Buf>) {
+        let event = match &self.benchmark {
+            Some(benchmark) => match benchmark::take(benchmark, now, &mut self.writer, event) {
+                Some(event) => event,
+                None => return,
+            },
+            None => event,
+        };
         match event {
             Event::Signal(peer, datagram) => self.node.handle_signal(now, wall(), peer, datagram.data()),
             Event::NewFlow { flow, tunnel, pair } => {

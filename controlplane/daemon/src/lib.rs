@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod benchmark;
 pub mod cli;
 pub mod config;
 pub mod control_thread;

@@ -184,6 +184,12 @@ fn families(report: &Report) -> Vec<MetricFamily> {
         &[],
         [(vec![], report.uptime_s)],
     );
+    all.gauge(
+        "benchmark_aivts",
+        "Static AIVTs with keys that everybody knows; 0 on every node that serves users.",
+        &[],
+        [(vec![], report.benchmark_aivts)],
+    );
     traffic(&mut all, report);
     signalling(&mut all, report);
     let aivts = report
@@ -378,6 +384,7 @@ mod tests {
             "ain_pvt_up{neighbour=\"ain2\"} 1",
             "ain_port_total{counter=\"rx_good_packets\",port=\"wan\"} 9",
             "ain_next_hops_lost_total 1",
+            "ain_benchmark_aivts 12",
         ] {
             assert!(answer.lines().any(|one| one == line), "{line} in {answer}");
         }

@@ -40,6 +40,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: started.elapsed().as_secs(),
             crypto: self.crypto.clone(),
+            benchmark_aivts: self.benchmark.as_ref().map_or(0, |benchmark| benchmark.aivts.into()),
             neighbours: neighbours.collect(),
             aivts: aivts.collect(),
             flows: snapshot.flows as u64,

@@ -123,6 +123,9 @@ pub struct Report {
     pub uptime_s: u64,
     /// Cryptography.
     pub crypto: CryptoReport,
+    /// Static AIVTs of a `[benchmark]`; 0 on every node that serves users.
+    #[serde(default)]
+    pub benchmark_aivts: u64,
     /// PVTs.
     pub neighbours: Vec<NeighbourReport>,
     /// AIVTs by role and state.
@@ -195,6 +198,13 @@ impl Report {
         )?;
         let CryptoReport { mac, aead, layer } = &self.crypto;
         writeln!(out, "  crypto ah {mac}, esp {aead}, onion {layer}")?;
+        if self.benchmark_aivts > 0 {
+            writeln!(
+                out,
+                "  BENCHMARK: {} static AIVTs with keys that everybody knows",
+                self.benchmark_aivts
+            )?;
+        }
         for one in &self.neighbours {
             let state = if one.up { "up" } else { "DOWN" };
             let hop = if one.next_hop_known { "" } else { ", next hop unknown" };
@@ -293,6 +303,7 @@ pub(crate) mod tests {
                 aead: "ipsec-mb/avx512-vaes".into(),
                 layer: "ain/avx512".into(),
             },
+            benchmark_aivts: 12,
             neighbours: vec![NeighbourReport {
                 name: "ain2".into(),
                 up: true,
@@ -355,6 +366,7 @@ pub(crate) mod tests {
             "ah_icv",
             "2888 bytes",
             "rebuilds",
+            "BENCHMARK: 12 static AIVTs",
         ] {
             assert!(text.contains(wanted), "{wanted} in {text}");
         }

@@ -33,7 +33,7 @@ use crate::neighbours::{Neighbours, Target, ipv4};
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
-use crate::{admin, metrics, room, secrets, translate};
+use crate::{admin, benchmark, metrics, room, secrets, translate};
 
 /// Runs the node that a file describes until it is told to stop.
 ///
@@ -45,6 +45,7 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     warn_of_test_builds();
     room::place::<Portable>(&config)?;
     let crypto = Chosen::choose(config.workers.crypto).context("workers.crypto")?;
+    benchmark::claim(&config.state_dir, config.benchmark.is_some())?;
     // First of all its lock: a second instance must not touch the ports of the first.
     let durable = Durable::open(&config.state_dir)?;
     #[cfg(feature = "dpdk")]
@@ -100,7 +101,19 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     );
     let mut writer = TableWriter::new(table, workers, capacity);
     writer.steer_by(steering(&config, &mut hardware.views));
+    let benchmark = config.benchmark.as_ref().map(|asked| benchmark::of(&config, asked));
+    if let Some(asked) = config.benchmark {
+        benchmark::warn_of(&asked);
+        if !asked.anti_replay {
+            writer.without_anti_replay();
+        }
+    }
     let peers = install_tunnels(&config, workers, &mut writer, &mut durable)?;
+    if let Some(benchmark) = &benchmark {
+        benchmark
+            .install(clock.now(), &mut writer)
+            .context("static AIVTs of [benchmark]")?;
+    }
     let node = Node::new(node_config, clock.now(), Box::new(rng))?;
 
     let (publisher, readers) = published(
@@ -160,6 +173,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         crypto: chosen.report(),
         node,
         writer,
+        benchmark,
         reins: AllReins(all_reins),
         directions: Directions::new(neighbours, publisher),
         durable,

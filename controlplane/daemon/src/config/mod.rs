@@ -7,6 +7,7 @@
 //! Three kinds of file: a node's ([`NodeConfig`], has `[node]`), the network's directory ([`Directory`], has `[[nodes]]`) and a
 //! host's ([`EndpointConfig`], has `[endpoint]`). A problem is told with file, line and field ([`report::Problem`]).
 
+mod benchmark;
 mod capacity;
 mod clock;
 mod directory;
@@ -31,6 +32,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
+pub use benchmark::BenchmarkConfig;
 pub use capacity::{Capacity, Hugepages};
 pub use clock::{ClockError, RELEASED_UNIX_S, check_clock};
 pub use directory::{Directory, Entry};

@@ -9,6 +9,7 @@ use ed25519_dalek::SigningKey;
 use toml::Spanned;
 use x25519_dalek::{PublicKey, StaticSecret};
 
+use super::benchmark::{BenchmarkConfig, check_benchmark};
 use super::capacity::{Capacity, check_capacity};
 use super::directory::{Directory, Entry};
 use super::peers::{Host, Neighbour, Peers, check_hosts, check_neighbours};
@@ -58,6 +59,8 @@ pub struct NodeConfig {
     pub neighbours: Vec<Neighbour>,
     /// Host tunnels. Their [`PeerId`]s follow those of the neighbours.
     pub hosts: Vec<Host>,
+    /// Static AIVTs, on a node that is measured and serves nobody.
+    pub benchmark: Option<BenchmarkConfig>,
     /// The network's directory.
     pub directory: Directory,
 }
@@ -168,6 +171,14 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
     let mut peers = Peers::new(raw.node.name.get_ref(), directory.as_ref(), &ports);
     let neighbours = check_neighbours(checker, &mut peers, raw.neighbours);
     let hosts = check_hosts(checker, &mut peers, raw.hosts);
+    let benchmark = raw.benchmark.map(|benchmark| {
+        let count = |peers: Option<usize>| peers.unwrap_or_default();
+        let counts = (
+            count(neighbours.as_ref().map(Vec::len)),
+            count(hosts.as_ref().map(Vec::len)),
+        );
+        check_benchmark(checker, &benchmark, counts)
+    });
     if peers.has_inline_keys() {
         check_private(checker);
     }
@@ -185,6 +196,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         ports,
         neighbours: neighbours?,
         hosts: hosts?,
+        benchmark,
         directory: directory?,
     })
 }

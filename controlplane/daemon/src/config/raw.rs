@@ -55,6 +55,40 @@ pub struct RawNodeFile {
     /// Host tunnels.
     #[serde(default)]
     pub hosts: Vec<Spanned<RawHost>>,
+    /// Static AIVTs.
+    pub benchmark: Option<Spanned<RawBenchmark>>,
+}
+
+/// `[benchmark]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawBenchmark {
+    /// This node's part in all of them.
+    pub role: RawPart,
+    /// How many.
+    pub aivts: Spanned<u32>,
+    /// AINs behind an entrance.
+    #[serde(default = "default_hops")]
+    pub hops: Spanned<u8>,
+    /// Whether replayed packets are refused.
+    #[serde(default = "yes")]
+    pub anti_replay: bool,
+}
+
+fn default_hops() -> Spanned<u8> {
+    unplaced(2)
+}
+
+/// A node's part in AIVTs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawPart {
+    /// First AIN.
+    Entrance,
+    /// Between.
+    Intermediate,
+    /// Last AIN.
+    Exit,
 }
 
 /// `[node]`.

@@ -544,3 +544,30 @@ fn cryptography_can_be_asked_for() {
         assert!(matches!(endpoint, Ok(AnyConfig::Endpoint(endpoint)) if endpoint.crypto == choice));
     }
 }
+
+#[test]
+fn a_benchmark_needs_peers_on_both_sides_and_figures_in_range() {
+    let section = "[[hosts]]\nname = \"alice\"";
+    let with = |text: &str| {
+        let samples = Samples::new();
+        samples.edit("ain.toml", section, &format!("{text}\n\n{section}"));
+        samples
+    };
+    let good = with("[benchmark]\nrole = \"entrance\"\naivts = 7\nhops = 3\nanti_replay = false");
+    let Ok(AnyConfig::Node(node)) = good.check("ain.toml") else {
+        panic!("{:?}", good.check("ain.toml"))
+    };
+    let expected = BenchmarkConfig {
+        part: ain_controlplane::benchmark::Part::Entrance { hops: 3 },
+        aivts: 7,
+        anti_replay: false,
+    };
+    assert_eq!(node.benchmark, Some(expected));
+    let bad = with("[benchmark]\nrole = \"intermediate\"\naivts = 0\nhops = 6").problems("ain.toml");
+    let words = ["0 is not 1 to", "6 is not 1 to 5 AINs", "needs two [[neighbours]]"];
+    assert_eq!(bad.len(), words.len(), "{bad:?}");
+    assert!(
+        bad.iter().zip(words).all(|(problem, word)| problem.contains(word)),
+        "{bad:?}"
+    );
+}

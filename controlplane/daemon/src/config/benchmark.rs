@@ -1,0 +1,67 @@
+//! The `[benchmark]` section of a node's file.
+
+use ain_controlplane::benchmark::{AIVTS_MAX, Part};
+use toml::Spanned;
+
+use super::raw::{RawBenchmark, RawPart};
+use super::report::Checker;
+
+/// AINs behind an entrance (protocol section 5).
+const HOPS: std::ops::RangeInclusive<u8> = 1..=5;
+
+/// Static AIVTs, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BenchmarkConfig {
+    /// This node's part in all of them.
+    pub part: Part,
+    /// How many; at least one.
+    pub aivts: u32,
+    /// Whether replayed packets are refused.
+    pub anti_replay: bool,
+}
+
+/// The section, given how many neighbours and hosts the file has.
+pub(super) fn check_benchmark(
+    checker: &mut Checker,
+    raw: &Spanned<RawBenchmark>,
+    (neighbours, hosts): (usize, usize),
+) -> BenchmarkConfig {
+    let asked = raw.get_ref();
+    let (aivts, hops) = (*asked.aivts.get_ref(), *asked.hops.get_ref());
+    if !(1..=AIVTS_MAX).contains(&aivts) {
+        checker.at(
+            asked.aivts.span(),
+            "benchmark.aivts",
+            format_args!("{aivts} is not 1 to {AIVTS_MAX}"),
+        );
+    }
+    if !HOPS.contains(&hops) {
+        checker.at(
+            asked.hops.span(),
+            "benchmark.hops",
+            format_args!("{hops} is not 1 to 5 AINs behind the entrance"),
+        );
+    }
+    let (part, enough) = match asked.role {
+        RawPart::Entrance => (
+            Part::Entrance {
+                hops: usize::from(hops),
+            },
+            neighbours > 0 && hosts > 0,
+        ),
+        RawPart::Intermediate => (Part::Intermediate, neighbours > 1),
+        RawPart::Exit => (Part::Exit, neighbours > 0 && hosts > 0),
+    };
+    if !enough {
+        checker.at(
+            raw.span(),
+            "benchmark.role",
+            "an intermediate node needs two [[neighbours]], others a neighbour and one of [[hosts]]",
+        );
+    }
+    BenchmarkConfig {
+        part,
+        aivts,
+        anti_replay: asked.anti_replay,
+    }
+}
