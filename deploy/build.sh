@@ -1,6 +1,7 @@
 #!/bin/bash
-# Builds the two `ain`s of demo and tests, by the profile `lab`, into TARGET/lab:
+# Builds what demo, tests and comparisons run, by the profile `lab`, into TARGET/lab:
 #   ain           with the test-only dump of all tables on the admin socket
+#   ain-bench     makes packets for a generator, among other things
 #   ain-no-onion  the same with the onion's layers off, for the control that has to see everything
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,3 +10,4 @@ target=${CARGO_TARGET_DIR:-target}
 cargo build --profile lab --package ain --features test-dump,test-no-onion
 cp "$target/lab/ain" "$target/lab/ain-no-onion"
 cargo build --profile lab --package ain --features test-dump
+cargo build --profile lab --package ain-bench

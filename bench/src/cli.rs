@@ -6,6 +6,7 @@ use ain_bench::backend::{Choice, Fresh, WithBackend, with};
 use ain_bench::clock::Clock;
 use ain_bench::machine::{self, Steal};
 use ain_bench::memory::Memories;
+use ain_bench::pcap::Pcap;
 use ain_bench::role::{Case, Role, Ways};
 use ain_bench::suite::{Run, Scale, create, live, memory, primitives, roles, scaling, stages};
 use ain_bench::summary::Summary;
@@ -58,6 +59,8 @@ enum What {
     Churn,
     /// Bytes an AIVT.
     Memory,
+    /// Packets and node configuration for a packet generator.
+    Pcap(Pcap),
     /// Fills a node and says what it holds: the process that `memory` measures.
     #[command(hide = true)]
     Fill {
@@ -162,6 +165,9 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         if let What::Fill { aivts, no_node } = self.what {
             return with(self.backend, Filled { aivts, node: !no_node });
+        }
+        if let What::Pcap(pcap) = &self.what {
+            return with(self.backend, pcap);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let core = self.core.unwrap_or(cores - 1);

@@ -18,6 +18,7 @@ pub mod goals;
 pub mod live;
 pub mod machine;
 pub mod memory;
+pub mod pcap;
 pub mod plot;
 pub mod role;
 pub mod site;

@@ -42,7 +42,7 @@ pub const LOCAL_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 /// The switch behind which all peers are.
 pub const REMOTE_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 /// SPIs of TVTs begin here, those of tunnels lie below.
-pub const FIRST_TVT_SPI: u32 = 0x1_0000;
+pub const FIRST_TVT_SPI: u32 = ain_controlplane::benchmark::FIRST_SPI;
 /// Nanoseconds of virtual time a burst.
 const BURST_NS: u64 = 10_000;
 

@@ -33,6 +33,7 @@ const CRATES: [(&str, &str, &[&str]); 10] = [
         "ain-bench",
         "bench",
         &[
+            "ain",
             "ain-crypto",
             "ain-dataplane",
             "ain-controlplane",

@@ -7,9 +7,10 @@
 //! The generator and the node agree without a word, and so does everybody who reads this: such AIVTs protect nobody.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ain_crypto::Backend;
-use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId, Spi};
+use ain_dataplane::id::{AivtId, FlowId, Pair, PeerId, Spi};
 
 use crate::action::{HopKeys, Link, Route};
 use crate::table_writer::{TableError, TableWriter};
@@ -98,7 +99,7 @@ impl Benchmark {
     ///
     /// # Errors
     /// [`TableError`] where there is no room.
-    pub fn install<C: Backend, B>(&self, now: Now, writer: &mut TableWriter<C, B>) -> Result<(), TableError> {
+    pub fn install<C: Backend, B>(&self, writer: &mut TableWriter<C, B>) -> Result<(), TableError> {
         for aivt in 0..self.aivts {
             let (upstream, downstream) = self.links(aivt);
             let keys = hop_keys(aivt, 0);
@@ -111,7 +112,7 @@ impl Benchmark {
                 },
                 Part::Exit => Route::Exit { upstream, keys },
             };
-            writer.install(now, AivtId(aivt.into()), route)?;
+            writer.install(AivtId(aivt.into()), route, &Arc::default())?;
         }
         Ok(())
     }
@@ -122,7 +123,6 @@ impl Benchmark {
     /// [`TableError`] where there is no room, or no AIVT for it.
     pub fn new_flow<C: Backend, B>(
         &self,
-        now: Now,
         writer: &mut TableWriter<C, B>,
         flow: FlowId,
         (tunnel, of): (PeerId, Pair),
@@ -141,7 +141,7 @@ impl Benchmark {
         writer.note_flow(flow, tunnel, of);
         let keys = (0..hops).map(|hop| hop_keys(aivt, hop)).collect();
         let route = Route::Entrance { flow, downstream, keys };
-        writer.install(now, AivtId(aivt.into()), route)
+        writer.install(AivtId(aivt.into()), route, &Arc::default())
     }
 
     /// The first datagram at an exit: bound to the AIVT's host.

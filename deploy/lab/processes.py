@@ -42,6 +42,19 @@ class Counters(dict[str, float]):
         )
 
 
+def scrape(host: Host) -> Counters:
+    """What the node in `host` shows at /metrics."""
+    address, port = configs.METRICS.split(":")
+    with inside(host.namespace):
+        connection = http.client.HTTPConnection(address, int(port), timeout=5)
+        connection.connect()
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+    return Counters({series: float(value) for series, value in pairs})
+
+
 class Fleet:
     """All processes of one network in one run."""
 
@@ -145,15 +158,7 @@ class Fleet:
 
     def counters(self, node: str) -> Counters:
         """Scrapes a node."""
-        address, port = configs.METRICS.split(":")
-        with inside(self.lab[node].namespace):
-            connection = http.client.HTTPConnection(address, int(port), timeout=5)
-            connection.connect()
-        connection.request("GET", "/metrics")
-        lines = connection.getresponse().read().decode().splitlines()
-        connection.close()
-        pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
-        return Counters({series: float(value) for series, value in pairs})
+        return scrape(self.lab[node])
 
     def cells(self, node: str, direction: str | None = None) -> float:
         """Cells a node has moved in its parts of AIVTs, forward, backward or both."""

@@ -12,18 +12,16 @@
 mod contest;
 mod scene;
 
-use ain_controlplane::action::HopKeys;
+use ain_controlplane::benchmark;
+pub use ain_controlplane::benchmark::hop_keys;
 use ain_crypto::{Direction, MacAlgorithm};
 use ain_dataplane::id::{Pair, PeerId, Spi};
 use ain_dataplane::limits::MAX_HOPS;
 use ain_dataplane::wire::cell::CellProfile;
 use ain_dataplane::wire::{ah, esp, ethernet, ipv4};
-use std::net::{IpAddr, Ipv4Addr};
 
 pub use contest::Measured;
-pub use scene::{Scene, shape};
-
-use crate::site::FIRST_TVT_SPI;
+pub use scene::{ESP, Scene, shape};
 
 /// Peers on each side of the node.
 pub const SIDE: u16 = 8;
@@ -229,9 +227,8 @@ impl Half {
 
     /// The peer on the entrance's side, then that on the exit's.
     pub fn sides(self) -> (PeerId, PeerId) {
-        let number = |n: u32| (n % u32::from(SIDE)) as u16;
-        let aivt = self.aivt();
-        (PeerId(number(aivt)), PeerId(SIDE + number(aivt / u32::from(SIDE))))
+        let (up, down) = benchmark::sides(self.aivt(), SIDE, SIDE);
+        (PeerId(up), PeerId(SIDE + down))
     }
 
     /// Where packets come from, and where they go.
@@ -242,31 +239,13 @@ impl Half {
 
     /// SPI of the AIVT's TVTs, on both sides.
     pub fn spi(self) -> Spi {
-        Spi::new(FIRST_TVT_SPI + self.aivt()).expect("far above the reserved ones")
+        benchmark::spi(self.aivt())
     }
 
     /// The datagrams of this direction.
     pub fn pair(self) -> Pair {
-        let pair = Pair {
-            source: IpAddr::V4(Ipv4Addr::from_bits(0x0a80_0000 + self.aivt())),
-            destination: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)),
-        };
+        let pair = benchmark::pair(self.aivt());
         if self.forward() { pair } else { pair.reversed() }
-    }
-}
-
-/// Keys of the AIVT at the `hop`-th AIN behind the entrance.
-pub fn hop_keys(aivt: u32, hop: usize) -> HopKeys {
-    let key = |forward: bool| {
-        let mut key = [u8::from(forward); 16];
-        key[..4].copy_from_slice(&aivt.to_be_bytes());
-        key[4] = hop as u8;
-        key
-    };
-    HopKeys {
-        suite: 3,
-        forward: key(true),
-        backward: key(false),
     }
 }
 

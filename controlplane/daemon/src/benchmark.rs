@@ -12,7 +12,7 @@ use ain_controlplane::benchmark::{Benchmark, Part};
 use ain_controlplane::table_writer::{TableError, TableWriter};
 use ain_crypto::Backend;
 use ain_dataplane::command::Event;
-use ain_dataplane::id::{Now, PeerId};
+use ain_dataplane::id::PeerId;
 use thiserror::Error;
 use tracing::{debug, warn};
 
@@ -93,12 +93,11 @@ pub fn warn_of(asked: &BenchmarkConfig) {
 /// Takes the events that a control node would have had of the static AIVTs; gives back what else there is.
 pub fn take<C: Backend, B>(
     benchmark: &Benchmark,
-    now: Now,
     writer: &mut TableWriter<C, B>,
     event: Event<C, B>,
 ) -> Option<Event<C, B>> {
     let done: Result<(), TableError> = match event {
-        Event::NewFlow { flow, tunnel, pair } => benchmark.new_flow(now, writer, flow, (tunnel, pair)),
+        Event::NewFlow { flow, tunnel, pair } => benchmark.new_flow(writer, flow, (tunnel, pair)),
         Event::FirstDatagram(aivt, pair) => benchmark.first_datagram(writer, aivt, pair),
         other => return Some(other),
     };

@@ -282,7 +282,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
 
     fn event(&mut self, now: Now, event: Event<C, A::Buf>) {
         let event = match &self.benchmark {
-            Some(benchmark) => match benchmark::take(benchmark, now, &mut self.writer, event) {
+            Some(benchmark) => match benchmark::take(benchmark, &mut self.writer, event) {
                 Some(event) => event,
                 None => return,
             },

@@ -110,9 +110,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     }
     let peers = install_tunnels(&config, workers, &mut writer, &mut durable)?;
     if let Some(benchmark) = &benchmark {
-        benchmark
-            .install(clock.now(), &mut writer)
-            .context("static AIVTs of [benchmark]")?;
+        benchmark.install(&mut writer).context("static AIVTs of [benchmark]")?;
     }
     let node = Node::new(node_config, clock.now(), Box::new(rng))?;
 
