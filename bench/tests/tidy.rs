@@ -39,6 +39,7 @@ const CRATES: [(&str, &str, &[&str]); 10] = [
             "ain-controlplane",
             "ain-worker",
             "dpdk-sys",
+            "hugepages",
             "ipsec-mb-sys",
         ],
     ),
