@@ -43,7 +43,7 @@ use crate::signal::suite::OnionPrivateKey;
 use crate::timers::Timers;
 
 pub use checks::ConfigError;
-use exit::Bindings;
+use exit::{Bindings, Responders};
 use life::Teller;
 pub use snapshot::{PvtStatus, Snapshot};
 
@@ -52,6 +52,7 @@ struct Settings {
     id: NodeId,
     onion_key: OnionPrivateKey,
     directory: Directory,
+    responders: Responders,
     hosts: BTreeMap<PeerId, Host>,
     min_nodes: usize,
     max_nodes: usize,
@@ -92,6 +93,7 @@ impl Node {
                 id: config.id,
                 onion_key: config.onion_key,
                 directory: config.directory,
+                responders: Responders::of(&hosts),
                 hosts,
                 min_nodes: config.min_nodes,
                 max_nodes: config.max_nodes,

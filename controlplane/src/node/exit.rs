@@ -1,13 +1,15 @@
 //! The exit: which AIVT speaks to a responder from which source (the paper's Table 3).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
 use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
+use ipnet::IpNet;
 
 use super::{Node, Teller};
 use crate::action::{Action, Verdict};
 use crate::aivt::Role;
+use crate::config::Host;
 use crate::limits::{PAIR_MEMORY, PAIRS_REMEMBERED};
 use crate::signal::create::{FlowToken, TokenTag};
 use crate::signal::destroy::Reason;
@@ -22,6 +24,28 @@ pub(super) struct Bindings {
     by_token: HashMap<TokenTag, LastPair>,
     /// Tokens in the order in which their bindings ended: what is forgotten is found without a search.
     ended: VecDeque<(Now, TokenTag)>,
+}
+
+/// The tunnels of responders by address. Every new flow asks, so that hosts are not searched one by one.
+#[derive(Default)]
+pub(super) struct Responders(BTreeMap<IpAddr, (IpNet, PeerId)>);
+
+impl Responders {
+    /// Of hosts whose tunnels do not overlap.
+    pub(super) fn of(hosts: &BTreeMap<PeerId, Host>) -> Self {
+        let answering = hosts.iter().filter(|(_, host)| host.role.responds());
+        let prefixes = answering.flat_map(|(peer, host)| {
+            // Prefixes of one host may lie in each other: as few as there can be do not.
+            let apart = IpNet::aggregate(&host.prefixes);
+            apart.into_iter().map(|prefix| (prefix.network(), (prefix, *peer)))
+        });
+        Self(prefixes.collect())
+    }
+
+    fn tunnel_of(&self, responder: IpAddr) -> Option<PeerId> {
+        let (_, (prefix, peer)) = self.0.range(..=responder).next_back()?;
+        prefix.contains(&responder).then_some(*peer)
+    }
 }
 
 /// What a flow was bound to last, and when that binding ended, if it has.
@@ -123,8 +147,38 @@ impl Node {
 
     /// The tunnel of the host that answers to `responder`. Tunnels do not overlap, so there is at most one.
     pub(super) fn responder_tunnel(&self, responder: IpAddr) -> Option<PeerId> {
-        let serves = |host: &crate::config::Host| host.prefixes.iter().any(|prefix| prefix.contains(&responder));
-        let mut hosts = self.settings.hosts.iter().filter(|(_, host)| host.role.responds());
-        hosts.find(|(_, host)| serves(host)).map(|(peer, _)| *peer)
+        self.settings.responders.tunnel_of(responder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{HostRole, SourceOption};
+
+    proptest! {
+        /// Hosts 0 to 9 have prefixes within 10.<host>/16: what a search of all would find is found.
+        #[test]
+        fn the_same_tunnel_as_a_search_finds(
+            prefixes in prop::collection::vec((0u8..10, any::<u16>(), 16u8..=32), 0..30),
+            asked in prop::collection::vec((0u8..11, any::<u16>()), 1..50),
+        ) {
+            let address = |host: u8, low: u16| IpAddr::from([10, host, (low >> 8) as u8, low as u8]);
+            let mut hosts: BTreeMap<PeerId, Host> = BTreeMap::new();
+            for (host, low, length) in prefixes {
+                let host_of = || Host { prefixes: Vec::new(), role: HostRole::Both, option: SourceOption::AsSent };
+                let net = IpNet::new(address(host, low), length).unwrap();
+                hosts.entry(PeerId(host.into())).or_insert_with(host_of).prefixes.push(net);
+            }
+            let responders = Responders::of(&hosts);
+            for (host, low) in asked {
+                let wanted = address(host, low);
+                let serves = |host: &Host| host.prefixes.iter().any(|prefix| prefix.contains(&wanted));
+                let searched = hosts.iter().find(|(_, host)| serves(host)).map(|(peer, _)| *peer);
+                prop_assert_eq!(responders.tunnel_of(wanted), searched);
+            }
+        }
     }
 }
