@@ -169,6 +169,9 @@ impl Cli {
         if let What::Pcap(pcap) = &self.what {
             return with(self.backend, pcap);
         }
+        if let Err(error) = hugepages::place(self.heap_bytes(), hugepages::Kind::Transparent) {
+            println!("tables and keys lie in ordinary pages: {error}");
+        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let core = self.core.unwrap_or(cores - 1);
         #[cfg(feature = "dpdk")]
@@ -181,6 +184,18 @@ impl Cli {
         let choice = self.backend;
         let other = (0..cores).rev().find(|other| *other != core);
         with(choice, Chosen(self, &mut memories, (core, other)))
+    }
+
+    /// Room for the tables and keys of the largest case, the floor's own keys included.
+    fn heap_bytes(&self) -> usize {
+        const EACH: usize = 4 << 10;
+        const ONCE: usize = 64 << 20;
+        let aivts = match &self.what {
+            What::All | What::Roles => roles::cases(self.scale()).iter().map(|case| case.aivts).max(),
+            What::Role(lines) => lines.aivts.iter().copied().max(),
+            _ => None,
+        };
+        ONCE + EACH * aivts.unwrap_or(10_000) as usize
     }
 
     fn scale(&self) -> Scale {

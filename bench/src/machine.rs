@@ -45,6 +45,8 @@ pub fn describe(summary: &mut Summary, clock: &Clock, backend: &str, memory: &st
     summary.put("machine.tsc_ghz", clock.hz() / 1e9);
     summary.note("machine.kernel", text("/proc/sys/kernel/osrelease"));
     summary.note("machine.hugepages", text("/proc/sys/vm/nr_hugepages"));
+    let transparent = text("/sys/kernel/mm/transparent_hugepage/enabled");
+    summary.note("machine.transparent_hugepages", transparent);
     summary.note("machine.backend", backend);
     summary.note("machine.packet_memory", memory);
     summary.note("machine.commit", commit());
