@@ -38,10 +38,8 @@ pub fn describe(summary: &mut Summary, clock: &Clock, backend: &str, memory: &st
         .collect();
     summary.note("machine.cpu", field("model name"));
     summary.note("machine.features", present.join(" "));
-    summary.put(
-        "machine.cores",
-        std::thread::available_parallelism().map_or(1, usize::from) as f64,
-    );
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
+    summary.put("machine.cores", cores as f64);
     summary.put("machine.tsc_ghz", clock.hz() / 1e9);
     summary.note("machine.kernel", text("/proc/sys/kernel/osrelease"));
     summary.note("machine.hugepages", text("/proc/sys/vm/nr_hugepages"));
