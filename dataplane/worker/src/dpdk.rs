@@ -138,7 +138,9 @@ impl Port for DpdkPort {
         });
         from.extend(self.staging.drain(..).map(DpdkBuf));
         self.counters.sent(packets, bytes, from);
-        from.clear();
+        // What the driver did not take goes back to the pool at once, not one by one.
+        self.staging.extend(from.drain(..).map(|buf| buf.0));
+        Mbuf::free_bulk(&mut self.staging);
     }
 
     fn counters(&self) -> &Arc<PortCounters> {
