@@ -132,7 +132,7 @@ impl Table {
     /// The buckets a key may lie in, in order.
     fn way(&self, home: usize) -> impl Iterator<Item = usize> + use<> {
         let buckets = self.buckets.len();
-        (0..TABLE_PROBES.min(buckets)).map(move |step| (home + step) % buckets)
+        (home..home + TABLE_PROBES.min(buckets)).map(move |at| if at < buckets { at } else { at - buckets })
     }
 
     fn lookup(&self, key: u64, home: usize) -> Option<Target> {
