@@ -169,8 +169,9 @@ impl Cli {
         if let What::Pcap(pcap) = &self.what {
             return with(self.backend, pcap);
         }
+        // As a node has them unless configured otherwise.
         if let Err(error) = hugepages::place(self.heap_bytes(), hugepages::Kind::Transparent) {
-            println!("tables and keys lie in ordinary pages: {error}");
+            eprintln!("tables and keys are in ordinary pages: {error}");
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let core = self.core.unwrap_or(cores - 1);
