@@ -3,9 +3,10 @@
 
     bench_memory.py [--rounds N] [--seconds N]
 
-All have the same source and sink: DPDK's net_pcap replays a capture over and over from memory, and drops what is sent. What these
-two cost alone is measured beside them, by testpmd that forwards without looking, and is subtracted from nothing. Ours does more:
-ESP and AH, and the onion's layers; secgw does ESP alone. All take turns; medians go into target/bench/peers.json.
+All have the same source and sink: DPDK's net_pcap replays a capture over and over from memory, and drops what is sent.
+What these two cost alone is measured beside them, by testpmd that forwards without looking, and is subtracted from
+nothing. Ours does more: ESP and AH, and the onion's layers; secgw does ESP alone. All take turns; medians go into
+target/bench/peers.json.
 """
 
 from __future__ import annotations
@@ -177,13 +178,17 @@ def run(rounds: int, seconds: float) -> None:
     print("\ncpu-s/GB, ours / theirs")
     for name, value in over.items():
         print(f"  {name.removeprefix('memory.').removesuffix('.s_per_gb').replace('_', ' ')}: {value:.2f}")
-    flat = {f"memory.{name.replace(' ', '_')}.{key}": value for name, one in figures.items() for key, value in one.items()}
+    flat = {
+        f"memory.{name.replace(' ', '_')}.{key}": value for name, one in figures.items() for key, value in one.items()
+    }
     flat |= over | report.machine() | {"memory.steal_s": steal_seconds() - stolen}
     print(f"\nwritten to {report.merge('peers.json', flat)}")
 
 
 def ratios(figures: dict[str, Figures]) -> dict[str, float]:
-    """An entrance beside secgw's outbound side, an exit beside its inbound side, an intermediate node beside both's mean."""
+    """An entrance beside secgw's outbound side, an exit beside its inbound side, an intermediate node beside the mean of
+    both.
+    """
     out = {}
     for mac, suite in BESIDE.items():
         outbound, inbound = (figures[f"secgw {suite.name} {way}"]["s_per_gb"] for way in ("out", "in"))

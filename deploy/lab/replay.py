@@ -1,5 +1,5 @@
-"""A node that a packet generator feeds: packets and files made by `ain-bench pcap`, replayed by DPDK's net_pcap into the node
-itself, over and over, from memory; what the node sends is dropped by the driver.
+"""A node that a packet generator feeds: packets and files made by `ain-bench pcap`, replayed by DPDK's net_pcap into the
+node itself, over and over, from memory; what the node sends is dropped by the driver.
 """
 
 from __future__ import annotations

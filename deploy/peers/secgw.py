@@ -1,5 +1,5 @@
-"""DPDK's sample security gateway, ipsec-secgw: built from the source package of the installed DPDK, fed and drained like `ain` in
-`lab.replay`: one net_pcap port that replays a capture over and over from memory and drops what is sent.
+"""DPDK's sample security gateway, ipsec-secgw: built from the source package of the installed DPDK, fed and drained like
+`ain` in `lab.replay`: one net_pcap port that replays a capture over and over from memory and drops what is sent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CBC = Suite(
 
 
 def build(directory: Path) -> Path:
-    """The program; built below `directory` unless it is there. Its default of checksum offload goes: net_pcap has none."""
+    """The program; built below `directory` unless it is there. Its checksum offload goes: net_pcap has none."""
     version = run(["dpkg-query", "-W", "-f", "${source:Version}", "libdpdk-dev"]).stdout
     program = directory / f"ipsec-secgw-{re.sub('[^0-9.]', '-', version)}"
     if program.exists():
@@ -59,7 +59,7 @@ def build(directory: Path) -> Path:
 
 
 def _source(directory: Path, version: str) -> Path:
-    """The sample's folder: from the dpdk-dev package where that has it, else from the source package of the same version."""
+    """The sample's folder: from dpdk-dev where that has it, else from the source package of the same version."""
     packaged = Path("/usr/share/dpdk/examples")
     if (packaged / "ipsec-secgw").is_dir():
         shutil.copytree(packaged, directory)
@@ -80,7 +80,9 @@ def _source(directory: Path, version: str) -> Path:
     return next(directory.glob("*/examples/ipsec-secgw"))
 
 
-def command(program: Path, suite: Suite, inbound: bool, capture: str, core: int, folder: Path, memory: list[str]) -> list[str]:
+def command(
+    program: Path, suite: Suite, inbound: bool, capture: str, core: int, folder: Path, memory: list[str]
+) -> list[str]:
     """secgw on one core, that of its only thread, its port's devargs being `capture`."""
     config = folder / f"secgw-{suite.name}-{'in' if inbound else 'out'}.cfg"
     config.write_text(gateway_file(suite, inbound))
@@ -94,14 +96,14 @@ def command(program: Path, suite: Suite, inbound: bool, capture: str, core: int,
 
 
 def gateway_file(suite: Suite, inbound: bool) -> str:
-    """Policies, associations and routes of one direction: secgw wants a core for every association, and here only one side has
-    a port.
+    """Policies, associations and routes of one direction: secgw wants a core for every association, and here only one
+    side has a port.
     """
     way = "in" if inbound else "out"
     ports = "sport 0:65535 dport 0:65535"
     lines = [f"sp ipv4 {way} esp protect {n + 1} pri 1 dst 192.168.{n}.0/24 {ports}" for n in range(TUNNELS)]
     lines += [
-        f"sa {way} {n + 1} {suite.words} mode ipv4-tunnel src 172.16.1.{n + 1} dst 172.16.2.{n + 1}" for n in range(TUNNELS)
+        f"sa {way} {n} {suite.words} mode ipv4-tunnel src 172.16.1.{n} dst 172.16.2.{n}" for n in range(1, TUNNELS + 1)
     ]
     lines += ["rt ipv4 dst 172.16.2.0/24 port 0", "rt ipv4 dst 192.168.0.0/16 port 0", "neigh port 0 02:00:00:00:00:02"]
     return "\n".join(lines) + "\n"

@@ -3,8 +3,8 @@
     initiator        ain1    ain2    ain3        responder
     tor, SOCKS       tor     tor     tor         web server
 
-Every circuit goes through the three relays, in an order that the client draws. `TestingTorNetwork` shortens what takes an
-hour on the public network; nothing here reaches it: the namespaces have no way out.
+Every circuit goes through the three relays, in an order that the client draws. `TestingTorNetwork` shortens what takes
+an hour on the public network; nothing here reaches it: the namespaces have no way out.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class Private:
         if done.returncode:
             raise LabError(f"tor-gencert: {done.stderr.decode()}")
         found = re.search(r"^fingerprint (\w+)$", (keys / "authority_certificate").read_text(), re.MULTILINE)
-        listed = run(["tor", *self._files(host, f"DataDirectory {keys.parent}\nORPort 1", []), "--list-fingerprint"], 60)
+        only_keys = self._files(host, f"DataDirectory {keys.parent}\nORPort 1", [])
+        listed = run(["tor", *only_keys, "--list-fingerprint"], 60)
         identity = re.search(r"((?:[0-9A-F]{4} ?){10})", listed.stdout)
         if not found or not identity:
             raise LabError(f"no fingerprint: {listed.stdout}{listed.stderr}")
@@ -144,6 +145,7 @@ class Private:
         """Writes a torrc; returns the options that make tor read it and nothing else."""
         directory = self._directory(host)
         torrc, nothing = self.lab.directory / f"{host.name}.torrc", self.lab.directory / "nothing.torrc"
+        # Without authorities of its own, tor takes a testing network for a mistake.
         common = COMMON.format(directory=directory) if authorities else ""
         torrc.write_text("\n".join([common, text, *authorities]) + "\n")
         nothing.touch()
