@@ -15,6 +15,7 @@ const RIGHT: f64 = 110.0;
 const TOP: f64 = 60.0;
 const ROW: f64 = 34.0;
 const BAR: f64 = 22.0;
+const LABEL: f64 = 50.0;
 const FLOOR: &str = "#4878a8";
 const OVERHEAD: &str = "#d98c4a";
 const GOAL: &str = "#b02020";
@@ -112,9 +113,11 @@ fn draw(title: &str, bars: &[Bar]) -> Document {
             document = document.add(rectangle(x, y, value * scale, BAR, colour));
             x += value * scale;
         }
-        document = document.add(text(&bar.label, x + 8.0, y + 16.0, "start"));
-        if let Some(goal) = bar.goal {
-            let x = LEFT + goal * scale;
+        let goal = bar.goal.map(|goal| LEFT + goal * scale);
+        // Not under the goal's line.
+        let end = goal.filter(|goal| (x..x + LABEL).contains(goal)).unwrap_or(x);
+        document = document.add(text(&bar.label, end + 8.0, y + 16.0, "start"));
+        if let Some(x) = goal {
             let line = Line::new()
                 .set("x1", x)
                 .set("x2", x)
