@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ain_crypto::{Backend, Direction, LayerOp, MacAlgorithm};
+use ain_crypto::{Backend, Direction, LayerOp, MacAlgorithm, prefetch};
 use arrayvec::ArrayVec;
 
 use crate::aggfrag::Unpacker;
@@ -93,6 +93,13 @@ impl<C: Backend> Layers<C> {
         match pass.checked_sub(1) {
             None => Some(&self.first),
             Some(at) => self.more.get(at),
+        }
+    }
+
+    /// Asks for the key of the `pass`-th layer, if there is one, to be near when its pass begins.
+    pub fn prefetch(&self, pass: usize) {
+        if let Some(key) = self.layer(pass) {
+            prefetch(key);
         }
     }
 

@@ -37,6 +37,7 @@ pub fn peel<C: Backend, B: PacketBuf>(
                 && let Some(key) = tvt.layers.layer(pass)
             {
                 passes = passes.max(tvt.layers.count());
+                tvt.layers.prefetch(pass + 1);
                 jobs.push(LayerJob {
                     key,
                     tweak: tvt.tweak,
@@ -60,6 +61,7 @@ pub fn wrap<C: Backend, B: PacketBuf>(crypto: &mut C, flows: &Slab<Flow<C>>, lan
                 && let Some(key) = way.layers.layer(pass)
             {
                 passes = passes.max(way.layers.count());
+                way.layers.prefetch(pass + 1);
                 jobs.push(LayerJob {
                     key,
                     tweak: way.tweak,
