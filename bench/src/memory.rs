@@ -11,11 +11,15 @@ const SLACK: usize = 128;
 
 /// A pool whose buffers go home by the handful, as a port frees what it has sent.
 pub trait Memory: BufPool + Send + 'static {
+    /// The buffers of the burst after this one: a driver would be writing their own fields now, so asks for those (not for the packets).
+    fn arriving(next: &[Self::Buf]);
     /// Frees a burst.
     fn free(burst: &mut ArrayVec<Self::Buf, BURST>);
 }
 
 impl Memory for VecPool {
+    fn arriving(_next: &[Self::Buf]) {}
+
     fn free(burst: &mut ArrayVec<Self::Buf, BURST>) {
         burst.clear();
     }
@@ -101,6 +105,10 @@ mod dpdk {
     const MEGABYTES: u32 = 192;
 
     impl Memory for DpdkPool {
+        fn arriving(next: &[DpdkBuf]) {
+            next.iter().for_each(|buf| buf.0.prefetch());
+        }
+
         fn free(burst: &mut ArrayVec<DpdkBuf, BURST>) {
             let mut mbufs: ArrayVec<Mbuf, BURST> = burst.drain(..).map(|buf| buf.0).collect();
             Mbuf::free_bulk(&mut mbufs);

@@ -4,20 +4,19 @@ use std::collections::HashMap;
 
 use ain_crypto::{Backend, prefetch};
 use arrayvec::ArrayVec;
-use foldhash::quality::RandomState;
 
 use crate::entry::{Flow, FlowEnd, OPENING};
 use crate::id::{FlowId, Pair, PeerId, WorkerId};
 use crate::slab::Slab;
 
 /// Flows by (tunnel, pair). An exit's binding wins over the entrance's table when both ends have opened AIVTs (protocol section 7).
-/// Inner addresses are the hosts' choice, hence a hash with a secret seed.
+/// Inner addresses are the hosts' choice, hence the keyed hash of the standard library.
 pub struct Flows<C: Backend> {
     worker: WorkerId,
     slab: Slab<Flow<C>>,
     free: Vec<u32>,
     made: u32,
-    by_pair: HashMap<(PeerId, Pair), Ends, RandomState>,
+    by_pair: HashMap<(PeerId, Pair), Ends>,
     len: usize,
 }
 
@@ -37,7 +36,7 @@ impl<C: Backend> Flows<C> {
             slab: Slab::new(size),
             free: (0..capacity).rev().collect(),
             made: 0,
-            by_pair: HashMap::with_capacity_and_hasher(size, RandomState::default()),
+            by_pair: HashMap::with_capacity(size),
             len: 0,
         }
     }

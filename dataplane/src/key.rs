@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use ain_crypto::Backend;
+use ain_crypto::{Backend, MacAlgorithm};
 
 use crate::command::IvSource;
 use crate::entry::AhKey;
@@ -38,7 +38,7 @@ impl<C: Backend> Keys<C> {
         Some(&*self.held(slot)?.key)
     }
 
-    /// The schedule in a slot, and the next explicit IV under it: zero where the key has none.
+    /// The schedule in a slot, and the next explicit IV under it: zero where the algorithm has none.
     ///
     /// # Errors
     /// [`DropReason::Gone`] without a key, [`DropReason::SequenceExhausted`] when the IVs are used up.
@@ -46,6 +46,7 @@ impl<C: Backend> Keys<C> {
         let held = self.held(slot).ok_or(DropReason::Gone)?;
         let iv = match &held.iv {
             Some(source) => source.borrow_mut().take().ok_or(DropReason::SequenceExhausted)?,
+            None if held.key.algorithm == MacAlgorithm::Aes128Gmac => return Err(DropReason::SequenceExhausted),
             None => [0; 8],
         };
         Ok((&held.key, iv))

@@ -91,7 +91,7 @@ impl<const WORDS: usize> Window<WORDS> {
     }
 
     /// A window that welcomes every number every time, for traffic that is replayed on purpose: benchmarks. It never moves, so the
-    /// high half that it infers is 0. It differs from a fresh window in its bits alone, and costs others one comparison.
+    /// high half that it infers is 0, and numbers of the last window before 2^32 are old to it. It differs from a fresh window in its bits alone, and costs others one comparison.
     pub const fn off() -> Self {
         Self {
             highest: 0,
@@ -151,7 +151,7 @@ impl<const WORDS: usize> Window<WORDS> {
     /// burst has moved the window past it. Such a packet is dropped.
     #[must_use]
     pub fn mark(&mut self, sequence: SeqNo) -> bool {
-        if sequence.0 == self.highest.wrapping_add(1) && self.highest != 0 {
+        if self.highest.checked_add(1) == Some(sequence.0) && self.highest != 0 {
             // In order: the only bit to clear on the way is the one that is set.
             let (word, bit) = Self::place(sequence.0);
             self.seen[word] |= bit;

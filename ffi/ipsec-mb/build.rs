@@ -12,7 +12,7 @@ mod clang;
 /// Debian packages that the build needs; told whenever one of them is missing.
 const PACKAGES: &str = "libipsec-mb-dev libc6-dev libclang-dev";
 /// Foreign functions that the safe layer calls by name. All others are reached through the manager.
-const FUNCTIONS: &str = "(alloc|free)_mb_mgr|init_mb_mgr_(auto|sse)|imb_get_feature_flags";
+const FUNCTIONS: &str = "(alloc|free)_mb_mgr|init_mb_mgr_(auto|sse)|imb_get_(feature_flags|version)";
 
 fn main() {
     println!("cargo:rerun-if-changed=../clang.rs");
@@ -25,7 +25,7 @@ fn main() {
         .header_contents("ipsec-mb.h", "#include <intel-ipsec-mb.h>\n")
         .use_core()
         .allowlist_function(FUNCTIONS)
-        .allowlist_var("IMB_(FEATURE|CPUFLAGS)_.*|IMB_MAX_BURST_SIZE")
+        .allowlist_var("IMB_(FEATURE|CPUFLAGS)_.*|IMB_MAX_BURST_SIZE|IMB_VERSION_NUM")
         .allowlist_type("IMB_MGR|IMB_JOB|gcm_key_data|gcm_context_data|IMB_ARCH|IMB_STATUS")
         .default_enum_style(bindgen::EnumVariation::ModuleConsts)
         .generate_comments(false)

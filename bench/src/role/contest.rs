@@ -85,6 +85,8 @@ impl<C: Fresh, M: Memory> Contest for Measured<C, M> {
             if burst.is_empty() {
                 break;
             }
+            let rest = frames.as_slice();
+            M::arriving(&rest[..size.min(rest.len())]);
             site.burst(&mut burst);
         }
         site.io.flush();

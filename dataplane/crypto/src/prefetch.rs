@@ -1,6 +1,6 @@
 //! Cache hints: the packet path names what a later packet of the burst will touch.
 
-/// Asks for every cache line of a value, to be there when it is read a little later. A hint: it changes nothing that a program can
+/// Asks for every cache line of a value (and, of a long one, up to three behind it), to be there when it is read a little later. A hint: it changes nothing that a program can
 /// see, and does nothing on processors other than x86-64.
 #[inline(always)]
 pub fn prefetch<T: ?Sized>(place: &T) {
@@ -21,6 +21,13 @@ fn lines(start: *const i8, bytes: usize) {
     // SAFETY: PREFETCHT0 is of SSE, which every x86-64 has, and reads nothing that the program could see: by the
     // processor's manual it cannot fault, whatever the address.
     let ask = |line| unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+    if bytes <= 4 * LINE_BYTES {
+        while line < end {
+            ask(line);
+            line = line.wrapping_add(LINE_BYTES);
+        }
+        return;
+    }
     // By fours, past the end if need be: the loop would cost more than the hints.
     while line < end {
         ask(line);

@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 
 use super::{Block, block};
-use crate::packet::{OUTER_ROOM, PacketBuf};
+use crate::packet::{BEHIND_ROOM, OUTER_ROOM, PacketBuf};
 use crate::wire::cell::{CellHeader, HEADER_LEN, SUB_TYPE_DATA, SUB_TYPE_VERDICT};
 
 /// Why a datagram did not go into cells. What was packed before it stays good.
@@ -94,7 +94,7 @@ impl<B: PacketBuf> Packer<B> {
             && block(datagram.data()) == Block::Datagram(len)
             && HEADER_LEN + len <= cell_len
             && datagram.headroom() >= HEADER_LEN + OUTER_ROOM
-            && datagram.tailroom() >= cell_len - HEADER_LEN - len;
+            && datagram.tailroom() >= cell_len - HEADER_LEN - len + BEHIND_ROOM;
         if !fits {
             return Err(datagram);
         }

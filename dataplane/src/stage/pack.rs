@@ -75,6 +75,9 @@ pub fn pack<C: Backend, B: PacketBuf>(
     }
 }
 
+// A place in a burst fits a byte, and a stable sort of so few works within its own stack.
+const _: () = assert!(BURST < u8::MAX as usize && BURST <= 64);
+
 /// For each datagram the place of its flow's first: flows leave in the order in which they came.
 fn ranks<B>(burst: &Lane<(u32, B)>) -> Lane<u8> {
     let mut firsts = [0; 2 * BURST]; // by hash of the slot: a place, plus one

@@ -5,7 +5,8 @@
 //!   other workers' ring ──►├─ worker: one burst ───┼──► other workers' rings
 //!         port, device rx ─►┘     after another     └──► port, device tx
 //! ```
-//! Nothing here waits, locks or allocates while packets flow; only an idle worker sleeps, and it is offline to publication then.
+//! Nothing here waits or locks while packets flow, and nothing allocates but the first datagram of a flow; only an idle worker sleeps,
+//! and it is offline to publication then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

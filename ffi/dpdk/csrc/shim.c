@@ -28,6 +28,27 @@ void shim_free(struct rte_mbuf *buf)
     rte_pktmbuf_free(buf);
 }
 
+/* Whole runs of one pool at once, as a driver with fast free does: a buffer of one segment, one reference and no attached memory
+   needs nothing done to it. */
+void shim_free_bulk(struct rte_mbuf **bufs, unsigned int count)
+{
+    unsigned int at = 0;
+    while (at < count) {
+        struct rte_mempool *pool = bufs[at]->pool;
+        unsigned int end = at;
+        while (end < count && bufs[end]->pool == pool && RTE_MBUF_DIRECT(bufs[end]) &&
+               rte_mbuf_refcnt_read(bufs[end]) == 1 && bufs[end]->nb_segs == 1)
+            end++;
+        if (end == at) {
+            rte_pktmbuf_free(bufs[at]);
+            at++;
+        } else {
+            rte_mempool_put_bulk(pool, (void *const *)&bufs[at], end - at);
+            at = end;
+        }
+    }
+}
+
 int shim_linearize(struct rte_mbuf *buf)
 {
     return rte_pktmbuf_linearize(buf);

@@ -79,6 +79,7 @@ uint64_t shim_tsc(void);
 unsigned int shim_lcore_id(void);
 int shim_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **into, unsigned int count);
 void shim_free(struct rte_mbuf *buf);
+void shim_free_bulk(struct rte_mbuf **bufs, unsigned int count);
 int shim_linearize(struct rte_mbuf *buf);
 uint16_t shim_data_room(struct rte_mempool *pool);
 int shim_port_info(uint16_t port, struct shim_port_info *into);

@@ -85,7 +85,7 @@ impl GcmKey {
         nonce[..SALT_BYTES].copy_from_slice(&self.salt);
         nonce[SALT_BYTES..].copy_from_slice(iv);
         let mut context = sys::gcm_context_data::default();
-        let mut tag = [0; TAG_BYTES];
+        let mut tag = library.unwritten;
         let (source, target) = (text.as_ptr(), text.as_mut_ptr());
         // SAFETY: the function is the library's for this key length and this CPU, and the schedule was expanded for the same.
         // Every pointer is to live memory of the length given beside it, not null even if empty, and none is kept. Source and

@@ -1,10 +1,12 @@
 //! The library on this machine: whether it may be used, its functions, and managers of queues for those that work in bursts.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
+use ain_crypto::TAG_BYTES;
 use thiserror::Error;
 
 use crate::sys;
@@ -21,8 +23,11 @@ pub enum Unavailable {
     /// A manager could not be allocated.
     #[error("ipsec-mb: no memory for a manager")]
     Memory,
+    /// The library was built without the checks of its arguments, or without clearing keys off its stack and registers.
+    #[error("ipsec-mb: the library was built without SAFE_PARAM or SAFE_DATA")]
+    Unsafe,
     /// The library of the machine is not the one of the headers.
-    #[error("ipsec-mb: the library lacks functions that this build uses")]
+    #[error("ipsec-mb: the library is not of the release that this build was made for, or lacks functions of it")]
     Incomplete,
 }
 
@@ -101,6 +106,8 @@ pub struct Library {
     pub sha256_one_block: OneBlock,
     pub keyexp_128: Expand,
     pub cmac_subkey_gen_128: Expand,
+    /// What a tag is before the library writes it: random, so that a call which it refused, were there one, authenticates nothing.
+    pub unwritten: [u8; TAG_BYTES],
 }
 
 static LIBRARY: OnceLock<Result<Library, Unavailable>> = OnceLock::new();
@@ -123,6 +130,10 @@ impl Library {
         // SAFETY: reads CPUID.
         let features = unsafe { sys::imb_get_feature_flags() };
         let level = Level::of(features).ok_or(Unavailable::Cpu)?;
+        // SAFETY: no preconditions. Functions are reached through a structure whose layout is the release's.
+        if unsafe { sys::imb_get_version() } != sys::IMB_VERSION_NUM {
+            return Err(Unavailable::Incomplete);
+        }
         let manager = Manager::new(Code::Best)?;
         let functions = manager.functions();
         let library = || {
@@ -138,10 +149,17 @@ impl Library {
                 sha256_one_block: functions.sha256_one_block?,
                 keyexp_128: functions.keyexp_128?,
                 cmac_subkey_gen_128: functions.cmac_subkey_gen_128?,
+                unwritten: unguessable(),
             })
         };
         library().ok_or(Unavailable::Incomplete)
     }
+}
+
+/// Sixteen bytes out of the standard library's random hash seeds.
+fn unguessable() -> [u8; TAG_BYTES] {
+    let half = || RandomState::new().hash_one(0u8);
+    ((u128::from(half()) << 64) | u128::from(half())).to_ne_bytes()
 }
 
 /// Messages handed to a manager at a time; it takes 128 at most.
@@ -192,10 +210,11 @@ impl Manager {
             }
         }
         let passed = u64::from(sys::IMB_FEATURE_SELF_TEST) | u64::from(sys::IMB_FEATURE_SELF_TEST_PASS);
-        if manager.functions().features & passed == passed {
-            Ok(manager)
-        } else {
-            Err(Unavailable::SelfTest)
+        let safe = u64::from(sys::IMB_FEATURE_SAFE_PARAM) | u64::from(sys::IMB_FEATURE_SAFE_DATA);
+        match manager.functions().features {
+            features if features & passed != passed => Err(Unavailable::SelfTest),
+            features if features & safe != safe => Err(Unavailable::Unsafe),
+            _ => Ok(manager),
         }
     }
 
