@@ -83,9 +83,9 @@ pub struct IvSource {
 }
 
 impl IvSource {
-    /// The next IV, or `None` until the grant is extended.
-    pub fn take(&mut self) -> Option<[u8; 8]> {
-        self.counter.take().map(|n| (n ^ self.mask).to_be_bytes())
+    /// The next IV as a number, big-endian on the wire, or `None` until the grant is extended.
+    pub fn take(&mut self) -> Option<u64> {
+        self.counter.take().map(|n| n ^ self.mask)
     }
 }
 
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn ivs_are_masked_counters() {
         let mut ivs = source(3, 0x10, 0x12, 0xff00_0000_0000_00f0);
-        assert_eq!(ivs.take(), Some([0xfc, 0, 0, 0, 0, 0, 0, 0xe0]));
-        assert_eq!(ivs.take(), Some([0xfc, 0, 0, 0, 0, 0, 0, 0xe1]));
+        assert_eq!(ivs.take(), Some(0xfc00_0000_0000_00e0));
+        assert_eq!(ivs.take(), Some(0xfc00_0000_0000_00e1));
         assert_eq!(ivs.take(), None);
     }
 

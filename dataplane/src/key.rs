@@ -42,12 +42,12 @@ impl<C: Backend> Keys<C> {
     ///
     /// # Errors
     /// [`DropReason::Gone`] without a key, [`DropReason::SequenceExhausted`] when the IVs are used up.
-    pub fn for_sending(&self, slot: KeySlot) -> Result<(&AhKey<C>, [u8; 8]), DropReason> {
+    pub fn for_sending(&self, slot: KeySlot) -> Result<(&AhKey<C>, u64), DropReason> {
         let held = self.held(slot).ok_or(DropReason::Gone)?;
         let iv = match &held.iv {
             Some(source) => source.borrow_mut().take().ok_or(DropReason::SequenceExhausted)?,
             None if held.key.algorithm == MacAlgorithm::Aes128Gmac => return Err(DropReason::SequenceExhausted),
-            None => [0; 8],
+            None => 0,
         };
         Ok((&held.key, iv))
     }

@@ -20,8 +20,9 @@ use crate::wire::outer::{OUTER_LEN, Outer};
 /// What is settled about a packet before its ICV is computed.
 struct Kept<'a> {
     outer: &'a Outer,
+    /// Explicit IV. A number and not bytes: a struct of bytes lies at odd addresses, and moving it just after it was written stalls.
+    iv: u64,
     layout: IcvLayout,
-    icv: Icv,
 }
 
 /// Signs a lane and sends it out.
@@ -39,7 +40,7 @@ pub fn sign<C: Backend, B: PacketBuf>(
         prepared.push(prepare(keys, peers, packet).map(|(key, kept)| {
             jobs.push(MacJob {
                 key: &key.key,
-                iv: kept.icv.iv,
+                iv: kept.iv.to_be_bytes(),
                 message: &packet.buf.data()[ethernet::HEADER_LEN..],
                 tag: [0; TAG_BYTES],
             });
@@ -47,16 +48,15 @@ pub fn sign<C: Backend, B: PacketBuf>(
         }));
     }
     crypto.compute(&mut jobs);
-    for (kept, job) in prepared.iter_mut().flatten().zip(&jobs) {
-        kept.icv.tag = job.tag;
-    }
+    let tags: Lane<[u8; TAG_BYTES]> = jobs.iter().map(|job| job.tag).collect();
     drop(jobs);
+    let mut tags = tags.into_iter();
     for (mut packet, kept) in lane.drain(..).zip(&prepared) {
-        match kept
-            .as_ref()
-            .map_err(|why| *why)
-            .and_then(|kept| finish(&mut packet, kept))
-        {
+        let sent = match kept {
+            Ok(kept) => finish(&mut packet, kept, tags.next().unwrap_or_default()),
+            Err(why) => Err(*why),
+        };
+        match sent {
             Ok(port) => io.transmit(port, packet.buf),
             Err(why) => counters.dropped(why),
         }
@@ -86,15 +86,11 @@ fn prepare<'a, C: Backend, B: PacketBuf>(
     if packet.esn {
         append_high_half(&mut packet.buf, packet.seq)?;
     }
-    let icv = Icv {
-        iv,
-        tag: [0; TAG_BYTES],
-    };
-    Ok((key, Kept { outer, layout, icv }))
+    Ok((key, Kept { outer, iv, layout }))
 }
 
 /// What the ICV does not cover, and the ICV itself; the port that sends it.
-fn finish<B: PacketBuf>(packet: &mut Outgoing<B>, kept: &Kept<'_>) -> Result<PortId, DropReason> {
+fn finish<B: PacketBuf>(packet: &mut Outgoing<B>, kept: &Kept<'_>, tag: [u8; TAG_BYTES]) -> Result<PortId, DropReason> {
     if packet.esn {
         packet.buf.truncate(packet.buf.data().len() - HIGH_HALF);
     }
@@ -104,6 +100,10 @@ fn finish<B: PacketBuf>(packet: &mut Outgoing<B>, kept: &Kept<'_>) -> Result<Por
         .split_first_chunk_mut()
         .ok_or(DropReason::Malformed)?;
     kept.outer.unmask(headers);
-    ah::put_icv(rest, kept.layout, &kept.icv).map_err(|_| DropReason::Malformed)?;
+    let icv = Icv {
+        iv: kept.iv.to_be_bytes(),
+        tag,
+    };
+    ah::put_icv(rest, kept.layout, &icv).map_err(|_| DropReason::Malformed)?;
     Ok(kept.outer.port())
 }
