@@ -221,18 +221,18 @@ pub fn memory_options(megabytes: u32) -> Vec<String> {
     }
 }
 
-/// Megabytes of free hugepages of all sizes.
+/// Megabytes of hugepages of all sizes that are still to be had: neither in use nor promised to a mapping that has not touched them.
 pub fn free_hugepages_mb() -> u64 {
     let directories = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
     directories
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
             let page_kb: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-            let free: u64 = fs::read_to_string(entry.path().join("free_hugepages"))
-                .ok()?
-                .trim()
-                .parse()
-                .ok()?;
+            let pages = |file| -> Option<u64> {
+                let text = fs::read_to_string(entry.path().join(file)).ok()?;
+                text.trim().parse().ok()
+            };
+            let free = pages("free_hugepages")?.saturating_sub(pages("resv_hugepages")?);
             Some(free * page_kb / 1024)
         })
         .sum()

@@ -15,7 +15,7 @@ use thiserror::Error;
 /// Bytes of a page.
 pub const PAGE: usize = 2 << 20;
 const MIB: usize = 1 << 20;
-const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 
 /// Which hugepages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,10 +48,13 @@ pub enum PlaceError {
     Unsupported,
 }
 
-/// MiB of free pages in the machine's pool.
+/// MiB of the machine's pool that are still to be had: neither in use nor promised to a mapping that has not touched them.
 pub fn free_mib() -> usize {
-    let free = fs::read_to_string(POOL).ok().and_then(|text| text.trim().parse().ok());
-    free.unwrap_or(0) * (PAGE / MIB)
+    let pages = |file: &str| -> usize {
+        let text = fs::read_to_string(format!("{POOL}/{file}")).ok();
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    };
+    pages("free_hugepages").saturating_sub(pages("resv_hugepages")) * (PAGE / MIB)
 }
 
 /// Makes the next `bytes` of the calling (main) thread's heap lie in hugepages, rounded up to whole ones. Once a process, early.

@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use hugepages::{Kind, PAGE, PlaceError, place};
+use hugepages::{Kind, PAGE, PlaceError, free_mib, place};
 
 const BYTES: usize = 48 << 20;
+const MIB: usize = 1 << 20;
 
 fn main() {
     // Nobody has 16 TiB in hugepages; how much there is may change meanwhile.
@@ -12,7 +13,13 @@ fn main() {
     let named = |error| matches!(error, PlaceError::Pool { needed_mib, free_mib } if needed_mib == 16 << 20 && free_mib < needed_mib);
     assert!(too_much.is_err_and(named));
     let before = in_hugepages();
+    let free_before = free_mib();
     let pool = place(BYTES, Kind::Pool);
+    if pool.is_ok() {
+        // Promised, and hardly one touched. Others may take pages meanwhile, and hardly give that many back.
+        let taken = free_before.saturating_sub(free_mib());
+        assert!(taken >= BYTES / 2 / MIB, "{taken} MiB count as taken");
+    }
     if pool.is_err() {
         // Others may take pages meanwhile.
         place(BYTES, Kind::Transparent).expect("ordinary memory");
