@@ -3,3 +3,8 @@
 mod both_ways;
 mod crypto;
 mod sim;
+
+#[test]
+fn datagrams_cross_chains_both_ways() {
+    both_ways::datagrams_cross_chains_both_ways();
+}

@@ -3,8 +3,8 @@
 use crate::sim::chain::{Chain, Plan, initiator, responder};
 use crate::sim::{CMAC, GMAC, HMAC, datagram};
 
-#[test]
-fn datagrams_cross_chains_both_ways() {
+/// Over this test's backend.
+pub fn datagrams_cross_chains_both_ways() {
     for (ains, workers, suite) in [(2, 1, GMAC), (3, 1, HMAC), (3, 2, CMAC), (4, 2, GMAC), (6, 3, GMAC)] {
         let mut chain = Chain::new(Plan {
             workers,
