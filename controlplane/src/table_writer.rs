@@ -224,6 +224,11 @@ impl<C: Backend, B> TableWriter<C, B> {
         self.anti_replay = false;
     }
 
+    /// Whether associations refuse sequence numbers that have come before.
+    pub const fn refuses_replays(&self) -> bool {
+        self.anti_replay
+    }
+
     fn tunnel_window(&self, resume_after: u64) -> TunnelWindow {
         if self.anti_replay {
             TunnelWindow::resume_after(SeqNo(resume_after))

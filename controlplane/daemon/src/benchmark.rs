@@ -1,8 +1,9 @@
 //! The `[benchmark]` section of a node's file: static AIVTs whose keys everybody knows, for packet generators that cannot signal.
 //!
-//! Such a node says so at its start, in `ain status` and in `ain_benchmark`. Its TVTs number their packets anew at each start under
-//! the keys of its PVTs, which must therefore never have been those of real ones: its state directory is marked at the first
-//! start, one that a node without the section has used is refused, and so is a marked one without the section.
+//! Such a node says so at its start, in `ain status` and in `ain_benchmark_aivts`, and takes on nothing that neighbours or hosts ask of
+//! it. Its TVTs number their packets anew at each start under the keys of its PVTs, which must therefore never have been those of real
+//! ones. Of that the state directory alone is checked: it is marked at the first start, one that a node without the section has used
+//! is refused, and so is a marked one without the section. Keys that move to another directory are their owner's to watch.
 
 use std::fs::{self, File};
 use std::io;

@@ -190,6 +190,12 @@ fn families(report: &Report) -> Vec<MetricFamily> {
         &[],
         [(vec![], report.benchmark_aivts)],
     );
+    all.gauge(
+        "benchmark_takes_replays",
+        "1 where packets that have come before are taken again; 0 on every node that serves users.",
+        &[],
+        [(vec![], report.takes_replays.into())],
+    );
     traffic(&mut all, report);
     signalling(&mut all, report);
     let aivts = report

@@ -41,6 +41,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             uptime_s: started.elapsed().as_secs(),
             crypto: self.crypto.clone(),
             benchmark_aivts: self.benchmark.as_ref().map_or(0, |benchmark| benchmark.aivts.into()),
+            takes_replays: !self.writer.refuses_replays(),
             neighbours: neighbours.collect(),
             aivts: aivts.collect(),
             flows: snapshot.flows as u64,

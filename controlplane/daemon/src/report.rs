@@ -126,6 +126,9 @@ pub struct Report {
     /// Static AIVTs of a `[benchmark]`; 0 on every node that serves users.
     #[serde(default)]
     pub benchmark_aivts: u64,
+    /// Whether packets that have come before are taken again; never on a node that serves users.
+    #[serde(default)]
+    pub takes_replays: bool,
     /// PVTs.
     pub neighbours: Vec<NeighbourReport>,
     /// AIVTs by role and state.
@@ -201,8 +204,9 @@ impl Report {
         if self.benchmark_aivts > 0 {
             writeln!(
                 out,
-                "  BENCHMARK: {} static AIVTs with keys that everybody knows",
-                self.benchmark_aivts
+                "  BENCHMARK: {} static AIVTs with keys that everybody knows, anti-replay {}",
+                self.benchmark_aivts,
+                if self.takes_replays { "OFF" } else { "on" }
             )?;
         }
         for one in &self.neighbours {
@@ -304,6 +308,7 @@ pub(crate) mod tests {
                 layer: "ain/avx512".into(),
             },
             benchmark_aivts: 12,
+            takes_replays: true,
             neighbours: vec![NeighbourReport {
                 name: "ain2".into(),
                 up: true,
@@ -366,7 +371,7 @@ pub(crate) mod tests {
             "ah_icv",
             "2888 bytes",
             "rebuilds",
-            "BENCHMARK: 12 static AIVTs",
+            "BENCHMARK: 12 static AIVTs with keys that everybody knows, anti-replay OFF",
         ] {
             assert!(text.contains(wanted), "{wanted} in {text}");
         }

@@ -49,8 +49,18 @@ pub fn control_config(config: &NodeConfig, durable: &Durable) -> anyhow::Result<
         inactivity_s: u32::try_from(config.network.inactivity.as_secs()).unwrap_or(u32::MAX),
         lifetime_s: 0,
         replay_floor_s: durable.replay_floor(),
-        quotas: control::Quotas::halves(config.capacity.aivts as usize, config.capacity.flows as usize),
+        quotas: quotas(config),
     })
+}
+
+/// How much signalled work the node takes on: nothing in a benchmark. Its associations may have no anti-replay windows, and names of
+/// AIVTs that the control node gave out would be those of static ones.
+pub fn quotas(config: &NodeConfig) -> control::Quotas {
+    let config::Capacity { aivts, flows, .. } = config.capacity;
+    match config.benchmark {
+        None => control::Quotas::halves(aivts as usize, flows as usize),
+        Some(_) => control::Quotas::halves(0, 0),
+    }
 }
 
 fn entry(config: &NodeConfig, node: &config::Entry) -> Entry {

@@ -3,6 +3,7 @@
 use ain_controlplane::benchmark::{AIVTS_MAX, Part};
 use toml::Spanned;
 
+use super::capacity::Capacity;
 use super::raw::{RawBenchmark, RawPart};
 use super::report::Checker;
 
@@ -20,11 +21,12 @@ pub struct BenchmarkConfig {
     pub anti_replay: bool,
 }
 
-/// The section, given how many neighbours and hosts the file has.
+/// The section, given how many neighbours and hosts the file has, and its room.
 pub(super) fn check_benchmark(
     checker: &mut Checker,
     raw: &Spanned<RawBenchmark>,
     (neighbours, hosts): (usize, usize),
+    room: Capacity,
 ) -> BenchmarkConfig {
     let asked = raw.get_ref();
     let (aivts, hops) = (*asked.aivts.get_ref(), *asked.hops.get_ref());
@@ -33,6 +35,14 @@ pub(super) fn check_benchmark(
             asked.aivts.span(),
             "benchmark.aivts",
             format_args!("{aivts} is not 1 to {AIVTS_MAX}"),
+        );
+    }
+    let (most, field) = most(asked.role, room);
+    if (most + 1..=AIVTS_MAX).contains(&aivts) {
+        checker.at(
+            asked.aivts.span(),
+            "benchmark.aivts",
+            format_args!("{aivts} are more than the {most} for which {field} has room"),
         );
     }
     if !HOPS.contains(&hops) {
@@ -63,5 +73,20 @@ pub(super) fn check_benchmark(
         part,
         aivts,
         anti_replay: asked.anti_replay,
+    }
+}
+
+/// Static AIVTs that the tables have room for, and the setting that says so. One worker may own all flows: an entrance may use seven
+/// eighths of its slots for those that begin (`ain_dataplane::flow`), an exit all of them.
+fn most(role: RawPart, room: Capacity) -> (u32, &'static str) {
+    let flows = match role {
+        RawPart::Entrance => room.flows - room.flows / 8,
+        RawPart::Intermediate => u32::MAX,
+        RawPart::Exit => room.flows,
+    };
+    if flows < room.aivts {
+        (flows, "capacity.flows")
+    } else {
+        (room.aivts, "capacity.aivts")
     }
 }

@@ -177,7 +177,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
             count(neighbours.as_ref().map(Vec::len)),
             count(hosts.as_ref().map(Vec::len)),
         );
-        check_benchmark(checker, &benchmark, counts)
+        check_benchmark(checker, &benchmark, counts, capacity)
     });
     if peers.has_inline_keys() {
         check_private(checker);

@@ -563,6 +563,8 @@ fn a_benchmark_needs_peers_on_both_sides_and_figures_in_range() {
         anti_replay: false,
     };
     assert_eq!(node.benchmark, Some(expected));
+    let taken_on = crate::translate::quotas(&node);
+    assert_eq!((taken_on.aivts, taken_on.aivts_per_neighbour), (0, 0));
     let bad = with("[benchmark]\nrole = \"intermediate\"\naivts = 0\nhops = 6").problems("ain.toml");
     let words = ["0 is not 1 to", "6 is not 1 to 5 AINs", "needs two [[neighbours]]"];
     assert_eq!(bad.len(), words.len(), "{bad:?}");
@@ -570,4 +572,25 @@ fn a_benchmark_needs_peers_on_both_sides_and_figures_in_range() {
         bad.iter().zip(words).all(|(problem, word)| problem.contains(word)),
         "{bad:?}"
     );
+}
+
+#[test]
+fn a_benchmark_fits_into_the_nodes_tables() {
+    let problems = |role: &str, aivts: u32, flows: u32| {
+        let samples = Samples::new();
+        let section = format!("[benchmark]\nrole = \"{role}\"\naivts = {aivts}\n\n[capacity]");
+        samples.edit("ain.toml", "[capacity]", &section);
+        samples.edit("ain.toml", "aivts = 65536", "aivts = 100");
+        samples.edit("ain.toml", "flows = 65536", &format!("flows = {flows}"));
+        samples.check("ain.toml").err().map(|problems| problems.to_string())
+    };
+    for (role, aivts, flows, room) in [
+        ("entrance", 101, 800, "the 100 for which capacity.aivts"),
+        ("entrance", 71, 80, "the 70 for which capacity.flows"),
+        ("exit", 81, 80, "the 80 for which capacity.flows"),
+    ] {
+        assert_eq!(problems(role, aivts - 1, flows), None, "{role}");
+        let why = problems(role, aivts, flows).unwrap();
+        assert!(why.contains("benchmark.aivts") && why.contains(room), "{why}");
+    }
 }
