@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build setup-bench build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
+.PHONY: help setup setup-build setup-bench setup-bench-veth build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
         test-oracle test-netns test-fuzz fuzz loom miri bench bench-full bench-peers bench-memory bench-veth bench-tor test-bare audit clean
 
 PARTS := lint unit nodpdk loom miri oracle netns fuzz
@@ -67,10 +67,13 @@ bench-full: setup ## the same with every path length, burst, datagram size and n
 setup-bench:
 	@deploy/setup.sh bench
 
+setup-bench-veth:
+	@deploy/setup.sh bench-veth
+
 bench-peers: bench-memory bench-veth ## what users would pick instead, beside ours in one run
 bench-memory: setup-bench lab ## our node in each role against ipsec-secgw, memory to memory on one core
 	/usr/bin/python3 deploy/bench_memory.py
-bench-veth: setup-bench lab ## three AINs against three nested WireGuard tunnels, through the kernel
+bench-veth: setup-bench-veth lab ## three AINs against three nested WireGuard tunnels, through the kernel
 	/usr/bin/python3 deploy/bench_veth.py
 
 bench-tor: setup-bench lab ## one stream through three AINs, and through a private Tor network

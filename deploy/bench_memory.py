@@ -97,15 +97,22 @@ def dpdk(lab: Lab, words: list[str]) -> Iterator[tuple[int, Callable[[], Reading
 
 def memory() -> list[str]:
     """Hugepages for all or for none."""
-    free = int(Path("/proc/meminfo").read_text().partition("HugePages_Free:")[2].split()[0])
+    lines = Path("/proc/meminfo").read_text()
+    free, promised = (int(lines.partition(f"HugePages_{what}:")[2].split()[0]) for what in ("Free", "Rsvd"))
+    free -= promised
     if free < 3 * BUFFERS_MB // 2 // 2:
         raise LabError(f"{free} free hugepages of 2 MiB are not enough: deploy/setup.sh bench")
     return ["--in-memory", "--file-prefix", PREFIX, "-m", str(BUFFERS_MB)]
 
 
+def gateway_program() -> Path:
+    """secgw; built the first time, which takes minutes."""
+    return secgw.build(report.bench_directory().parent / "peers")
+
+
 def peers(lab: Lab) -> dict[str, Contender]:
     """testpmd and secgw by name, with their captures; those with ESP are made by secgw itself."""
-    program = secgw.build(report.bench_directory().parent / "peers")
+    program = gateway_program()
     plain = lab.directory / "plain.pcap"
     secgw.write_plain(plain)
     core, options = last_core(), memory()
@@ -205,4 +212,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.5)
     arguments = parser.parse_args()
-    sys.exit(entry(functools.partial(run, arguments.rounds, arguments.seconds), LIMIT_S))
+    sys.exit(entry(functools.partial(run, arguments.rounds, arguments.seconds), LIMIT_S, prepare=gateway_program))

@@ -77,7 +77,7 @@ def run(rounds: int, seconds: int) -> None:
     for implementation in wireguard.implementations(report.bench_directory().parent / "peers"):
         contenders[implementation.name] = nested(implementation)
     if len(contenders) == 1:
-        raise LabError("no userspace WireGuard: deploy/setup.sh bench")
+        raise LabError("no userspace WireGuard: deploy/setup.sh bench-veth")
     seen: dict[str, list[Figures]] = {name: [] for name in contenders}
     stolen = steal_seconds()
     for number in range(rounds):

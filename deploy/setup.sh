@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes a bare Debian 12 machine ready to build, test and demonstrate. Says what it does, does it once.
 #
-#   deploy/setup.sh [build|all|bench]   build: what compiling and the unit tests need; all (default): the demo and every test;
-#                                       bench: all, and what users would pick instead of `ain`, to measure beside it
+#   deploy/setup.sh [build|all|bench|bench-veth]   build: what compiling and the unit tests need; all (default): the demo and every
+#                                                  test; bench: all, and what users would pick instead of `ain`, to measure beside
+#                                                  it; bench-veth: bench, and boringtun, which is compiled
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -51,25 +52,37 @@ install_packages() {
     say "installed"
 }
 
-# Debian's tor would join the public network as soon as it is installed; the bench starts relays of its own.
-without_tor_service() {
-    if [ ! -d /run/systemd/system ] || command -v tor >/dev/null; then
+# Debian's tor would join the public network as soon as it is installed, and at every boot; the bench starts relays of its own. Every
+# init system asks this program before it starts what has been installed.
+POLICY=/usr/sbin/policy-rc.d
+without_services() {
+    if [ "$(id -u)" != 0 ] || command -v tor >/dev/null; then
         "$@"
         return
     fi
-    systemctl mask --quiet --runtime tor.service tor@default.service
+    [ ! -e "$POLICY" ] || [ -e "$POLICY.before" ] || mv "$POLICY" "$POLICY.before"
+    trap services_again EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+    chmod 755 "$POLICY"
     "$@"
-    systemctl disable --quiet tor.service
-    systemctl unmask --quiet --runtime tor.service tor@default.service
+    services_again
+    trap - EXIT
+}
+
+services_again() {
+    rm -f "$POLICY"
+    [ ! -e "$POLICY.before" ] || mv "$POLICY.before" "$POLICY"
+    if [ -e /etc/init.d/tor ]; then update-rc.d tor disable >/dev/null; fi
 }
 
 # boringtun, the fastest userspace WireGuard here, is a crate; without it the bench takes wireguard-go alone.
+BORINGTUN=0.7.1
 boringtun() {
     local root="${CARGO_TARGET_DIR:-target}/peers"
-    [ -x "$root/bin/boringtun-cli" ] && return
-    say "building boringtun-cli"
-    CARGO_TARGET_DIR="$root/build" cargo install --quiet --locked --root "$root" boringtun-cli >"$STAMPS/boringtun.log" 2>&1 ||
-        say "warning: boringtun-cli cannot be built, see $STAMPS/boringtun.log"
+    grep -qs "^\"boringtun-cli $BORINGTUN " "$root/.crates.toml" && return
+    say "building boringtun-cli $BORINGTUN"
+    CARGO_TARGET_DIR="$root/build" cargo install --quiet --locked --root "$root" --version "=$BORINGTUN" boringtun-cli \
+        >"$STAMPS/boringtun.log" 2>&1 || say "warning: boringtun-cli cannot be built, see $STAMPS/boringtun.log"
 }
 
 check_machine() {
@@ -126,11 +139,11 @@ stamp="$STAMPS/$SCOPE-$({ cat "$0" /etc/machine-id /var/lib/dpkg/status 2>/dev/n
 if [ ! -e "$stamp" ]; then
     install_packages "${BUILD_PACKAGES[@]}"
     if [ "$SCOPE" != build ]; then install_packages "${RUN_PACKAGES[@]}"; fi
-    if [ "$SCOPE" = bench ]; then without_tor_service install_packages "${BENCH_PACKAGES[@]}"; fi
+    if [[ "$SCOPE" = bench* ]]; then without_services install_packages "${BENCH_PACKAGES[@]}"; fi
     touch "$stamp"
 fi
 if [ "$SCOPE" != build ]; then
     network
     hugepages
 fi
-if [ "$SCOPE" = bench ]; then boringtun; fi
+if [ "$SCOPE" = bench-veth ]; then boringtun; fi

@@ -51,14 +51,18 @@ def ain() -> Iterator[Up]:
         yield Up(fleet.lab, fleet.host("initiator"), fleet.host("responder"), pids)
 
 
-def entry(run: Callable[[], None], limit_s: int) -> int:
-    """Runs a script's `run` with its time limit; returns the exit status."""
+def entry(run: Callable[[], None], limit_s: int, prepare: Callable[[], object] | None = None) -> int:
+    """Runs a script's `run` with its time limit; `prepare`, such as a build, is before and has limits of its own. Returns the exit
+    status.
+    """
     for one in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(one, _expired)
-    signal.alarm(limit_s)
     try:
         if os.geteuid() != 0:
             raise LabError("network namespaces need root")
+        if prepare is not None:
+            prepare()
+        signal.alarm(limit_s)
         os.nice(NICE)
         topology.sweep()
         run()
