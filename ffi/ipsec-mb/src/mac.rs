@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ain_crypto::{KeyLengthError, Mac, MacAlgorithm, MacJob};
+use ain_crypto::{KeyLengthError, Mac, MacAlgorithm, MacJob, prefetch};
 use arrayvec::ArrayVec;
 
 use crate::cmac::{self, CmacKey, CmacLane};
@@ -10,6 +10,9 @@ use crate::gcm::{GcmKey, KeySize, Op};
 use crate::hmac::{HmacKey, HmacLane};
 use crate::manager::{BURST, Library};
 use crate::{IpsecMb, check_key_length};
+
+/// How many messages ahead of the one in work the next is asked for: packets come from the third-level cache or memory.
+const AHEAD: usize = 2;
 
 /// Expanded AH key of [`IpsecMb`].
 pub struct MacKey(Expanded);
@@ -55,7 +58,11 @@ impl Mac for IpsecMb {
         for jobs in jobs.chunks_mut(BURST) {
             let mut hmac: ArrayVec<HmacLane<'_>, BURST> = ArrayVec::new();
             let mut cmac: ArrayVec<CmacLane<'_>, BURST> = ArrayVec::new();
-            for MacJob { key, iv, message, tag } in jobs {
+            let messages: ArrayVec<&[u8], BURST> = jobs.iter().map(|job| job.message).collect();
+            for (at, MacJob { key, iv, message, tag }) in jobs.iter_mut().enumerate() {
+                if let Some(ahead) = messages.get(at + AHEAD) {
+                    prefetch(*ahead);
+                }
                 match &key.0 {
                     // GCM over no plaintext, the message being additional data (RFC 4543 section 3.3).
                     Expanded::Gmac(key) => *tag = key.run(self.library, Op::Seal, iv, message, &mut []),
