@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ain_dataplane::entry::Activity;
-use ain_dataplane::id::{AivtId, Now, Pair, PeerId, Spi};
+use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
 
 use crate::action::{HopKeys, Link};
-use crate::by_aivt::{ByAivt, name, place};
+use crate::by_aivt::{ByAivt, PLACES, name, place};
 use crate::directory::NodeId;
 use crate::flow::FlowNumber;
 use crate::key_schedule::{ConfirmKey, HopSecrets};
@@ -158,7 +158,8 @@ impl Aivt {
         self.since.max(seen)
     }
 
-    fn links(&self) -> impl Iterator<Item = Link> {
+    /// Its TVTs at this node, one or two.
+    pub fn links(&self) -> impl Iterator<Item = Link> {
         let upstream = self.upstream.as_ref().map(|upstream| upstream.link);
         upstream
             .into_iter()
@@ -183,7 +184,7 @@ pub struct Joined {
 pub struct Aivts {
     by_id: ByAivt<Aivt>,
     /// Places by link.
-    by_link: BTreeMap<(PeerId, Spi), u32>,
+    by_link: BTreeMap<(PeerId, u32), u32>,
     /// Places by deadline.
     due: BTreeSet<(Now, u32)>,
     free: Vec<u32>,
@@ -193,8 +194,8 @@ pub struct Aivts {
     made: u64,
 }
 
-fn key(link: &Link) -> (PeerId, Spi) {
-    (link.peer, link.spi)
+fn key(link: &Link) -> (PeerId, u32) {
+    (link.peer, link.spi.value())
 }
 
 impl Aivts {
@@ -248,17 +249,15 @@ impl Aivts {
         self.joined.get(&peer).copied().unwrap_or_default()
     }
 
-    /// Every AIVT that has a TVT to `peer`, oldest first.
-    pub fn over(&self, peer: PeerId) -> Vec<AivtId> {
-        let (least, most) = (Spi::new(Spi::MIN), Spi::new(u32::MAX));
-        let (Some(least), Some(most)) = (least, most) else {
-            return Vec::new();
-        };
-        let places = self.by_link.range((peer, least)..=(peer, most));
-        let mut ids: Vec<_> = places.filter_map(|(_, place)| self.id_at(*place)).collect();
-        ids.sort();
-        ids.dedup();
-        ids
+    /// Every TVT to `peer` whose SPI is `from` or higher, in order, and the AIVT that has it.
+    pub fn over(&self, peer: PeerId, from: u32) -> impl Iterator<Item = (u32, AivtId)> {
+        let links = self.by_link.range((peer, from)..=(peer, u32::MAX));
+        links.filter_map(|((_, spi), place)| Some((*spi, self.id_at(*place)?)))
+    }
+
+    /// The AIVTs that there are have ids up to this, those to come higher ones.
+    pub fn newest(&self) -> AivtId {
+        name(self.made, PLACES as u32 - 1)
     }
 
     /// Every AIVT, oldest first.

@@ -19,6 +19,7 @@ mod dump;
 mod entrance;
 mod exit;
 mod life;
+mod lost;
 mod relay;
 mod signals;
 mod snapshot;
@@ -45,6 +46,7 @@ use crate::timers::Timers;
 pub use checks::ConfigError;
 use exit::{Bindings, Responders};
 use life::Teller;
+use lost::Lost;
 pub use snapshot::{PvtStatus, Snapshot};
 
 /// What never changes.
@@ -70,8 +72,7 @@ pub struct Node {
     aivts: Aivts,
     flows: Flows,
     bindings: Bindings,
-    /// AIVTs over neighbours that were lost, still to be ended.
-    lost: VecDeque<(AivtId, PeerId)>,
+    lost: Lost,
     replay: ReplayCache,
     penalties: Penalties,
     /// Each flow's next attempt, or its oblivion. AIVTs have deadlines of their own.
@@ -107,7 +108,7 @@ impl Node {
             aivts: Aivts::default(),
             flows: Flows::default(),
             bindings: Bindings::default(),
-            lost: VecDeque::new(),
+            lost: Lost::default(),
             penalties: Penalties::default(),
             timers: Timers::new(),
             actions: VecDeque::new(),
@@ -212,7 +213,7 @@ impl Node {
         self.pvts
             .values()
             .map(Pvt::poll_timeout)
-            .chain((!self.lost.is_empty()).then_some(Now(0)))
+            .chain(self.lost.next_due())
             .chain(self.aivts.next_due())
             .chain(self.timers.next())
             .min()

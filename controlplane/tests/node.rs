@@ -473,6 +473,10 @@ fn many_aivts_over_a_lost_neighbour_end_in_slices() {
         seen.push(net.snapshot(1).standing[1]);
         assert!(seen.len() < 10_000, "they never end");
     }
+    assert!(
+        seen.windows(2).all(|pair| pair[0] - pair[1] <= ENDS_AT_A_TIME),
+        "all at once"
+    );
     assert_eq!(
         net.node(1).counts().ended.of(Reason::NextHopUnreachable),
         u64::from(total)

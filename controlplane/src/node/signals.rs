@@ -4,7 +4,6 @@ use ain_dataplane::id::{Now, PeerId, Spi};
 
 use super::{Node, Teller};
 use crate::action::{Action, Link};
-use crate::limits::ENDS_AT_A_TIME;
 use crate::pvt::{Arrival, Event};
 use crate::signal::destroy::Reason;
 use crate::signal::frame::{Kind, Message, Signal};
@@ -102,36 +101,6 @@ impl Node {
                 Teller::Downstream
             } else {
                 Teller::Upstream
-            };
-            self.end(now, id, Reason::NextHopUnreachable, silent);
-        }
-    }
-
-    /// The neighbour is gone, or has forgotten all: so have its AIVTs.
-    fn pvt_lost(&mut self, now: Now, peer: PeerId) {
-        self.counts.pvt_downs += 1;
-        if let Some(pvt) = self.pvts.get_mut(&peer) {
-            pvt.drop_requests();
-        }
-        let over = self.aivts.over(peer);
-        self.lost.extend(over.into_iter().map(|id| (id, peer)));
-        self.end_lost(now);
-    }
-
-    /// Ends some of the AIVTs that lost a neighbour. What is left is due at once.
-    pub(super) fn end_lost(&mut self, now: Now) {
-        let some = self.lost.len().min(ENDS_AT_A_TIME);
-        let some: Vec<_> = self.lost.drain(..some).collect();
-        for (id, peer) in some {
-            let Some(aivt) = self.aivts.by_id(id) else { continue };
-            let over_upstream = aivt
-                .upstream
-                .as_ref()
-                .is_some_and(|upstream| upstream.link.peer == peer);
-            let silent = if over_upstream {
-                Teller::Upstream
-            } else {
-                Teller::Downstream
             };
             self.end(now, id, Reason::NextHopUnreachable, silent);
         }

@@ -1,0 +1,324 @@
+//! The end of AIVTs whose neighbour is gone: some at a time, and only those whose other neighbour can be told.
+//!
+//! ```text
+//!   neighbour lost ──► Loss { peer, newest, from }      TVTs to the peer, by SPI:   ended │ from ──► looked at next
+//! ```
+//!
+//! A neighbour that holds back its ACKs leaves no room for more DESTROYs. AIVTs to it are passed over and looked at again, so that
+//! it delays nobody else's.
+
+use std::collections::VecDeque;
+
+use ain_dataplane::id::{AivtId, Now, PeerId};
+
+use super::{Node, Teller};
+use crate::aivt::Aivt;
+use crate::limits::{ENDS_AT_A_TIME, LOST_EVERY, PENDING_REQUESTS};
+use crate::signal::destroy::Reason;
+
+/// Neighbours whose AIVTs are still to be ended.
+#[derive(Default)]
+pub(super) struct Lost {
+    losses: VecDeque<Loss>,
+    due: Now,
+}
+
+/// A neighbour that went away.
+struct Loss {
+    peer: PeerId,
+    /// It has forgotten AIVTs up to this, and knows those made since.
+    newest: AivtId,
+    /// First SPI that was not looked at; `None` after the last.
+    from: Option<u32>,
+    /// Whether some were passed over.
+    passed_over: bool,
+}
+
+impl Lost {
+    /// `peer` has forgotten all AIVTs up to `newest`. However often it does, it is in the queue once.
+    pub(super) fn note(&mut self, peer: PeerId, newest: AivtId) {
+        self.losses.retain(|loss| loss.peer != peer);
+        self.losses.push_back(Loss {
+            peer,
+            newest,
+            from: Some(0),
+            passed_over: false,
+        });
+    }
+
+    /// When [`Node::end_lost`] goes on.
+    pub(super) fn next_due(&self) -> Option<Now> {
+        (!self.losses.is_empty()).then_some(self.due)
+    }
+}
+
+impl Node {
+    /// The neighbour is gone, or has forgotten all: so have its AIVTs.
+    pub(super) fn pvt_lost(&mut self, now: Now, peer: PeerId) {
+        self.counts.pvt_downs += 1;
+        if let Some(pvt) = self.pvts.get_mut(&peer) {
+            pvt.drop_requests();
+        }
+        self.lost.note(peer, self.aivts.newest());
+        self.end_lost(now);
+    }
+
+    /// Ends some of the AIVTs that lost a neighbour, if it is time to.
+    pub(super) fn end_lost(&mut self, now: Now) {
+        if self.lost.next_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let mut looks = ENDS_AT_A_TIME;
+        for _ in 0..self.lost.losses.len() {
+            let Some(mut loss) = self.lost.losses.pop_front() else {
+                break;
+            };
+            looks -= self.end_some(now, &mut loss, looks);
+            if loss.from.is_none() && loss.passed_over {
+                (loss.from, loss.passed_over) = (Some(0), false);
+            }
+            if loss.from.is_some() {
+                self.lost.losses.push_back(loss);
+            }
+            if looks == 0 {
+                break;
+            }
+        }
+        self.lost.due = now.plus(LOST_EVERY);
+    }
+
+    /// Looks at `most` AIVTs of `loss` at most; returns at how many.
+    fn end_some(&mut self, now: Now, loss: &mut Loss, most: usize) -> usize {
+        let Some(from) = loss.from else { return 0 };
+        let links: Vec<_> = self.aivts.over(loss.peer, from).take(most).collect();
+        let more = links.len() == most;
+        loss.from = links.last().filter(|_| more).and_then(|(spi, _)| spi.checked_add(1));
+        for (_, id) in links.iter().filter(|(_, id)| *id <= loss.newest) {
+            let Some(aivt) = self.aivts.by_id(*id) else { continue };
+            if self.others_can_be_told(aivt, loss.peer) {
+                let silent = side_of(aivt, loss.peer);
+                self.end(now, *id, Reason::NextHopUnreachable, silent);
+            } else {
+                loss.passed_over = true;
+            }
+        }
+        links.len()
+    }
+
+    fn others_can_be_told(&self, aivt: &Aivt, lost: PeerId) -> bool {
+        let mut others = aivt.links().map(|link| link.peer).filter(|peer| *peer != lost);
+        others.all(|peer| {
+            let pvt = self.pvts.get(&peer);
+            pvt.is_none_or(|pvt| pvt.pending() <= PENDING_REQUESTS / 2)
+        })
+    }
+}
+
+/// On which side of this node `peer` is.
+fn side_of(aivt: &Aivt, peer: PeerId) -> Teller {
+    match &aivt.upstream {
+        Some(upstream) if upstream.link.peer == peer => Teller::Upstream,
+        Some(_) | None => Teller::Downstream,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use ain_dataplane::id::Spi;
+    use ain_dataplane::wire::cell::CellProfile;
+    use ed25519_dalek::SigningKey;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha12Rng;
+
+    use super::*;
+    use crate::action::{Action, Link};
+    use crate::aivt::{Downstream, NEVER, Role, Stage, Upstream};
+    use crate::config::{Config, Neighbour, Peer, Quotas, SpiSecret};
+    use crate::directory::{Directory, Entry, NodeId, OnionKey};
+    use crate::signal::frame::{Frame, Kind, Message, Signal};
+    use crate::signal::suite::OnionPrivateKey;
+
+    /// Neighbours of the node under test, which is number 3.
+    const UP: PeerId = PeerId(0);
+    const DOWN: PeerId = PeerId(1);
+    const SILENT: PeerId = PeerId(2);
+    const THIS: u8 = 3;
+
+    fn identity(number: u8) -> [u8; 32] {
+        SigningKey::from_bytes(&[number + 1; 32]).verifying_key().to_bytes()
+    }
+
+    fn id(number: u8) -> NodeId {
+        NodeId::of(&identity(number))
+    }
+
+    fn onion_key(number: u8) -> OnionPrivateKey {
+        OnionPrivateKey::from_bytes(&[number + 101; 32])
+    }
+
+    fn address(number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(192, 0, 2, number + 1)
+    }
+
+    /// As `peer` reads it.
+    fn decode(peer: PeerId, datagram: &[u8]) -> Signal {
+        let frame = Frame::new(address(peer.0 as u8), address(THIS), CellProfile::Standard.cell_len());
+        frame.decode(datagram).unwrap()
+    }
+
+    fn node() -> Node {
+        let entry = |number: u8| Entry {
+            name: format!("ain{number}"),
+            identity: identity(number),
+            address: IpAddr::V4(address(number)),
+            onion_keys: vec![OnionKey {
+                suite: 3,
+                key: onion_key(number).public().to_vec(),
+            }],
+            neighbours: match number {
+                THIS => (0..THIS).map(id).collect(),
+                _ => vec![id(THIS)],
+            },
+            exit_prefixes: Vec::new(),
+        };
+        let neighbour = |number: u8| {
+            Peer::Neighbour(Neighbour {
+                id: id(number),
+                spi_secret: SpiSecret::derive(&[number], &[THIS]),
+                spi_reserved: 0,
+                own_spis: Vec::new(),
+            })
+        };
+        let config = Config {
+            id: id(THIS),
+            onion_key: onion_key(THIS),
+            directory: Directory::new((0..=THIS).map(entry).collect()).unwrap(),
+            peers: (0..THIS).map(neighbour).collect(),
+            min_nodes: 2,
+            max_nodes: 6,
+            profile: CellProfile::Standard,
+            inactivity_s: 3600,
+            lifetime_s: 0,
+            replay_floor_s: 0,
+            quotas: Quotas::default(),
+        };
+        let mut node = Node::new(config, Now(0), Box::new(ChaCha12Rng::seed_from_u64(7))).unwrap();
+        hear(&mut node, Now(0));
+        node
+    }
+
+    fn hear(node: &mut Node, now: Now) {
+        node.pvts.values_mut().for_each(|pvt| _ = pvt.liveness.heard(now));
+    }
+
+    /// An AIVT between `up` and `down` that stands until `expires`.
+    fn relay(node: &mut Node, number: u32, [up, down]: [PeerId; 2], expires: Now) -> AivtId {
+        let link = |peer| Link {
+            peer,
+            spi: Spi::new(Spi::MIN + number).unwrap(),
+        };
+        node.insert(Aivt {
+            upstream: Some(Upstream {
+                link: link(up),
+                create_id: 1,
+                confirm: None,
+            }),
+            downstream: Some(Downstream {
+                link: link(down),
+                create_id: 1,
+                onion: Box::default(),
+                redraws: 0,
+            }),
+            role: Role::Relay { waiting: None },
+            stage: Stage::Standing,
+            since: Now(0),
+            expires,
+            activity: None,
+            due: NEVER,
+        })
+    }
+
+    /// Time passes from `now` until nothing more ends. In each millisecond neighbours but the silent one ACK so many requests.
+    fn until_over(node: &mut Node, mut now: Now, acks: usize) {
+        let mut unanswered = VecDeque::new();
+        while node.poll_timeout().is_some_and(|due| due <= now) || node.lost.next_due().is_some() {
+            hear(node, now);
+            node.handle_timeout(now, 0);
+            while let Some(action) = node.poll_action() {
+                if let Action::Send { peer, datagram } = action
+                    && peer != SILENT
+                    && let signal = decode(peer, &datagram)
+                    && signal.message.is_request()
+                {
+                    unanswered.push_back((peer, signal.message_id));
+                }
+            }
+            for (peer, message_id) in unanswered.drain(..acks.min(unanswered.len())) {
+                node.pvts.get_mut(&peer).unwrap().settle(message_id);
+            }
+            now = now.plus(Now::SECOND / 1000);
+            assert!(now < Now(60 * Now::SECOND), "it never ends");
+        }
+    }
+
+    #[test]
+    fn the_other_neighbour_is_told_of_every_end() {
+        let mut node = node();
+        let total = PENDING_REQUESTS + 3 * ENDS_AT_A_TIME;
+        for number in 0..total as u32 {
+            relay(&mut node, number, [UP, DOWN], NEVER);
+        }
+        node.pvt_lost(Now(0), DOWN);
+        assert_eq!(node.aivts.len(), total - ENDS_AT_A_TIME);
+        until_over(&mut node, Now(0), 256);
+        assert!(node.aivts.is_empty());
+        assert_eq!(
+            (node.counts.sent.of(Kind::Destroy), node.counts.overload),
+            (total as u64, 0)
+        );
+    }
+
+    #[test]
+    fn a_neighbour_without_acks_delays_its_own_aivts_alone() {
+        let mut node = node();
+        for spi in 0..PENDING_REQUESTS as u32 {
+            let destroy = Message::Destroy {
+                create: 0,
+                reason: Reason::None,
+            };
+            node.request(Now(0), SILENT, spi + Spi::MIN, destroy);
+        }
+        let total = 2 * ENDS_AT_A_TIME as u32;
+        for number in 0..2 * total {
+            let up = if number < total { SILENT } else { UP };
+            relay(&mut node, number, [up, DOWN], NEVER);
+        }
+        node.pvt_lost(Now(0), DOWN);
+        for ms in 0..10 {
+            node.handle_timeout(Now(ms * Now::SECOND / 1000), 0);
+        }
+        assert_eq!(node.aivts.len(), total as usize, "those to the silent neighbour wait");
+        until_over(&mut node, Now(Now::SECOND), 256);
+        assert!(node.aivts.is_empty());
+    }
+
+    #[test]
+    fn a_neighbour_that_comes_and_goes_is_queued_once_and_keeps_what_it_knows() {
+        let mut node = node();
+        let old = 2 * ENDS_AT_A_TIME as u32;
+        for number in 0..old {
+            relay(&mut node, number, [UP, DOWN], NEVER);
+        }
+        for _ in 0..100 {
+            node.pvt_lost(Now(0), DOWN);
+        }
+        assert_eq!((node.lost.losses.len(), node.aivts.len()), (1, ENDS_AT_A_TIME));
+        let new = relay(&mut node, old, [UP, DOWN], NEVER);
+        until_over(&mut node, Now(0), 256);
+        assert_eq!(node.aivts.ids(), [new]);
+        node.pvt_lost(Now(Now::SECOND), DOWN);
+        assert!(node.aivts.is_empty());
+    }
+}
