@@ -23,7 +23,7 @@ pub const FLOWS_REMEMBERED: usize = 4;
 pub const PAIR_MEMORY: u64 = FLOW_PATIENCE;
 /// Pairs of flows without an AIVT that the exit knows, beside as many as it has bindings.
 pub const PAIRS_REMEMBERED: usize = 1 << 16;
-/// AIVTs of a lost neighbour that are looked at at a time: a million at once
+/// AIVTs that are looked at at a time, of lost neighbours or because their time is over: a million at once
 /// would keep this node from answering its neighbours.
 pub const ENDS_AT_A_TIME: usize = 2048;
 /// Time between two such looks at a lost neighbour's AIVTs: other neighbours' ACKs make room for their DESTROYs meanwhile.

@@ -35,7 +35,7 @@ pub use crate::config::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Qu
 use crate::count::Counts;
 use crate::directory::{Directory, NodeId};
 use crate::flow::{Carrier, FlowNumber, Flows};
-use crate::limits::REPLAY_TAGS;
+use crate::limits::{ENDS_AT_A_TIME, REPLAY_TAGS};
 use crate::path::Penalties;
 use crate::pvt::Pvt;
 use crate::replay::ReplayCache;
@@ -189,7 +189,7 @@ impl Node {
         self.pvts.values().all(|pvt| pvt.pending() == 0)
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`, or much of it: what is left makes [`Node::poll_timeout`] tell a time that is over.
     pub fn handle_timeout(&mut self, now: Now, wall: u64) {
         let due: Vec<PeerId> = self
             .pvts
@@ -199,7 +199,8 @@ impl Node {
             .collect();
         self.end_lost(now);
         due.into_iter().for_each(|peer| self.drive_pvt(now, peer));
-        while let Some(id) = self.aivts.due(now) {
+        for _ in 0..ENDS_AT_A_TIME {
+            let Some(id) = self.aivts.due(now) else { break };
             self.aivt_due(now, id);
         }
         while let Some(number) = self.timers.pop(now) {

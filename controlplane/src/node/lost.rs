@@ -321,4 +321,19 @@ mod tests {
         node.pvt_lost(Now(Now::SECOND), DOWN);
         assert!(node.aivts.is_empty());
     }
+
+    #[test]
+    fn aivts_whose_time_is_over_end_in_slices() {
+        let mut node = node();
+        let total = 2 * ENDS_AT_A_TIME + 1;
+        for number in 0..total as u32 {
+            relay(&mut node, number, [UP, DOWN], Now(Now::SECOND));
+        }
+        let now = Now(Now::SECOND);
+        for left in [ENDS_AT_A_TIME + 1, 1, 0] {
+            assert!(node.poll_timeout().is_some_and(|due| due <= now));
+            node.handle_timeout(now, 0);
+            assert_eq!(node.aivts.len(), left);
+        }
+    }
 }
