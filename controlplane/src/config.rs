@@ -51,18 +51,21 @@ pub struct Quotas {
     pub flows: usize,
     /// Flows of one host tunnel, those remembered included.
     pub flows_per_host: usize,
+    /// Flows of one host tunnel that have or wait for an AIVT: each takes a slot of the worker that the host shares with others.
+    pub open_flows_per_host: usize,
 }
 
 impl Quotas {
     /// Half of everything for each neighbour and host. `aivts` is brought to [`AIVTS_MAX`] at most; `flows` are those that have or
     /// wait for an AIVT.
     pub fn halves(aivts: usize, flows: usize) -> Self {
-        let (aivts, flows) = (aivts.min(AIVTS_MAX), flows.saturating_mul(FLOWS_REMEMBERED));
+        let (aivts, known) = (aivts.min(AIVTS_MAX), flows.saturating_mul(FLOWS_REMEMBERED));
         Self {
             aivts,
             aivts_per_neighbour: aivts.div_ceil(2),
-            flows,
-            flows_per_host: flows.div_ceil(2),
+            flows: known,
+            flows_per_host: known.div_ceil(2),
+            open_flows_per_host: flows.div_ceil(2),
         }
     }
 }

@@ -98,13 +98,22 @@ impl Flow {
     }
 }
 
+/// Flows of one host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OfHost {
+    /// All, remembered ones included.
+    pub all: usize,
+    /// Those that the packet path knows.
+    pub open: usize,
+}
+
 /// All flows of this node, remembered ones included.
 #[derive(Default)]
 pub struct Flows {
     flows: HashMap<FlowNumber, Flow>,
     by_key: HashMap<(PeerId, Pair), FlowNumber>,
     by_id: HashMap<FlowId, FlowNumber>,
-    per_host: HashMap<PeerId, usize>,
+    per_host: HashMap<PeerId, OfHost>,
     idle: BTreeSet<(PeerId, Now, FlowNumber)>,
     next: u64,
 }
@@ -131,8 +140,8 @@ impl Flows {
     }
 
     /// How many `host` has.
-    pub fn of_host(&self, host: PeerId) -> usize {
-        self.per_host.get(&host).copied().unwrap_or(0)
+    pub fn of_host(&self, host: PeerId) -> OfHost {
+        self.per_host.get(&host).copied().unwrap_or_default()
     }
 
     /// The flow `number`.
@@ -167,7 +176,7 @@ impl Flows {
         self.next += 1;
         let number = FlowNumber(self.next);
         self.by_key.insert((flow.tunnel, flow.pair), number);
-        *self.per_host.entry(flow.tunnel).or_default() += 1;
+        self.per_host.entry(flow.tunnel).or_default().all += 1;
         self.idle.insert((flow.tunnel, flow.last_active, number));
         self.flows.insert(number, flow);
         number
@@ -180,6 +189,7 @@ impl Flows {
         };
         self.idle.remove(&(flow.tunnel, flow.last_active, number));
         self.by_id.insert(id, number);
+        self.per_host.entry(flow.tunnel).or_default().open += 1;
         flow.id = Some(id);
         flow.carrier = Carrier::Waiting;
         (flow.wanted, flow.last_active) = (now, now);
@@ -190,6 +200,7 @@ impl Flows {
         let flow = self.flows.get_mut(&number)?;
         let id = flow.id.take()?;
         self.by_id.remove(&id);
+        self.per_host.entry(flow.tunnel).or_default().open -= 1;
         flow.carrier = Carrier::Idle;
         self.idle.insert((flow.tunnel, flow.last_active, number));
         Some(id)
@@ -202,9 +213,7 @@ impl Flows {
         };
         self.by_key.remove(&(flow.tunnel, flow.pair));
         self.idle.remove(&(flow.tunnel, flow.last_active, number));
-        if let Some(count) = self.per_host.get_mut(&flow.tunnel) {
-            *count -= 1;
-        }
+        self.per_host.entry(flow.tunnel).or_default().all -= 1;
     }
 
     /// Of `host`'s idle flows the one that moved longest ago.
@@ -262,9 +271,7 @@ mod tests {
         assert_eq!(flows.oldest_idle(PeerId(3)), Some(numbers[2]));
         flows.remove(numbers[2]);
         assert_eq!(flows.oldest_idle(PeerId(3)), Some(numbers[0]));
-        assert_eq!(
-            (flows.of_host(PeerId(3)), flows.len(), flows.oldest_idle(PeerId(4))),
-            (2, 2, None)
-        );
+        assert_eq!(flows.of_host(PeerId(3)), OfHost { all: 2, open: 1 });
+        assert_eq!((flows.len(), flows.oldest_idle(PeerId(4))), (2, None));
     }
 }

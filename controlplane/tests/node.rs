@@ -491,7 +491,7 @@ fn many_aivts_over_a_lost_neighbour_end_in_slices() {
 #[test]
 fn a_neighbour_has_half_of_what_there_is() {
     let mut plan = Plan::chain(3);
-    plan.quotas = Quotas::halves(100, 100);
+    plan.quotas = Quotas::halves(100, 200);
     let mut net = Net::new(plan, 23);
     for number in 0..60u32 {
         let mut sender = sender(0, 1, 0);
@@ -503,6 +503,32 @@ fn a_neighbour_has_half_of_what_there_is() {
     assert!(net.node(1).counts().refused.of(Reason::ResourceLimit) >= 10);
     net.sites[0].flows.clear();
     net.kill(0);
+    net.settle();
+}
+
+/// A host that scans leaves the others their half, and gets its own back as its flows end.
+#[test]
+fn a_host_has_half_of_the_flows_open_at_once() {
+    let mut plan = Plan::chain(2);
+    plan.quotas = Quotas::halves(1000, 100);
+    let mut net = Net::new(plan, 41);
+    let from = |number: u8, second_host| net::Sender {
+        second_host,
+        ..net::sender(0, 1, number)
+    };
+    for number in 0..60 {
+        net.send(&from(number, false));
+    }
+    net.run_ms(500);
+    assert_eq!(net.snapshot(0).flows, 50);
+    assert_eq!(net.sites[0].closed.len(), 10);
+    assert!(net.send_until_arrival(&from(100, true), 500).is_some());
+    let mut flows = net.sites[0].flows.iter();
+    let closed = *flows.find(|(_, sender)| !sender.second_host).unwrap().0;
+    net.drive(0, |node, now, _| node.handle_flow_gone(now, closed));
+    net.sites[0].flows.remove(&closed);
+    assert!(net.send_until_arrival(&from(59, false), 500).is_some());
+    assert_eq!(net.send_until_arrival(&from(58, false), 500), None);
     net.settle();
 }
 

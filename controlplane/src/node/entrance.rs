@@ -51,10 +51,16 @@ impl Node {
 
     /// The idle flow of `pair` from `tunnel`, remembered or new. `None` if the initiator may not open it.
     fn admit_flow(&mut self, now: Now, tunnel: PeerId, pair: Pair) -> Option<FlowNumber> {
-        if let Some(number) = self.flows.with_pair(tunnel, pair) {
+        let known = self.flows.with_pair(tunnel, pair);
+        if let Some(number) = known {
             // The packet path has forgotten the flow and met it again: what carried it carries it no more.
             self.drop_flow(now, number, Reason::None);
-            return Some(number);
+        }
+        if self.flows.of_host(tunnel).open >= self.settings.quotas.open_flows_per_host {
+            return None;
+        }
+        if known.is_some() {
+            return known;
         }
         let host = self.settings.hosts.get(&tunnel).filter(|host| host.role.initiates())?;
         if !source_allowed(host, pair) || self.responder_tunnel(pair.destination).is_some() {
@@ -69,7 +75,7 @@ impl Node {
             SourceOption::AsSent => None,
             SourceOption::RandomPrivate => Some(random_private(&mut *self.rng)),
         };
-        if self.flows.of_host(tunnel) >= self.settings.quotas.flows_per_host
+        if self.flows.of_host(tunnel).all >= self.settings.quotas.flows_per_host
             || self.flows.len() >= self.settings.quotas.flows
         {
             let oldest = self.flows.oldest_idle(tunnel)?;
