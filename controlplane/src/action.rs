@@ -62,7 +62,7 @@ pub enum Route {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Verdict {
-    /// No tunnel to the responder, or policy.
+    /// No tunnel to the responder, policy, or no room.
     ExitRefused = 9,
     /// (responder, source) is bound under another flow token.
     AddressCollision = 10,
@@ -91,7 +91,8 @@ pub enum Action {
         /// The AIVT.
         aivt: AivtId,
     },
-    /// The exit binds an AIVT to its pair and the responder's tunnel: waiting datagrams go out, the reverse pair comes back in.
+    /// The exit binds an AIVT to its pair and the responder's tunnel: waiting datagrams go out, the reverse pair comes back in. If
+    /// there is no room for that, answer with `Node::handle_bind_failed`.
     Bind {
         /// The AIVT.
         aivt: AivtId,

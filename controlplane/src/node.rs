@@ -160,6 +160,11 @@ impl Node {
         self.bind(now, aivt, pair);
     }
 
+    /// [`Action::Bind`] cannot be carried out: there is no room for the way back. Answered by [`Action::Refuse`].
+    pub fn handle_bind_failed(&mut self, now: Now, aivt: AivtId) {
+        self.bind_failed(now, aivt);
+    }
+
     /// A cell of `aivt` failed the zero check or repeated an inner sequence at this end: a hop must have done it (protocol section 4).
     pub fn handle_misbehaviour(&mut self, now: Now, aivt: AivtId) {
         if self.aivts.by_id(aivt).is_some() {

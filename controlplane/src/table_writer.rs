@@ -10,6 +10,7 @@
 //! port brings the SPI's packets to, where that is known ([`TableWriter::steer_by`]), and workers take turns where it is not. The
 //! way back from an exit belongs to the owner of the responder's tunnel.
 
+mod flow_room;
 mod parts;
 
 use std::collections::VecDeque;
@@ -34,6 +35,7 @@ use zeroize::Zeroizing;
 
 use crate::action::{HopKeys, Link, Route, Verdict};
 use crate::by_aivt::ByAivt;
+use flow_room::FlowRoom;
 
 /// Rings to the workers.
 pub trait Workers<C: Backend, B> {
@@ -185,6 +187,7 @@ pub struct TableWriter<C: Backend, B> {
     steering: Option<Steering>,
     aivts: ByAivt<Installed>,
     flows: FxHashMap<FlowId, FlowFacts>,
+    flow_room: FlowRoom,
     installing: VecDeque<Installing>,
     anti_replay: bool,
 }
@@ -209,6 +212,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             steering: None,
             aivts: ByAivt::default(),
             flows: FxHashMap::default(),
+            flow_room: FlowRoom::new(workers, capacity.flows),
             installing: VecDeque::new(),
             anti_replay: true,
         }
@@ -333,14 +337,16 @@ impl<C: Backend, B> TableWriter<C, B> {
 
     /// A flow that a worker has begun. Call before the node hears of it.
     pub fn note_flow(&mut self, flow: FlowId, tunnel: PeerId, pair: Pair) {
-        self.flows.insert(
-            flow,
-            FlowFacts {
-                tunnel,
-                pair,
-                shown: None,
-            },
-        );
+        let facts = FlowFacts {
+            tunnel,
+            pair,
+            shown: None,
+        };
+        if self.flows.insert(flow, facts).is_none()
+            && let Some(owner) = self.flow_owner(flow)
+        {
+            self.flow_room.take(owner);
+        }
     }
 
     /// Installs a node's part in an AIVT. [`Self::poll_installed`] tells when workers have it.
@@ -372,9 +378,12 @@ impl<C: Backend, B> TableWriter<C, B> {
     /// Binds an exit's AIVT: first the way back, at the tunnel's owner, then the way out.
     ///
     /// # Errors
-    /// [`TableError::Unknown`].
+    /// [`TableError::Unknown`]; [`TableError::Full`] when the tunnel's owner has no slot for the way back. Nothing is bound then.
     pub fn bind(&mut self, aivt: AivtId, pair: Pair, tunnel: PeerId) -> Result<(), TableError> {
         let owner = self.peers.get(&tunnel).ok_or(TableError::Unknown("tunnel"))?.owner;
+        if !self.flow_room.is_left(owner) {
+            return Err(TableError::Full("flow"));
+        }
         let way = Box::new(self.way_back(aivt)?);
         let installed = self.aivts.of_mut(aivt).ok_or(TableError::Unknown("AIVT"))?;
         let forward = *installed.halves.first().ok_or(TableError::Unknown("AIVT"))?;
@@ -388,6 +397,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             way: Some(way),
             opening: ArrayVec::new(),
         };
+        self.flow_room.take(owner);
         self.command(owner, Command::AnswerFlow(Box::new(answers)));
         self.command(
             forward.worker,
@@ -440,6 +450,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 if let Some((tunnel, pair)) = exit.bound
                     && let Some(owner) = self.peers.get(&tunnel).map(|peer| peer.owner)
                 {
+                    self.flow_room.leave(owner);
                     self.command(owner, Command::RemoveAnswerFlow(tunnel, pair.reversed()));
                 }
             }
@@ -465,6 +476,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             } else {
                 Closing::Silently
             };
+            self.flow_room.leave(owner);
             self.command(owner, Command::CloseFlow(flow, closing));
         }
         self.flows.remove(&flow);

@@ -6,15 +6,18 @@ mod sim;
 
 use std::net::Ipv4Addr;
 
-use ain_controlplane::action::Verdict;
+use ain_controlplane::action::{Link, Route, Verdict};
+use ain_controlplane::table_writer::TableError;
 use ain_crypto::Direction;
+use ain_dataplane::entry::Activity;
+use ain_dataplane::id::{AivtId, FlowId, Pair, Spi};
 use ain_dataplane::limits::WAITING_PER_FLOW;
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::checksum::checksum;
 use ain_dataplane::wire::ipv4::{Ipv4, refresh_checksum};
-use sim::chain::{Chain, Heard, Plan, aivt, hop_keys, initiator, responder, shown, tvt_spi};
+use sim::chain::{Chain, Heard, Plan, TO_HOST, TO_NEIGHBOUR, aivt, hop_keys, initiator, responder, shown, tvt_spi};
 use sim::forge::{Forged, cell, cell_of};
-use sim::{Buf, GMAC, GMAC_SHORT, HMAC, datagram};
+use sim::{Buf, FLOWS, GMAC, GMAC_SHORT, HMAC, Machine, datagram};
 
 fn forward(fill: u8) -> Vec<u8> {
     datagram(initiator(0), responder(0), 64, 60, fill)
@@ -260,7 +263,7 @@ fn assert_drops_exhausted(chain: &Chain, lost: u64) {
         .map(|m| m.drops(DropReason::SequenceExhausted))
         .sum();
     assert_eq!(all, lost);
-    let others = chain.machines.values().flat_map(sim::Machine::all_drops);
+    let others = chain.machines.values().flat_map(Machine::all_drops);
     assert!(others.into_iter().all(|(why, _)| why == DropReason::SequenceExhausted));
 }
 
@@ -402,5 +405,49 @@ fn many_waiting_flows_do_not_hurt_open_ones() {
     // 1024 flows have room, an eighth of it kept for answers; one flow is open, the others wait.
     assert_eq!(lost, [(DropReason::ControlFull, 1100 - 895)]);
     assert_eq!(chain.machine(2).engines[0].in_use()[1..3], [896, 895]);
+    assert_crosses(&mut chain);
+}
+
+/// The worker of a responder's tunnel has so many slots for flows and ways back: one more is refused, not half bound.
+#[test]
+fn an_exit_binds_no_more_than_its_worker_has_room_for() {
+    let mut chain = chain(2);
+    let (exit, now) = (chain.exit(), chain.now);
+    let machine = chain.machine(exit);
+    let pair = |number: u32| Pair {
+        source: Ipv4Addr::from_bits(0xac10_0000 + number).into(),
+        destination: responder(0).into(),
+    };
+    let id = |number: u32| AivtId(1000 + u64::from(number));
+    let install = |machine: &mut Machine, number: u32| {
+        let upstream = Link {
+            peer: TO_NEIGHBOUR,
+            spi: Spi::new(0x6000_0000 + number).unwrap(),
+        };
+        let keys = hop_keys(0, exit);
+        let route = Route::Exit { upstream, keys };
+        machine.writer.install(id(number), route, &Activity::at(now)).unwrap();
+    };
+    let bind = |machine: &mut Machine, number: u32| machine.writer.bind(id(number), pair(number), TO_HOST);
+    // The chain's own AIVT has a slot.
+    let last = FLOWS;
+    for number in 1..=last {
+        install(machine, number);
+        assert_eq!(bind(machine, number).is_ok(), number < last, "{number}");
+    }
+    machine.settle(now);
+    assert_eq!(machine.engines[0].in_use()[1], FLOWS as usize);
+    assert!(matches!(bind(machine, last), Err(TableError::Full("flow"))));
+    machine
+        .writer
+        .refuse(id(last), Verdict::ExitRefused)
+        .expect("it is not bound");
+    machine.writer.remove(id(1));
+    machine.writer.note_flow(FlowId(1), TO_HOST, pair(1));
+    assert!(bind(machine, last).is_err(), "a flow has the slot");
+    machine.writer.close_flow(FlowId(1), false);
+    bind(machine, last).expect("the slot is free");
+    machine.settle(now);
+    assert_eq!(machine.engines[0].in_use()[1], FLOWS as usize);
     assert_crosses(&mut chain);
 }

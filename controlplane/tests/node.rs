@@ -23,6 +23,13 @@ fn is_private(source: IpAddr) -> bool {
     matches!(source, IpAddr::V4(v4) if v4.octets()[0] == 10)
 }
 
+/// One of many initiators of node 0.
+fn numbered(exit: usize, number: u32) -> net::Sender {
+    let mut sender = sender(0, exit, 0);
+    sender.pair.source = IpAddr::V4((0xc0a8_0000 + number).into());
+    sender
+}
+
 #[test]
 fn an_aivt_comes_to_stand_over_two_to_six_nodes() {
     for nodes in 2..=6 {
@@ -234,6 +241,20 @@ fn an_exit_without_a_tunnel_refuses_and_the_initiator_is_told() {
 }
 
 #[test]
+fn a_binding_without_room_is_refused_and_leaves_nothing() {
+    let mut net = Net::new(Plan::chain(3), 25);
+    let sender = sender(0, 2, 1);
+    net.send_until_arrival(&sender, 1000).unwrap();
+    let aivt = net.aivt_at(&sender, 2);
+    net.sites[2].bound.clear();
+    net.drive(2, |node, now, _| node.handle_bind_failed(now, aivt));
+    assert_eq!(net.sites[2].refused, [Verdict::ExitRefused]);
+    assert_eq!(net.snapshot(2).bindings, 0);
+    assert!(net.send(&sender).is_some(), "it may ask again");
+    net.settle();
+}
+
+#[test]
 fn flows_that_cannot_be_are_refused_at_once() {
     let mut plan = Plan::chain(3);
     plan.option = SourceOption::AsSent;
@@ -437,9 +458,7 @@ fn a_neighbour_cannot_have_more_creates_under_way_than_its_quota() {
     let most = PENDING_CREATES_PER_NEIGHBOUR;
     let total = most as u32 + 100;
     for number in 0..total {
-        let mut sender = sender(0, 1, 0);
-        sender.pair.source = IpAddr::V4((0xc0a8_0000 + number).into());
-        net.send(&sender);
+        net.send(&numbered(1, number));
     }
     net.run_ms(500);
     let counts = *net.node(1).counts();
@@ -457,9 +476,7 @@ fn many_aivts_over_a_lost_neighbour_end_in_slices() {
     let mut net = Net::new(Plan::chain(3), 24);
     let total = ENDS_AT_A_TIME as u32 + 500;
     for number in 0..total {
-        let mut sender = sender(0, 2, 0);
-        sender.pair.source = IpAddr::V4((0xc0a8_0000 + number).into());
-        net.send(&sender);
+        net.send(&numbered(2, number));
         if number % 500 == 0 {
             net.run_ms(200);
         }
@@ -473,10 +490,7 @@ fn many_aivts_over_a_lost_neighbour_end_in_slices() {
         seen.push(net.snapshot(1).standing[1]);
         assert!(seen.len() < 10_000, "they never end");
     }
-    assert!(
-        seen.windows(2).all(|pair| pair[0] - pair[1] <= ENDS_AT_A_TIME),
-        "all at once"
-    );
+    assert!(seen.windows(2).all(|pair| pair[0] - pair[1] <= ENDS_AT_A_TIME));
     assert_eq!(
         net.node(1).counts().ended.of(Reason::NextHopUnreachable),
         u64::from(total)
@@ -494,9 +508,7 @@ fn a_neighbour_has_half_of_what_there_is() {
     plan.quotas = Quotas::halves(100, 200);
     let mut net = Net::new(plan, 23);
     for number in 0..60u32 {
-        let mut sender = sender(0, 1, 0);
-        sender.pair.source = IpAddr::V4((0xc0a8_0000 + number).into());
-        net.send(&sender);
+        net.send(&numbered(1, number));
     }
     net.run_ms(500);
     assert_eq!(net.snapshot(1).standing[2], 50);
@@ -512,23 +524,21 @@ fn a_host_has_half_of_the_flows_open_at_once() {
     let mut plan = Plan::chain(2);
     plan.quotas = Quotas::halves(1000, 100);
     let mut net = Net::new(plan, 41);
-    let from = |number: u8, second_host| net::Sender {
-        second_host,
-        ..net::sender(0, 1, number)
-    };
     for number in 0..60 {
-        net.send(&from(number, false));
+        net.send(&sender(0, 1, number));
     }
     net.run_ms(500);
     assert_eq!(net.snapshot(0).flows, 50);
     assert_eq!(net.sites[0].closed.len(), 10);
-    assert!(net.send_until_arrival(&from(100, true), 500).is_some());
+    let mut other = sender(0, 1, 100);
+    other.second_host = true;
+    assert!(net.send_until_arrival(&other, 500).is_some());
     let mut flows = net.sites[0].flows.iter();
     let closed = *flows.find(|(_, sender)| !sender.second_host).unwrap().0;
     net.drive(0, |node, now, _| node.handle_flow_gone(now, closed));
     net.sites[0].flows.remove(&closed);
-    assert!(net.send_until_arrival(&from(59, false), 500).is_some());
-    assert_eq!(net.send_until_arrival(&from(58, false), 500), None);
+    assert!(net.send_until_arrival(&sender(0, 1, 59), 500).is_some());
+    assert_eq!(net.send_until_arrival(&sender(0, 1, 58), 500), None);
     net.settle();
 }
 

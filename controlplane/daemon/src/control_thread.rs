@@ -313,7 +313,8 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             Action::Remove { aivt } => self.writer.remove(aivt),
             Action::Bind { aivt, pair, tunnel } => {
                 if let Err(error) = self.writer.bind(aivt, pair, tunnel) {
-                    warn!(%error, "AIVT not bound");
+                    debug!(%error, "AIVT not bound");
+                    self.node.handle_bind_failed(now, aivt);
                 }
             }
             Action::Refuse { aivt, verdict } => {

@@ -145,6 +145,19 @@ impl Node {
         self.actions.push_back(Action::Bind { aivt: id, pair, tunnel });
     }
 
+    /// The packet path has no room for what was bound.
+    pub(super) fn bind_failed(&mut self, now: Now, id: AivtId) {
+        if let Some(Role::Exit { bound, .. }) = self.aivts.by_id_mut(id).map(|aivt| &mut aivt.role)
+            && let Some(pair) = bound.take()
+        {
+            self.bindings.release(now, id, *pair);
+            self.actions.push_back(Action::Refuse {
+                aivt: id,
+                verdict: Verdict::ExitRefused,
+            });
+        }
+    }
+
     /// The tunnel of the host that answers to `responder`. Tunnels do not overlap, so there is at most one.
     pub(super) fn responder_tunnel(&self, responder: IpAddr) -> Option<PeerId> {
         self.settings.responders.tunnel_of(responder)

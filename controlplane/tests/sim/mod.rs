@@ -31,6 +31,8 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{Crypto, crypto};
 
+/// Flows that each worker has room for.
+pub const FLOWS: u32 = 1024;
 /// Largest packet of the in-memory network, bytes.
 const BUFFER: usize = 16_384;
 
@@ -234,7 +236,7 @@ impl Machine {
         let capacity = Capacity {
             tvts: 4096,
             tunnels: 64,
-            flows: 1024,
+            flows: FLOWS,
         };
         let (table, reader) = flow_table(8192, [1, 2]);
         let mut writer = TableWriter::new(table, workers, capacity);
