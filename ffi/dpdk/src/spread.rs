@@ -89,10 +89,11 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// From a hash key and a table. `None` if either is too short to be one.
+    /// From a hash key and a table. `None` if either is too short to be one, or the key is zeros: under it every SPI falls to one
+    /// queue, and a driver that fills in nothing says the same.
     pub fn new(key: &[u8], reta: Vec<u16>) -> Option<Self> {
         let key = *key.first_chunk()?;
-        (!reta.is_empty()).then_some(Self { key, reta })
+        (key != [0; 8] && !reta.is_empty()).then_some(Self { key, reta })
     }
 
     /// The queue that packets with `spi` come to.
@@ -309,12 +310,14 @@ mod tests {
 
     #[test]
     fn a_port_that_hides_its_key_still_spreads() {
-        let mute = Programmed {
-            types: RssTypes::AH,
-            ..Programmed::default()
-        };
-        let spread = outcome(8, all(), 2, &mute);
-        assert_eq!((spread.mode, spread.steering), (Mode::RssAhSpi, None));
+        for key in [Vec::new(), vec![0; 40]] {
+            let mute = Programmed {
+                key,
+                ..said(RssTypes::AH)
+            };
+            let spread = outcome(8, all(), 2, &mute);
+            assert_eq!((spread.mode, spread.steering), (Mode::RssAhSpi, None));
+        }
     }
 
     /// Toeplitz is linear: the published verification hashes of source and destination address together (Microsoft, "Verifying the
