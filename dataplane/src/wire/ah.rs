@@ -99,16 +99,11 @@ impl IcvLayout {
     }
 
     /// Offset of the tag in the AH.
-    pub const fn tag_offset(self) -> usize {
+    const fn tag_offset(self) -> usize {
         match self.algorithm {
             MacAlgorithm::HmacSha256_128 | MacAlgorithm::AesCmac96 => FIXED_LEN,
             MacAlgorithm::Aes128Gmac => FIXED_LEN + GMAC_IV_LEN,
         }
-    }
-
-    /// Bytes of IV before the tag: 8 with GMAC, 0 with the others.
-    pub const fn iv_len(self) -> usize {
-        self.tag_offset() - FIXED_LEN
     }
 
     /// Offset of the first byte behind the tag.

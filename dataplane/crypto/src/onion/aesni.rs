@@ -17,7 +17,7 @@ const GROUP: usize = 8;
 /// Blocks to a reduction of the hash.
 const AGGREGATE: usize = 4;
 /// The field's polynomial, x^63 + x^62 + x^57: what is left of it when its ends are folded by shuffling.
-const FIELD: i64 = 0xc2 << 56;
+pub(super) const FIELD: i64 = 0xc2 << 56;
 
 /// Proof that the processor has what this file is written for.
 #[derive(Clone, Copy, Debug)]
@@ -65,18 +65,18 @@ fn burst<const R: usize>(jobs: &mut [LayerJob<'_, Hctr2Key<R>>]) {
 
 /// A packet after its first pass.
 #[derive(Clone, Copy)]
-struct Opened {
+pub(super) struct Opened {
     /// What the hashes start from: M, the tweak, and the block of lengths times H.
-    start: __m128i,
+    pub(super) start: __m128i,
     /// M and the hash of the rest: input of AES.
-    input: __m128i,
+    pub(super) input: __m128i,
 }
 
 /// A packet after AES over its first block.
 #[derive(Clone, Copy)]
-struct Turned {
-    output: __m128i,
-    seed: __m128i,
+pub(super) struct Turned {
+    pub(super) output: __m128i,
+    pub(super) seed: __m128i,
 }
 
 /// First pass: the hash of the input.
@@ -105,7 +105,7 @@ fn open<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>) -> Opened {
 /// AES over the first block.
 #[inline]
 #[target_feature(enable = "avx2,aes,pclmulqdq")]
-fn turn<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>, input: __m128i) -> Turned {
+pub(super) fn turn<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>, input: __m128i) -> Turned {
     let rounds = &job.key.rounds;
     let output = match job.op {
         LayerOp::Encrypt => encrypt(rounds, [input])[0],
@@ -318,9 +318,14 @@ fn multiply(a: __m128i, b: __m128i) -> __m128i {
 /// The block of lengths, which comes first in the hash, times H: tweak of 128 bits, text of whole blocks or not.
 #[inline]
 #[target_feature(enable = "avx2,aes,pclmulqdq")]
-fn lengths<const R: usize>(key: &Hctr2Key<R>, text_bytes: usize) -> __m128i {
+pub(super) fn lengths<const R: usize>(key: &Hctr2Key<R>, text_bytes: usize) -> __m128i {
     let bits = 2 * 128 + if text_bytes.is_multiple_of(16) { 2 } else { 3 };
-    multiply(_mm_set_epi64x(0, bits), load(&key.powers[3]))
+    let (bits, h) = (_mm_cvtsi64_si128(bits), load(&key.powers[3]));
+    let field = _mm_set1_epi64x(FIELD);
+    // As `Product`, of a number without a high half.
+    let low = _mm_clmulepi64_si128::<0x00>(bits, h);
+    let middle = xor(_mm_clmulepi64_si128::<0x10>(bits, h), fold(low, field));
+    fold(middle, field)
 }
 
 /// The end of a text as the hash takes it: a 1 behind what does not fill a block, then zeros.
@@ -387,13 +392,13 @@ fn substitute(word: u32) -> u32 {
 
 #[inline]
 #[target_feature(enable = "avx2,aes,pclmulqdq")]
-fn xor(a: __m128i, b: __m128i) -> __m128i {
+pub(super) fn xor(a: __m128i, b: __m128i) -> __m128i {
     _mm_xor_si128(a, b)
 }
 
 #[inline]
 #[target_feature(enable = "avx2,aes,pclmulqdq")]
-fn load(block: &Block) -> __m128i {
+pub(super) fn load(block: &Block) -> __m128i {
     // SAFETY: the reference is good for 16 bytes, and the load wants no alignment.
     unsafe { _mm_loadu_si128(block.as_ptr().cast()) }
 }
@@ -410,7 +415,7 @@ fn load_each<const N: usize>(blocks: &[Block; N]) -> [__m128i; N] {
 
 #[inline]
 #[target_feature(enable = "avx2,aes,pclmulqdq")]
-fn store(place: &mut Block, block: __m128i) {
+pub(super) fn store(place: &mut Block, block: __m128i) {
     // SAFETY: the reference is good for 16 bytes, and the store wants no alignment.
     unsafe { _mm_storeu_si128(place.as_mut_ptr().cast(), block) }
 }

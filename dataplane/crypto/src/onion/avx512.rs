@@ -11,13 +11,14 @@
 //!
 //! POLYVAL runs as four sums side by side, each over every fourth block, [`GROUP`] registers to a reduction; the end of the text is
 //! multiplied by H^4, H^3, H^2, H, which makes one sum of the four. The block M, which the hash has nothing of, is in the place of
-//! the tweak: what the sums start from turns the one into the other.
+//! the tweak: what the sums start from turns the one into the other. Single blocks are `aesni`'s.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
+use super::aesni::{FIELD, Opened, Turned, lengths, load, store, turn, xor as xor_block};
 use super::key::{Block, Hctr2Key, POWERS};
-use crate::{LayerJob, LayerOp, prefetch};
+use crate::{LayerJob, prefetch};
 
 /// Registers of text to a reduction of the hash, and in flight through AES: as many as there are strides among the powers.
 const GROUP: usize = POWERS - 3;
@@ -25,9 +26,6 @@ const GROUP: usize = POWERS - 3;
 const PREFETCH: usize = 8;
 /// Bytes of a register.
 const WIDE: usize = 64;
-/// The field's polynomial, x^63 + x^62 + x^57: what is left of it when its ends are folded by shuffling.
-const FIELD: i64 = 0xc2 << 56;
-
 /// Where the power H^(4 n), n >= 1, stands in a key.
 const fn stride(n: usize) -> usize {
     if n == 1 { 0 } else { n + 2 }
@@ -77,29 +75,13 @@ fn burst<const R: usize>(jobs: &mut [LayerJob<'_, Hctr2Key<R>>]) {
     }
 }
 
-/// A packet after its first pass.
-#[derive(Clone, Copy)]
-struct Opened {
-    /// What the hashes start from: M, the tweak, and the block of lengths times H.
-    start: __m128i,
-    /// M and the hash of the rest: input of AES.
-    input: __m128i,
-}
-
-/// A packet after AES over its first block.
-#[derive(Clone, Copy)]
-struct Turned {
-    output: __m128i,
-    seed: __m128i,
-}
-
 /// First pass: the hash of the input.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
 fn open<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>) -> Opened {
     let text = &*job.cell;
     let m = load(text.first_chunk().expect("HCTR2 needs at least one block"));
-    let start = xor3(m, load(&job.tweak), lengths(job.key, text.len()));
+    let start = xor_block(xor_block(m, load(&job.tweak)), lengths(job.key, text.len()));
     let mut hash = Polyval::new(&job.key.powers, start);
     let ahead = text.len().saturating_sub(WIDE);
     let (body, end) = text.split_at(ahead - ahead % (GROUP * WIDE));
@@ -109,31 +91,6 @@ fn open<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>) -> Opened {
     hash.rest(end);
     let input = _mm_xor_si128(m, hash.sum());
     Opened { start, input }
-}
-
-/// AES over the first block.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
-fn turn<const R: usize>(job: &LayerJob<'_, Hctr2Key<R>>, input: __m128i) -> Turned {
-    let rounds = &job.key.rounds;
-    let output = match job.op {
-        LayerOp::Encrypt => {
-            let mut block = _mm_xor_si128(input, load(&rounds[0]));
-            for round in &rounds[1..R - 1] {
-                block = _mm_aesenc_si128(block, load(round));
-            }
-            _mm_aesenclast_si128(block, load(&rounds[R - 1]))
-        }
-        LayerOp::Decrypt => {
-            let mut block = _mm_xor_si128(input, load(&rounds[R - 1]));
-            for round in rounds[1..R - 1].iter().rev() {
-                block = _mm_aesdec_si128(block, _mm_aesimc_si128(load(round)));
-            }
-            _mm_aesdeclast_si128(block, load(&rounds[0]))
-        }
-    };
-    let seed = xor3(input, output, load(&job.key.l));
-    Turned { output, seed }
 }
 
 /// Second pass: the key stream, and the hash of what it leaves.
@@ -352,26 +309,6 @@ fn fold(a: __m512i, field: __m512i) -> __m512i {
     )
 }
 
-/// The block of lengths, which comes first in the hash, times H: tweak of 128 bits, text of whole blocks or not.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
-fn lengths<const R: usize>(key: &Hctr2Key<R>, text_bytes: usize) -> __m128i {
-    let bits = 2 * 128 + if text_bytes.is_multiple_of(16) { 2 } else { 3 };
-    let (bits, h) = (_mm_cvtsi64_si128(bits), load(&key.powers[3]));
-    let field = _mm_set1_epi64x(FIELD);
-    let low = _mm_clmulepi64_si128::<0x00>(bits, h);
-    let middle = _mm_clmulepi64_si128::<0x10>(bits, h);
-    let middle = xor3(
-        middle,
-        _mm_clmulepi64_si128::<0x00>(low, field),
-        _mm_shuffle_epi32::<0x4e>(low),
-    );
-    _mm_xor_si128(
-        _mm_clmulepi64_si128::<0x00>(middle, field),
-        _mm_shuffle_epi32::<0x4e>(middle),
-    )
-}
-
 /// The sum of each block's halves, in both of them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
@@ -391,26 +328,6 @@ fn padded(text: __m512i, bytes: usize) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
 fn xor(a: __m512i, b: __m512i) -> __m512i {
     _mm512_xor_si512(a, b)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
-fn xor3(a: __m128i, b: __m128i, c: __m128i) -> __m128i {
-    _mm_xor_si128(_mm_xor_si128(a, b), c)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
-fn load(block: &Block) -> __m128i {
-    // SAFETY: the reference is good for 16 bytes, and the load wants no alignment.
-    unsafe { _mm_loadu_si128(block.as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,pclmulqdq,vaes,vpclmulqdq")]
-fn store(place: &mut Block, block: __m128i) {
-    // SAFETY: the reference is good for 16 bytes, and the store wants no alignment.
-    unsafe { _mm_storeu_si128(place.as_mut_ptr().cast(), block) }
 }
 
 #[inline]
