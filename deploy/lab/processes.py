@@ -14,7 +14,7 @@ from pathlib import Path
 from . import configs
 from .configs import Network, Tunnel
 from .shell import LabError, inside, wait_for
-from .topology import Host, Lab, create
+from .topology import Host, InLab, Lab, create
 
 ROOT = Path(__file__).resolve().parents[2]
 CHUNK_BYTES = 32 << 20
@@ -55,7 +55,7 @@ def scrape(host: Host) -> Counters:
     return Counters({series: float(value) for series, value in pairs})
 
 
-class Fleet:
+class Fleet(InLab):
     """All processes of one network in one run."""
 
     def __init__(self, network: Network, name: str | None = None, ain: Path | None = None) -> None:
@@ -63,17 +63,6 @@ class Fleet:
         self.ain = ain or binary()
         self.lab: Lab = create(network.hosts, name)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def __enter__(self) -> Fleet:
-        try:
-            self.up()
-        except BaseException:
-            self.lab.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.lab.close()
 
     def up(self) -> None:
         """Writes the files, starts every process, waits until every PVT is up and every host has its TUN device."""

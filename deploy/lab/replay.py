@@ -9,30 +9,19 @@ from pathlib import Path
 
 from .processes import Counters, binary, scrape
 from .shell import LabError, run, wait_for
-from .topology import Host, Lab, create
+from .topology import Host, InLab, Lab, create
 
 HOST = "ain1"
 
 
-class Replay:
-    """One node and its generator; a context manager like `Fleet`. `options` are those of `ain-bench pcap`."""
+class Replay(InLab):
+    """One node and its generator. `options` are those of `ain-bench pcap`."""
 
     def __init__(self, *options: str) -> None:
         self.lab: Lab = create([HOST])
         self.directory: Path = self.lab.directory / "replay"
         self.options = options
         self.child: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Replay:
-        try:
-            self.up()
-        except BaseException:
-            self.lab.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.lab.close()
 
     @property
     def host(self) -> Host:

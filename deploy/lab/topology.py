@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from .shell import LabError, inside, run, wait_for
 
@@ -124,6 +124,33 @@ def outer_of(host: str) -> IPv4Address:
 def mac_of(address: IPv4Address) -> str:
     """A locally administered address that ends like the IP address."""
     return f"02:00:00:00:00:{int(address) & 0xFF:02x}"
+
+
+class InLab:
+    """Something that runs in a laboratory of its own: `with` brings it up and takes the laboratory down, also when it
+    never came up.
+    """
+
+    lab: Lab
+
+    def up(self) -> None:
+        """Starts everything and waits until it is ready."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends everything."""
+        self.lab.close()
+
+    def __enter__(self) -> Self:
+        try:
+            self.up()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def create(hosts: list[str], name: str | None = None) -> Lab:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab.configs import RESPONDER
 from lab.shell import LabError, run, wait_for
-from lab.topology import Host, Lab, create
+from lab.topology import Host, InLab, Lab, create
 
 RELAYS = ("ain1", "ain2", "ain3")
 OR_PORT, DIR_PORT, SOCKS_PORT = 5000, 7000, 9050
@@ -57,23 +57,12 @@ UseEntryGuards 0
 """
 
 
-class Private:
-    """The whole network; a context manager like `Fleet`."""
+class Private(InLab):
+    """The whole network."""
 
     def __init__(self) -> None:
         self.lab: Lab = create(["initiator", *RELAYS, "responder"])
         self.running: list[subprocess.Popen[bytes]] = []
-
-    def __enter__(self) -> Private:
-        try:
-            self.up()
-        except BaseException:
-            self.lab.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.lab.close()
 
     @property
     def initiator(self) -> Host:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lab.configs import EXIT_PREFIX, RESPONDER
 from lab.shell import LabError, inside, run, wait_for
-from lab.topology import Host, Lab, create
+from lab.topology import Host, InLab, Lab, create
 
 NODES = ("ain1", "ain2", "ain3")
 PORT = 51820
@@ -49,25 +49,14 @@ def implementations(cargo_root: Path) -> list[Implementation]:
     return found
 
 
-class Nested:
-    """The whole network; a context manager like `Fleet`."""
+class Nested(InLab):
+    """The whole network."""
 
     def __init__(self, implementation: Implementation) -> None:
         self.implementation = implementation
         self.lab: Lab = create(["initiator", *NODES, "responder"])
         self.running: list[subprocess.Popen[bytes]] = []
         self.devices: list[str] = []
-
-    def __enter__(self) -> Nested:
-        try:
-            self.up()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends everything, and removes the control sockets that killed processes leave."""
