@@ -342,5 +342,5 @@ fn say(spi: u32, message_id: u32, message: Message) -> Signal {
 
 /// The frame of a neighbour's signals, as the neighbour sees it.
 fn frame(peer: PeerId) -> Frame {
-    Frame::new(address(peer.0), address(THIS), PROFILE.cell_len())
+    Frame::new((address(peer.0), address(THIS)), PROFILE.cell_len())
 }

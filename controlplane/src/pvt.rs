@@ -314,7 +314,7 @@ mod tests {
     const MS: u64 = Now::SECOND / 1000;
 
     fn pvt(rng: &mut ChaCha12Rng) -> Pvt {
-        let frame = Frame::new(Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), 1408);
+        let frame = Frame::new((Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)), 1408);
         let spis = SpiSource::new(&SpiSecret::derive(b"a", b"b"), true, 0);
         let mut pvt = Pvt::new(Now(0), frame, spis, Vec::new(), 1, rng);
         pvt.liveness.heard(Now(0));

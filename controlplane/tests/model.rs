@@ -98,7 +98,7 @@ struct World {
 
 fn frame(peer: PeerId) -> Frame {
     let address = if peer == ASKER { 1 } else { 3 };
-    Frame::new(Ipv4Addr::new(192, 0, 2, address), Ipv4Addr::new(192, 0, 2, 2), 1408)
+    Frame::new((Ipv4Addr::new(192, 0, 2, address), Ipv4Addr::new(192, 0, 2, 2)), 1408)
 }
 
 impl World {

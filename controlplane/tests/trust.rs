@@ -2,6 +2,8 @@
 
 mod net;
 
+use std::net::Ipv4Addr;
+
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Frame, Kind, Message, Signal};
 use ain_dataplane::id::{Now, PeerId};
@@ -11,7 +13,7 @@ use rand_chacha::ChaCha12Rng;
 
 /// Node `at` hears `message` as if node `from` had said it.
 fn say(net: &mut Net, from: usize, at: usize, spi: u32, message: Message) {
-    let address = |node: usize| [192, 0, 2, u8::try_from(node).unwrap() + 1].into();
+    let address = |node: usize| Ipv4Addr::new(192, 0, 2, u8::try_from(node).unwrap() + 1);
     net.forged += 1;
     let message_id = net.forged;
     let signal = Signal {
@@ -19,7 +21,7 @@ fn say(net: &mut Net, from: usize, at: usize, spi: u32, message: Message) {
         message_id,
         message,
     };
-    let frame = Frame::new(address(from), address(at), 1408);
+    let frame = Frame::new((address(from), address(at)), 1408);
     let datagram = frame.encode(&signal, &mut ChaCha12Rng::seed_from_u64(1)).unwrap();
     let peer = net.peer(at, from);
     net.drive(at, |node, now, wall| node.handle_signal(now, wall, peer, &datagram));

@@ -1,21 +1,32 @@
 //! Signals between neighbours.
 #![no_main]
 
+use ain_controlplane::signal::ends::Ends;
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
+use ain_dataplane::wire::{checksum, ipv6, protocol};
 use libfuzzer_sys::fuzz_target;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const HEADERS: usize = 28;
+const HERE_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const THERE_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 
 fuzz_target!(|bytes: &[u8]| {
-    let (sends, receives) = (Frame::new(THERE, HERE, 1408), Frame::new(HERE, THERE, 1408));
+    for (there, here) in [
+        (Ends::from((THERE, HERE)), Ends::from((HERE, THERE))),
+        (Ends::from((THERE_6, HERE_6)), Ends::from((HERE_6, THERE_6))),
+    ] {
+        read(Frame::new(there, 1408), Frame::new(here, 1408), bytes);
+    }
+});
+
+fn read(sends: Frame, receives: Frame, bytes: &[u8]) {
     let _ = receives.decode(bytes);
 
-    // A datagram that only differs from a right one behind its UDP header, which says "no checksum".
+    // A datagram that only differs from a right one behind its UDP header, whose checksum is right or, in IPv4, left out.
     let keepalive = Signal {
         spi: 0,
         message_id: 1,
@@ -23,12 +34,17 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut datagram = sends.encode(&keepalive, &mut rng).expect("a KEEPALIVE is short");
-    datagram[HEADERS - 2..HEADERS].fill(0);
-    for (to, from) in datagram[HEADERS..].iter_mut().zip(bytes) {
+    let headers = sends.ends.headers_bytes();
+    datagram[headers - 2..headers].fill(0);
+    for (to, from) in datagram[headers..].iter_mut().zip(bytes) {
         *to = *from;
+    }
+    if let Ends::V6 { local, remote } = sends.ends {
+        let sum = checksum::transport_ipv6(local, remote, protocol::UDP, &datagram[ipv6::HEADER_LEN..]);
+        datagram[headers - 2..headers].copy_from_slice(&sum.to_be_bytes());
     }
     if let Ok(signal) = receives.decode(&datagram) {
         let again = sends.encode(&signal, &mut rng).expect("it fitted a datagram once");
         assert_eq!(receives.decode(&again), Ok(signal));
     }
-});
+}

@@ -1,7 +1,7 @@
 //! Whether the parts of a configuration fit each other, and the node's peers made from them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ain_dataplane::id::{Now, PeerId};
 use ipnet::IpNet;
@@ -12,6 +12,7 @@ use crate::config::{Config, Host, Neighbour, Peer};
 use crate::directory::NodeId;
 use crate::limits::{MAX_PATH_NODES, MIN_PATH_NODES};
 use crate::pvt::Pvt;
+use crate::signal::ends::Ends;
 use crate::signal::frame::Frame;
 use crate::signal::suite::X25519;
 use crate::spi::SpiSource;
@@ -57,9 +58,16 @@ pub enum ConfigError {
         /// The node.
         node: NodeId,
     },
-    /// A signalling address of a family that this version cannot serve.
-    #[error("signalling address {0} is not IPv4")]
-    Family(IpAddr),
+    /// Signalling addresses of two neighbours that differ in family.
+    #[error("peer {peer}: its signalling address {other} and this node's, {own}, are of different families")]
+    Families {
+        /// Position of the peer.
+        peer: usize,
+        /// This node's address.
+        own: IpAddr,
+        /// The neighbour's.
+        other: IpAddr,
+    },
     /// Two responders' tunnels that claim one address.
     #[error("peer {peer}: prefix {prefix} overlaps {other_prefix} of peer {other}")]
     OverlappingHosts {
@@ -163,16 +171,10 @@ fn frame(config: &Config, neighbour: &Neighbour, peer: usize) -> Result<Frame, C
         peer,
         node: neighbour.id,
     })?;
-    Ok(Frame::new(
-        ipv4(own.address)?,
-        ipv4(other.address)?,
-        config.profile.cell_len(),
-    ))
-}
-
-fn ipv4(address: IpAddr) -> Result<Ipv4Addr, ConfigError> {
-    match address {
-        IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => Err(ConfigError::Family(address)),
-    }
+    let ends = Ends::between(own.address, other.address).ok_or(ConfigError::Families {
+        peer,
+        own: own.address,
+        other: other.address,
+    })?;
+    Ok(Frame::new(ends, config.profile.cell_len()))
 }

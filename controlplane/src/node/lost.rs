@@ -164,7 +164,7 @@ mod tests {
 
     /// As `peer` reads it.
     fn decode(peer: PeerId, datagram: &[u8]) -> Signal {
-        let frame = Frame::new(address(peer.0 as u8), address(THIS), CellProfile::Standard.cell_len());
+        let frame = Frame::new((address(peer.0 as u8), address(THIS)), CellProfile::Standard.cell_len());
         frame.decode(datagram).unwrap()
     }
 

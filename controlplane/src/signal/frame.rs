@@ -1,18 +1,16 @@
 //! The datagram signals travel in: UDP inside the PVT, always of one length (protocol section 6, the paper's Figure 7).
 //!
 //! ```text
-//! IPv4[20] | UDP[8] | command u8 | fragment u8 | length u16 | SPI u32 | message id u32 | payload | random padding
+//! IPv4[20] or IPv6[40] | UDP[8] | command u8 | fragment u8 | length u16 | SPI u32 | message id u32 | payload | random padding
 //! |<------------------------------------ cell - 34 bytes --------------------------------------------------------->|
 //! ```
 
-use std::net::Ipv4Addr;
-
-use ain_dataplane::wire::checksum;
 use rand::CryptoRng;
 use thiserror::Error;
 
 use super::created::Confirmation;
 use super::destroy::Reason;
+use super::ends::Ends;
 
 /// UDP port of signals, both ends.
 pub const PORT: u16 = 4797;
@@ -21,12 +19,7 @@ pub const CAPACITY: usize = 1314;
 /// Bytes by which the inner datagram is shorter than a cell: what ESP in tunnel mode adds.
 pub const SHORTER_THAN_CELL: usize = 34;
 
-const IP_BYTES: usize = 20;
-const UDP_BYTES: usize = 8;
 const HEADER_BYTES: usize = 12;
-const UDP: u8 = 17;
-const TTL: u8 = 64;
-const DONT_FRAGMENT: u8 = 0x40;
 
 /// What a signal says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -155,8 +148,8 @@ pub enum FrameError {
         /// Bytes every signal has.
         wanted: usize,
     },
-    /// Not a plain, whole IPv4 datagram with a right checksum.
-    #[error("the IPv4 header of a signal is malformed")]
+    /// Not a plain, whole IP datagram of the family of the signalling addresses, in IPv4 with a right checksum.
+    #[error("the IP header of a signal is malformed")]
     Ip,
     /// Not between the signalling addresses of the PVT.
     #[error("a signal is not between the signalling addresses of its PVT")]
@@ -191,20 +184,17 @@ pub enum FrameError {
 /// The two ends of a PVT's signals and their one length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame {
-    /// This node's signalling address.
-    pub local: Ipv4Addr,
-    /// The neighbour's.
-    pub remote: Ipv4Addr,
+    /// Signalling addresses of this node and the neighbour.
+    pub ends: Ends,
     /// Bytes of every inner datagram.
     pub bytes: usize,
 }
 
 impl Frame {
-    /// Signals between `local` and `remote` in a network with cells of `cell_bytes`.
-    pub const fn new(local: Ipv4Addr, remote: Ipv4Addr, cell_bytes: usize) -> Self {
+    /// Signals between `ends` in a network with cells of `cell_bytes`.
+    pub fn new(ends: impl Into<Ends>, cell_bytes: usize) -> Self {
         Self {
-            local,
-            remote,
+            ends: ends.into(),
             bytes: cell_bytes - SHORTER_THAN_CELL,
         }
     }
@@ -215,40 +205,15 @@ impl Frame {
         let length = u16::try_from(payload.len()).ok().filter(|_| payload.len() <= CAPACITY);
         let length = length.ok_or(TooLong(payload.len()))?;
         let mut datagram = vec![0; self.bytes];
-        let (headers, body) = datagram.split_at_mut(IP_BYTES + UDP_BYTES);
+        let body = &mut datagram[self.ends.headers_bytes()..];
         body[0] = signal.message.kind() as u8;
         body[2..4].copy_from_slice(&length.to_be_bytes());
         body[4..8].copy_from_slice(&signal.spi.to_be_bytes());
         body[8..12].copy_from_slice(&signal.message_id.to_be_bytes());
         body[HEADER_BYTES..][..payload.len()].copy_from_slice(&payload);
         rng.fill_bytes(&mut body[HEADER_BYTES + payload.len()..]);
-        self.write_ip(&mut headers[..IP_BYTES]);
-        self.write_udp(&mut datagram);
+        self.ends.write_headers(&mut datagram);
         Ok(datagram)
-    }
-
-    fn write_ip(&self, ip: &mut [u8]) {
-        ip[0] = 0x45;
-        ip[2..4].copy_from_slice(&length_field(self.bytes));
-        ip[6] = DONT_FRAGMENT;
-        ip[8] = TTL;
-        ip[9] = UDP;
-        ip[12..16].copy_from_slice(&self.local.octets());
-        ip[16..20].copy_from_slice(&self.remote.octets());
-        let sum = checksum::checksum(ip);
-        ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    }
-
-    fn write_udp(&self, datagram: &mut [u8]) {
-        let udp = &mut datagram[IP_BYTES..];
-        udp[0..2].copy_from_slice(&PORT.to_be_bytes());
-        udp[2..4].copy_from_slice(&PORT.to_be_bytes());
-        udp[4..6].copy_from_slice(&length_field(self.bytes - IP_BYTES));
-        let sum = match checksum::transport_ipv4(self.local, self.remote, UDP, udp) {
-            0 => 0xffff,
-            sum => sum,
-        };
-        udp[6..8].copy_from_slice(&sum.to_be_bytes());
     }
 
     /// Reads an inner datagram that came from the neighbour. Errors: see [`FrameError`].
@@ -259,9 +224,7 @@ impl Frame {
                 wanted: self.bytes,
             });
         }
-        self.check_ip(&datagram[..IP_BYTES])?;
-        self.check_udp(datagram)?;
-        let body = &datagram[IP_BYTES + UDP_BYTES..];
+        let body = self.ends.check_headers(datagram)?;
         let (index, count) = (body[1] >> 4, (body[1] & 0x0f) + 1);
         if (index, count) != (0, 1) {
             return Err(FrameError::Fragmented { index, count });
@@ -277,31 +240,6 @@ impl Frame {
             message_id: number(&body[8..]),
             message: message.ok_or(FrameError::Payload { kind, length })?,
         })
-    }
-
-    fn check_ip(&self, ip: &[u8]) -> Result<(), FrameError> {
-        let whole = ip[6] & !DONT_FRAGMENT == 0 && ip[7] == 0;
-        if ip[0] != 0x45 || ip[2..4] != length_field(self.bytes) || !whole || checksum::checksum(ip) != 0 {
-            return Err(FrameError::Ip);
-        }
-        if ip[12..16] != self.remote.octets() || ip[16..20] != self.local.octets() {
-            return Err(FrameError::Addresses);
-        }
-        if ip[9] == UDP { Ok(()) } else { Err(FrameError::Udp) }
-    }
-
-    fn check_udp(&self, datagram: &[u8]) -> Result<(), FrameError> {
-        let udp = &datagram[IP_BYTES..];
-        let intact = udp[6..8] == [0; 2] || checksum::transport_ipv4(self.remote, self.local, UDP, udp) == 0;
-        if udp[4..6] != length_field(self.bytes - IP_BYTES) || !intact {
-            return Err(FrameError::Udp);
-        }
-        let port = PORT.to_be_bytes();
-        if udp[0..2] == port && udp[2..4] == port {
-            Ok(())
-        } else {
-            Err(FrameError::Port)
-        }
     }
 }
 
@@ -329,14 +267,11 @@ fn number(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(*bytes.first_chunk().expect("the length was checked"))
 }
 
-fn length_field(bytes: usize) -> [u8; 2] {
-    u16::try_from(bytes)
-        .expect("a cell is shorter than 64 KiB")
-        .to_be_bytes()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use ain_dataplane::wire::{checksum, esp};
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha12Rng;
@@ -345,9 +280,19 @@ mod tests {
 
     const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+    const A6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    const B6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+
+    /// Both ends of a PVT with IPv4, and of one with IPv6 signalling addresses.
+    fn both_families() -> [(Frame, Frame); 2] {
+        [
+            (Frame::new((A, B), 1408), Frame::new((B, A), 1408)),
+            (Frame::new((A6, B6), 1408), Frame::new((B6, A6), 1408)),
+        ]
+    }
 
     fn ends() -> (Frame, Frame) {
-        (Frame::new(A, B, 1408), Frame::new(B, A, 1408))
+        both_families()[0]
     }
 
     fn rng() -> ChaCha12Rng {
@@ -372,33 +317,39 @@ mod tests {
     proptest! {
         #[test]
         fn what_one_end_writes_the_other_reads(spi: u32, message_id: u32, message in messages()) {
-            let (a, b) = ends();
-            let signal = Signal { spi, message_id, message };
-            let datagram = a.encode(&signal, &mut rng()).unwrap();
-            prop_assert_eq!(datagram.len(), 1374);
-            prop_assert_eq!(b.decode(&datagram), Ok(signal));
-            prop_assert_eq!(a.decode(&datagram), Err(FrameError::Addresses));
+            for (a, b) in both_families() {
+                let signal = Signal { spi, message_id, message: message.clone() };
+                let datagram = a.encode(&signal, &mut rng()).unwrap();
+                prop_assert_eq!(datagram.len(), 1374);
+                prop_assert_eq!(b.decode(&datagram), Ok(signal));
+                prop_assert_eq!(a.decode(&datagram), Err(FrameError::Addresses));
+            }
         }
 
         #[test]
         fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 1374)) {
-            let (_, b) = ends();
-            prop_assert!(b.decode(&bytes).is_err());
-            let mut valid = ends().0
-                .encode(&Signal { spi: 256, message_id: 1, message: Message::Ack }, &mut rng()).unwrap();
-            valid[28..].copy_from_slice(&bytes[28..]);
-            valid[26..28].fill(0);
-            let _ = b.decode(&valid);
+            for (a, b) in both_families() {
+                prop_assert!(b.decode(&bytes).is_err());
+                let mut valid =
+                    a.encode(&Signal { spi: 256, message_id: 1, message: Message::Ack }, &mut rng()).unwrap();
+                let headers = a.ends.headers_bytes();
+                valid[headers..].copy_from_slice(&bytes[headers..]);
+                valid[headers - 2..headers].fill(0);
+                let _ = b.decode(&valid);
+            }
         }
     }
 
     fn sample() -> Vec<u8> {
+        sample_of(&ends().0)
+    }
+
+    fn sample_of(sender: &Frame) -> Vec<u8> {
         let message = Message::Destroy {
             create: 7,
             reason: Reason::Inactive,
         };
-        ends()
-            .0
+        sender
             .encode(
                 &Signal {
                     spi: 0x1234_5678,
@@ -425,17 +376,62 @@ mod tests {
         assert!(datagram[45..].iter().any(|byte| *byte != 0), "padding is random");
     }
 
-    // The UDP checksum covers the pseudo-header, ports and all of the payload, the IP checksum the rest.
+    #[test]
+    fn layout_over_ipv6_is_the_protocols() {
+        let datagram = sample_of(&both_families()[1].0);
+        assert_eq!(datagram[..8], [0x60, 0, 0, 0, 0x05, 0x36, 17, 64]);
+        assert_eq!(datagram[8..40], [A6.octets(), B6.octets()].concat());
+        assert_eq!(datagram[40..46], [0x12, 0xbd, 0x12, 0xbd, 0x05, 0x36]);
+        assert_eq!(
+            datagram[48..65],
+            [1, 0, 0, 5, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 9, 0, 0, 0, 7, 2]
+        );
+    }
+
+    // The UDP checksum covers the pseudo-header, ports and all of the payload, the IPv4 checksum the rest. IPv6 has none, and
+    // leaves traffic class, flow label and hop limit open.
     #[test]
     fn every_changed_bit_is_noticed() {
-        let (_, b) = ends();
-        let mut datagram = sample();
-        for bit in 0..datagram.len() * 8 {
-            datagram[bit / 8] ^= 1 << (bit % 8);
-            assert!(b.decode(&datagram).is_err(), "bit {bit}");
-            datagram[bit / 8] ^= 1 << (bit % 8);
+        for (family, (a, b)) in both_families().iter().enumerate() {
+            let mut datagram = sample_of(a);
+            for bit in 0..datagram.len() * 8 {
+                let free = family == 1 && matches!(bit / 8, 1..=3 | 7);
+                let free = free || family == 1 && bit < 4;
+                datagram[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(b.decode(&datagram).is_ok(), free, "bit {bit}");
+                datagram[bit / 8] ^= 1 << (bit % 8);
+            }
+            assert!(b.decode(&datagram).is_ok());
         }
-        assert!(b.decode(&datagram).is_ok());
+    }
+
+    #[test]
+    fn ipv6_demands_a_checksum() {
+        let with_none = |(a, b): &(Frame, Frame)| {
+            let mut datagram = sample_of(a);
+            let headers = a.ends.headers_bytes();
+            datagram[headers - 2..headers].fill(0);
+            b.decode(&datagram).map(|_| ())
+        };
+        assert_eq!(
+            both_families().each_ref().map(with_none),
+            [Ok(()), Err(FrameError::Udp)]
+        );
+    }
+
+    /// Sealed into the PVT, a signal is as long as a cell, whatever the families outside and inside and the algorithms: only what is
+    /// behind the AH differs between them.
+    #[test]
+    fn a_sealed_signal_is_as_long_as_a_cell() {
+        for cell_bytes in [1408, 8896] {
+            for ends in [Ends::from((A, B)), Ends::from((A6, B6))] {
+                assert_eq!(esp::packet_len(Frame::new(ends, cell_bytes).bytes), cell_bytes);
+            }
+        }
+        assert_eq!(
+            CAPACITY,
+            1408 - SHORTER_THAN_CELL - both_families()[1].0.ends.headers_bytes() - HEADER_BYTES
+        );
     }
 
     #[test]

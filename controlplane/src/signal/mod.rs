@@ -4,6 +4,7 @@
 pub mod create;
 pub mod created;
 pub mod destroy;
+pub mod ends;
 pub mod frame;
 pub mod keepalive;
 pub mod onion;

@@ -1,4 +1,4 @@
-//! IPv6 (RFC 8200), as far as inner datagrams need it.
+//! IPv6 (RFC 8200): the outer header of tunnels, and inner datagrams.
 
 use std::net::Ipv6Addr;
 
@@ -26,6 +26,23 @@ pub struct Ipv6Header {
     pub source: [u8; 16],
     /// Destination address.
     pub destination: [u8; 16],
+}
+
+impl Ipv6Header {
+    /// Hop limit of what this node sends of its own (protocol section 2).
+    pub const HOP_LIMIT: u8 = 64;
+
+    /// A header of a packet of this node's own: traffic class and flow label 0.
+    pub fn plain(source: Ipv6Addr, destination: Ipv6Addr, next_header: u8, payload_len: u16) -> Self {
+        Self {
+            version_class_flow: U32::new(6 << 28),
+            payload_len: U16::new(payload_len),
+            next_header,
+            hop_limit: Self::HOP_LIMIT,
+            source: source.octets(),
+            destination: destination.octets(),
+        }
+    }
 }
 
 /// An IPv6 datagram whose version and payload length have been found right. Extension headers are part of the payload.
