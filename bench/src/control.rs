@@ -93,19 +93,13 @@ fn address(number: u16) -> Ipv4Addr {
 fn config() -> anyhow::Result<Config> {
     let id = |number| NodeId::of(&identity(number));
     let entry = |number: u16| Entry {
-        name: format!("ain{number}"),
-        identity: identity(number),
-        address: IpAddr::V4(address(number)),
-        onion_keys: vec![OnionKey {
-            suite: X25519.id,
-            key: onion_key(number).public().to_vec(),
-        }],
+        onion_keys: vec![OnionKey::always(X25519.id, onion_key(number).public().to_vec())],
         neighbours: if number == THIS {
             (0..NEIGHBOURS).map(id).collect()
         } else {
             vec![id(THIS)]
         },
-        exit_prefixes: Vec::new(),
+        ..Entry::new(format!("ain{number}"), identity(number), IpAddr::V4(address(number)))
     };
     let neighbour = |number: u16| {
         Peer::Neighbour(Neighbour {

@@ -1,18 +1,30 @@
 //! The directory: which nodes there are, who neighbours whom, and which node serves which responders.
 //!
-//! A [`Directory`] is only ever valid: [`Directory::new`] refuses what contradicts itself and says which entry is to blame.
-//! [`Entry::canonical_bytes`] is the one encoding of an entry that a signature of its identity key covers.
+//! ```text
+//! SignedEntry --verify--> Entry                  each by its node's identity key
+//!                         Entry ... --new--> Directory     none contradicts another
+//! ```
+//!
+//! A [`Directory`] is only ever free of contradictions: [`Directory::new`] refuses the others and says which entry is to blame. What
+//! time brings is none: an entry that has expired stays, and path choice passes it over.
 
-use std::collections::HashMap;
+mod entry;
+mod error;
+
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ed25519_dalek::VerifyingKey;
 use ipnet::IpNet;
+use rand::{CryptoRng, RngExt};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+pub use entry::{Entry, EntryError, OnionKey, SignedEntry, TicketKey, valid_identity};
+pub use error::DirectoryError;
+
+use crate::limits::{ENTRY_FAMILIES, ENTRY_ONION_KEYS, ENTRY_PREFIXES, ENTRY_TICKET_KEYS};
 use crate::signal::suite;
 
 /// Identity of an AIN: SHA-256 of its Ed25519 identity key (protocol section 1). Printed as 64 hexadecimal digits.
@@ -60,199 +72,48 @@ impl FromStr for NodeId {
     }
 }
 
-/// A node's public onion key of one suite.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OnionKey {
-    /// Suite of protocol section 5.
-    pub suite: u8,
-    /// Public key, as long as the suite says: 32 bytes for suite 3.
-    pub key: Vec<u8>,
-}
-
-/// What the directory says of one node.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// Name for operators; carries no meaning in the protocol.
-    pub name: String,
-    /// Ed25519 identity key, public half.
-    pub identity: [u8; 32],
-    /// Signalling address: end of the inner datagrams of its PVTs.
-    pub address: IpAddr,
-    /// Onion keys, at most one a suite.
-    pub onion_keys: Vec<OnionKey>,
-    /// Nodes it has a PVT with.
-    pub neighbours: Vec<NodeId>,
-    /// Prefixes of the responders it serves as exit.
-    pub exit_prefixes: Vec<IpNet>,
-}
-
-impl Entry {
-    /// The node's id.
-    pub fn id(&self) -> NodeId {
-        NodeId::of(&self.identity)
-    }
-
-    /// The public key of `suite`, if the node has one.
-    pub fn onion_key(&self, suite: u8) -> Option<&[u8]> {
-        self.onion_keys
-            .iter()
-            .find(|key| key.suite == suite)
-            .map(|key| key.key.as_slice())
-    }
-
-    /// The encoding a signature covers. Two entries that mean the same encode alike: lists are sorted, prefixes cut to their
-    /// length, every variable part preceded by its length as u32, addresses by their family (4 or 6).
-    ///
-    /// ```text
-    /// "ain directory entry 1" | identity[32] | name | address
-    ///   | count u32, (suite u8 | key)*  | count u32, neighbour id[32]*  | count u32, (prefix length u8 | address)*
-    /// ```
-    pub fn canonical_bytes(&self) -> Vec<u8> {
-        let mut out = b"ain directory entry 1".to_vec();
-        out.extend_from_slice(&self.identity);
-        put_bytes(&mut out, self.name.as_bytes());
-        put_address(&mut out, self.address);
-        let mut keys: Vec<_> = self.onion_keys.iter().collect();
-        keys.sort_by_key(|key| key.suite);
-        put_list(&mut out, &keys, |out, key| {
-            out.push(key.suite);
-            put_bytes(out, &key.key);
-        });
-        let mut neighbours = self.neighbours.clone();
-        neighbours.sort();
-        put_list(&mut out, &neighbours, |out, id| out.extend_from_slice(&id.0));
-        let mut prefixes: Vec<IpNet> = self.exit_prefixes.iter().map(IpNet::trunc).collect();
-        prefixes.sort();
-        put_list(&mut out, &prefixes, |out, prefix| {
-            out.push(prefix.prefix_len());
-            put_address(out, prefix.addr());
-        });
-        out
-    }
-}
-
-fn put_length(out: &mut Vec<u8>, length: usize) {
-    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_length(out, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
-    put_length(out, items.len());
-    items.iter().for_each(|item| put(out, item));
-}
-
-fn put_address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => {
-            out.push(4);
-            out.extend_from_slice(&v4.octets());
-        }
-        IpAddr::V6(v6) => {
-            out.push(6);
-            out.extend_from_slice(&v6.octets());
-        }
-    }
-}
-
-/// What is wrong with a directory. Nodes are named by their operators' names.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum DirectoryError {
-    /// No node at all.
-    #[error("the directory is empty")]
-    Empty,
-    /// A name is empty or used twice.
-    #[error("node name {0:?} is empty or used twice")]
-    Name(String),
-    /// The identity key is not a point of Ed25519, or a weak one.
-    #[error("node {0:?}: the identity key is not a valid Ed25519 public key")]
-    Identity(String),
-    /// Two entries with one identity key.
-    #[error("nodes {0:?} and {1:?} have the same identity key")]
-    DuplicateId(String, String),
-    /// Two entries with one signalling address.
-    #[error("nodes {0:?} and {1:?} have the same address {2}")]
-    DuplicateAddress(String, String, IpAddr),
-    /// The signalling address cannot be one.
-    #[error("node {0:?}: {1} cannot be a signalling address")]
-    Address(String, IpAddr),
-    /// No onion key.
-    #[error("node {0:?} has no onion key of suite 3")]
-    NoOnionKey(String),
-    /// Several onion keys of one suite.
-    #[error("node {node:?} has two onion keys of suite {suite}")]
-    DuplicateSuite {
-        /// The node.
-        node: String,
-        /// The suite.
-        suite: u8,
-    },
-    /// A suite this version does not know.
-    #[error("node {node:?}: suite {suite} of an onion key is unknown")]
-    UnknownSuite {
-        /// The node.
-        node: String,
-        /// The suite.
-        suite: u8,
-    },
-    /// A key whose length does not fit its suite.
-    #[error("node {node:?}: an onion key of suite {suite} has {wanted} bytes, not {given}")]
-    KeyLength {
-        /// The node.
-        node: String,
-        /// The suite.
-        suite: u8,
-        /// Bytes given.
-        given: usize,
-        /// Bytes the suite takes.
-        wanted: usize,
-    },
-    /// A neighbour without an entry.
-    #[error("node {node:?}: neighbour {neighbour} is not in the directory")]
-    UnknownNeighbour {
-        /// The node.
-        node: String,
-        /// The neighbour named.
-        neighbour: NodeId,
-    },
-    /// A node that names itself or one neighbour twice.
-    #[error("node {node:?} names neighbour {neighbour:?} twice or is it itself")]
-    RepeatedNeighbour {
-        /// The node.
-        node: String,
-        /// The neighbour named.
-        neighbour: String,
-    },
-    /// A neighbour that does not name the node in turn.
-    #[error("node {node:?} names neighbour {neighbour:?}, which does not name it in turn")]
-    AsymmetricNeighbour {
-        /// The node.
-        node: String,
-        /// The neighbour named.
-        neighbour: String,
-    },
-    /// Two exit prefixes that share addresses.
-    #[error("exit prefix {prefix} of node {node:?} overlaps {other_prefix} of node {other:?}")]
-    OverlappingPrefix {
-        /// The node.
-        node: String,
-        /// Its prefix.
-        prefix: IpNet,
-        /// The other node, or the same.
-        other: String,
-        /// The other prefix.
-        other_prefix: IpNet,
-    },
-}
-
 /// A directory that has been found free of contradictions.
 #[derive(Clone, Debug)]
 pub struct Directory {
     entries: Vec<Entry>,
     by_id: HashMap<NodeId, usize>,
+    exits: Exits,
+}
+
+/// Who is the exit for what, found without a look at every node.
+#[derive(Clone, Debug)]
+struct Exits {
+    /// By the first address of prefixes that do not overlap.
+    by_prefix: BTreeMap<IpAddr, (IpNet, usize)>,
+    by_signalling_address: HashMap<IpAddr, usize>,
+    open: Vec<usize>,
+}
+
+impl Exits {
+    fn of(entries: &[Entry]) -> Self {
+        let numbered = || entries.iter().enumerate();
+        let prefixes = numbered().flat_map(|(index, entry)| {
+            let prefixes = entry.exit_prefixes.iter();
+            prefixes.map(move |prefix| (prefix.network(), (prefix.trunc(), index)))
+        });
+        Self {
+            by_prefix: prefixes.collect(),
+            by_signalling_address: numbered().map(|(index, entry)| (entry.address, index)).collect(),
+            open: numbered()
+                .filter(|(_, entry)| !entry.open_exit.is_empty())
+                .map(|(index, _)| index)
+                .collect(),
+        }
+    }
+
+    /// The one node that every flow to `destination` has to leave at.
+    fn owner(&self, destination: IpAddr) -> Option<usize> {
+        let of_prefix = || {
+            let (_, (prefix, index)) = self.by_prefix.range(..=destination).next_back()?;
+            prefix.contains(&destination).then_some(*index)
+        };
+        self.by_signalling_address.get(&destination).copied().or_else(of_prefix)
+    }
 }
 
 impl Directory {
@@ -262,13 +123,14 @@ impl Directory {
             return Err(DirectoryError::Empty);
         }
         check_unique(&entries)?;
-        entries.iter().try_for_each(check_keys)?;
+        entries.iter().try_for_each(check_entry)?;
         let by_id = entries
             .iter()
             .enumerate()
             .map(|(index, entry)| (entry.id(), index))
             .collect();
-        let directory = Self { entries, by_id };
+        let exits = Exits::of(&entries);
+        let directory = Self { entries, by_id, exits };
         directory.check_neighbours()?;
         directory.check_prefixes()?;
         Ok(directory)
@@ -289,12 +151,27 @@ impl Directory {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// The node that serves `responder` as exit. At most one does, for prefixes do not overlap.
-    pub fn exit_for(&self, responder: IpAddr) -> Option<NodeId> {
-        self.entries
-            .iter()
-            .find(|entry| entry.exit_prefixes.iter().any(|prefix| prefix.contains(&responder)))
-            .map(Entry::id)
+    /// The node at which a flow of `entrance` to `destination` leaves: the one that the address or a prefix belongs to, else any open
+    /// exit for it, drawn by weight among those that hold at `wall`, Unix seconds, and may stand on a path with the entrance.
+    pub fn exit_for(
+        &self,
+        destination: IpAddr,
+        entrance: &NodeId,
+        wall: u64,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<NodeId> {
+        if let Some(owner) = self.exits.owner(destination) {
+            return Some(self.entries[owner].id());
+        }
+        let entrance = self.entry(entrance)?;
+        let serves = |entry: &Entry| {
+            entry.open_exit.iter().any(|prefix| prefix.contains(&destination))
+                && entry.check_valid(wall).is_ok()
+                && entry.is_apart_from(entrance)
+        };
+        let open = self.exits.open.iter().map(|index| &self.entries[*index]);
+        let mut open: Vec<&Entry> = open.filter(|entry| serves(entry)).collect();
+        draw_by_weight(&mut open, |entry| entry.weight, rng).map(Entry::id)
     }
 
     fn check_neighbours(&self) -> Result<(), DirectoryError> {
@@ -374,15 +251,52 @@ fn check_unique(entries: &[Entry]) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-fn check_keys(entry: &Entry) -> Result<(), DirectoryError> {
+fn check_entry(entry: &Entry) -> Result<(), DirectoryError> {
     let node = || entry.name.clone();
-    if VerifyingKey::from_bytes(&entry.identity).map_or(true, |key| key.is_weak()) {
+    if valid_identity(&entry.identity).is_none() {
         return Err(DirectoryError::Identity(node()));
+    }
+    let prefixes = entry.exit_prefixes.len().max(entry.open_exit.len());
+    let lists = [
+        ("onion keys", entry.onion_keys.len(), ENTRY_ONION_KEYS),
+        ("families", entry.families.len(), ENTRY_FAMILIES),
+        ("prefixes", prefixes, ENTRY_PREFIXES),
+        ("ticket keys", entry.ticket_keys.len(), ENTRY_TICKET_KEYS),
+    ];
+    if let Some((what, _, most)) = lists.into_iter().find(|(_, length, most)| length > most) {
+        let node = node();
+        return Err(DirectoryError::TooMany { node, what, most });
+    }
+    let mut times = entry.onion_keys.iter().map(|key| (key.not_before, key.not_after));
+    if entry.valid_from >= entry.valid_until || times.any(|(from, until)| from >= until) {
+        return Err(DirectoryError::NoTime(node()));
+    }
+    for (index, family) in entry.families.iter().enumerate() {
+        if family.is_empty() || entry.families[..index].contains(family) {
+            let family = family.clone();
+            return Err(DirectoryError::Family { node: node(), family });
+        }
+    }
+    for (index, ticket) in entry.ticket_keys.iter().enumerate() {
+        let slice = ticket.slice;
+        if entry.ticket_keys[..index].iter().any(|earlier| earlier.slice == slice) {
+            return Err(DirectoryError::DuplicateTicketKey { node: node(), slice });
+        }
+    }
+    check_onion_keys(entry)
+}
+
+fn check_onion_keys(entry: &Entry) -> Result<(), DirectoryError> {
+    let node = || entry.name.clone();
+    if entry.onion_keys.is_empty() {
+        return Err(DirectoryError::NoOnionKey(node()));
     }
     for (index, key) in entry.onion_keys.iter().enumerate() {
         let suite = key.suite;
-        if entry.onion_keys[..index].iter().any(|earlier| earlier.suite == suite) {
-            return Err(DirectoryError::DuplicateSuite { node: node(), suite });
+        let begins = (suite, key.not_before);
+        let mut earlier = entry.onion_keys[..index].iter();
+        if earlier.any(|earlier| (earlier.suite, earlier.not_before) == begins) {
+            return Err(DirectoryError::DuplicateOnionKey { node: node(), suite });
         }
         let Some(known) = suite::by_id(suite) else {
             return Err(DirectoryError::UnknownSuite { node: node(), suite });
@@ -397,8 +311,21 @@ fn check_keys(entry: &Entry) -> Result<(), DirectoryError> {
             });
         }
     }
-    entry
-        .onion_key(suite::X25519.id)
-        .map(|_| ())
-        .ok_or_else(|| DirectoryError::NoOnionKey(node()))
+    Ok(())
+}
+
+/// Takes one of `items` out, each with a probability proportional to its weight. `None` if all weights are 0.
+pub(crate) fn draw_by_weight<T>(items: &mut Vec<T>, weight: impl Fn(&T) -> u32, rng: &mut dyn CryptoRng) -> Option<T> {
+    let total: u64 = items.iter().map(|item| u64::from(weight(item))).sum();
+    if total == 0 {
+        return None;
+    }
+    let mut left = rng.random_range(0..total);
+    let at = items.iter().position(|item| {
+        let weight = u64::from(weight(item));
+        let hit = left < weight;
+        left = left.saturating_sub(weight);
+        hit
+    });
+    at.map(|at| items.swap_remove(at))
 }

@@ -92,3 +92,15 @@ pub const SPI_LOW_WATER: u32 = 1 << 14;
 pub const SPI_DRAWS: u32 = 64;
 /// How much earlier than here an AIVT may expire at another node, ns: clocks differ.
 pub const EXPIRY_SLACK: u64 = 10 * Now::SECOND;
+
+/// Onion keys of a directory entry: all suites, a week of days ahead and more.
+pub const ENTRY_ONION_KEYS: usize = 64;
+/// Families of a directory entry.
+pub const ENTRY_FAMILIES: usize = 16;
+/// Prefixes of a directory entry, of either kind.
+pub const ENTRY_PREFIXES: usize = 4096;
+/// Ticket keys of a directory entry.
+pub const ENTRY_TICKET_KEYS: usize = 64;
+/// How far a clock may be off without meeting an onion key that is not yet, or no more, in use; an eighth of the key's time if that
+/// is shorter.
+pub const KEY_SLACK_S: u64 = 30;

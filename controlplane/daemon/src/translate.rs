@@ -65,19 +65,14 @@ pub fn quotas(config: &NodeConfig) -> control::Quotas {
 
 fn entry(config: &NodeConfig, node: &config::Entry) -> Entry {
     Entry {
-        name: node.name.clone(),
-        identity: node.identity,
-        address: node.address,
-        onion_keys: vec![OnionKey {
-            suite: config.network.suite,
-            key: node.onion_suite3.to_vec(),
-        }],
+        onion_keys: vec![OnionKey::always(config.network.suite, node.onion_suite3.to_vec())],
         neighbours: node
             .neighbours
             .iter()
             .map(|at| NodeId(config.directory.nodes[*at].id))
             .collect(),
         exit_prefixes: node.exit_prefixes.clone(),
+        ..Entry::new(node.name.clone(), node.identity, node.address)
     }
 }
 

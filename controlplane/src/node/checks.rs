@@ -88,7 +88,9 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         .directory
         .entry(&config.id)
         .ok_or(ConfigError::NotInDirectory(config.id))?;
-    if entry.onion_key(X25519.id) != Some(&config.onion_key.public()) {
+    let public = config.onion_key.public();
+    let mut listed = entry.onion_keys.iter();
+    if !listed.any(|listed| (listed.suite, &listed.key[..]) == (X25519.id, &public[..])) {
         return Err(ConfigError::OnionKey);
     }
     let (min, max) = (config.min_nodes, config.max_nodes);

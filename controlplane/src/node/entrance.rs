@@ -28,7 +28,7 @@ impl Node {
         let number = if self.shutting_down {
             None
         } else {
-            self.admit_flow(now, tunnel, pair)
+            self.admit_flow(now, wall, tunnel, pair)
         };
         let Some(number) = number else {
             self.counts.flows_refused += 1;
@@ -50,7 +50,7 @@ impl Node {
     }
 
     /// The idle flow of `pair` from `tunnel`, remembered or new. `None` if the initiator may not open it.
-    fn admit_flow(&mut self, now: Now, tunnel: PeerId, pair: Pair) -> Option<FlowNumber> {
+    fn admit_flow(&mut self, now: Now, wall: u64, tunnel: PeerId, pair: Pair) -> Option<FlowNumber> {
         let known = self.flows.with_pair(tunnel, pair);
         if let Some(number) = known {
             // The packet path has forgotten the flow and met it again: what carried it carries it no more.
@@ -66,11 +66,12 @@ impl Node {
         if !source_allowed(host, pair) || self.responder_tunnel(pair.destination).is_some() {
             return None;
         }
+        let own = &self.settings.id;
         let exit = self
             .settings
             .directory
-            .exit_for(pair.destination)
-            .filter(|exit| *exit != self.settings.id)?;
+            .exit_for(pair.destination, own, wall, &mut *self.rng)
+            .filter(|exit| exit != own)?;
         let shown = match host.option {
             SourceOption::AsSent => None,
             SourceOption::RandomPrivate => Some(random_private(&mut *self.rng)),
@@ -117,7 +118,7 @@ impl Node {
         };
         let (wanted, exit) = (flow.wanted, flow.exit);
         let begun = self
-            .choose_path(now, exit)
+            .choose_path(now, wall, exit)
             .and_then(|path| self.begin(now, wall, number, path));
         if let Some(id) = begun {
             self.timers.clear(number);
@@ -132,7 +133,7 @@ impl Node {
         }
     }
 
-    fn choose_path(&mut self, now: Now, exit: NodeId) -> Option<Vec<NodeId>> {
+    fn choose_path(&mut self, now: Now, wall: u64, exit: NodeId) -> Option<Vec<NodeId>> {
         let Self {
             settings,
             neighbours,
@@ -150,9 +151,17 @@ impl Node {
             exit,
             min_nodes,
             max_nodes,
+            suite: X25519.id,
+            wall,
         };
-        let is_up = |node: &NodeId| neighbours.get(node).is_some_and(|peer| pvts[peer].liveness.is_up());
-        path::choose(&settings.directory, &wish, is_up, penalties, now, &mut **rng)
+        let mut up: Vec<NodeId> = neighbours
+            .iter()
+            .filter(|(_, peer)| pvts[peer].liveness.is_up())
+            .map(|(node, _)| *node)
+            .collect();
+        up.sort();
+        path::shuffle(&mut up, &mut **rng);
+        path::choose(&settings.directory, &wish, &up, penalties, now, &mut **rng)
     }
 
     /// Sends the creating signal for `number` over `path`. `None` if that cannot be done now.
@@ -169,7 +178,7 @@ impl Node {
         };
         let Self { settings, rng, .. } = &mut *self;
         let hop = |id: &NodeId| {
-            let onion_key = settings.directory.entry(id)?.onion_key(X25519.id)?;
+            let onion_key = settings.directory.entry(id)?.onion_key(X25519.id, wall)?;
             Some(HopSpec {
                 id: *id,
                 onion_key,

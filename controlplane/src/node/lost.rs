@@ -170,18 +170,12 @@ mod tests {
 
     fn node() -> Node {
         let entry = |number: u8| Entry {
-            name: format!("ain{number}"),
-            identity: identity(number),
-            address: IpAddr::V4(address(number)),
-            onion_keys: vec![OnionKey {
-                suite: 3,
-                key: onion_key(number).public().to_vec(),
-            }],
+            onion_keys: vec![OnionKey::always(3, onion_key(number).public().to_vec())],
             neighbours: match number {
                 THIS => (0..THIS).map(id).collect(),
                 _ => vec![id(THIS)],
             },
-            exit_prefixes: Vec::new(),
+            ..Entry::new(format!("ain{number}"), identity(number), IpAddr::V4(address(number)))
         };
         let neighbour = |number: u8| {
             Peer::Neighbour(Neighbour {

@@ -51,15 +51,14 @@ impl Plan {
 
     fn directory(&self) -> Directory {
         let entry = |node: usize| Entry {
-            name: format!("ain{node}"),
-            identity: identity(node),
-            address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, u8::try_from(node).unwrap() + 1)),
-            onion_keys: vec![OnionKey {
-                suite: 3,
-                key: onion_key(node).public().to_vec(),
-            }],
+            onion_keys: vec![OnionKey::always(3, onion_key(node).public().to_vec())],
             neighbours: self.neighbours(node).into_iter().map(id).collect(),
             exit_prefixes: vec![format!("198.51.{node}.0/24").parse().unwrap()],
+            ..Entry::new(
+                format!("ain{node}"),
+                identity(node),
+                IpAddr::V4(Ipv4Addr::new(192, 0, 2, u8::try_from(node).unwrap() + 1)),
+            )
         };
         Directory::new((0..self.nodes).map(entry).collect()).unwrap()
     }
