@@ -21,4 +21,5 @@ pub mod replay;
 pub mod signal;
 pub mod spi;
 pub mod table_writer;
+pub mod ticket;
 pub mod timers;

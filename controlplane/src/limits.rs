@@ -104,3 +104,36 @@ pub const ENTRY_TICKET_KEYS: usize = 64;
 /// How far a clock may be off without meeting an onion key that is not yet, or no more, in use; an eighth of the key's time if that
 /// is shorter.
 pub const KEY_SLACK_S: u64 = 30;
+
+/// Tickets of one request, at most: as many as fit one datagram of a host tunnel.
+pub const TICKETS_A_BATCH: usize = 32;
+/// How much the clocks of an entrance and an issuer may differ about the slice they are in, seconds.
+pub const TICKET_CLOCK_SLACK_S: u64 = 120;
+/// Length of a slice, seconds, unless the network has another.
+pub const TICKET_SLICE_S: u32 = 3600;
+/// Tickets issued to one entrance in a slice, unless configured.
+pub const TICKET_QUOTA: u32 = 4096;
+/// Tickets of one issuer and slice that a wallet holds, unless configured.
+pub const WALLET: usize = 64;
+/// Spent tickets remembered of one slice; when there are more, further ones are refused.
+pub const SPENT_TICKETS: usize = 1 << 20;
+/// Requests for tickets whose signature is looked at in a second.
+pub const REQUESTS_PER_SECOND: u32 = 256;
+/// Batches that are evaluated in a second: a few milliseconds of the control thread each.
+pub const BATCHES_PER_SECOND: u32 = 32;
+/// Times that one request is answered.
+pub const REQUEST_ANSWERS: u8 = 4;
+/// How often the wallet is looked at.
+pub const TICKET_TICK: u64 = Now::SECOND;
+/// How long an entrance waits for an answer of an issuer before it asks again.
+pub const REQUEST_WAIT: u64 = 3 * Now::SECOND;
+/// Requests without answer after which an issuer is left alone.
+pub const REQUESTS_BEFORE_REST: u8 = 3;
+/// For how long, the first time; doubles.
+pub const ISSUER_REST: u64 = 15 * Now::SECOND;
+/// For how long at most.
+pub const ISSUER_REST_MAX: u64 = 240 * Now::SECOND;
+/// Requests of one entrance under way.
+pub const REQUESTS_AT_A_TIME: usize = 16;
+/// AIVTs without a ticket, for issuance alone, that one neighbour may ask for in a minute.
+pub const TICKETLESS_PER_MINUTE: u32 = 60;

@@ -20,6 +20,7 @@ pub mod mss;
 pub mod outside;
 pub mod packet;
 pub mod peers;
+pub mod per_second;
 pub mod pipeline;
 pub mod publish;
 pub mod reserve;
