@@ -6,7 +6,7 @@ mod sim;
 
 use ain_dataplane::stage::Lane;
 use sim::chain::{self, Chain, Plan, ends, initiator, responder};
-use sim::{Buf, GMAC, HMAC, Suite, datagram};
+use sim::{Buf, GMAC, GMAC_V6, HMAC, Suite, datagram};
 
 /// Datagrams of several cells, cells of several datagrams, and pieces that wait.
 const SIZES: [usize; 8] = [1400, 20, 9000, 60, 1384, 2768, 576, 100];
@@ -77,6 +77,11 @@ fn the_counter_counts() {
 #[test]
 fn gmac() {
     bursts_allocate_nothing(GMAC, false);
+}
+
+#[test]
+fn gmac_over_ipv6() {
+    bursts_allocate_nothing(GMAC_V6, false);
 }
 
 #[test]

@@ -17,11 +17,12 @@ use ain_dataplane::id::{Now, WorkerId};
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::peers::PeerKind;
 use ain_dataplane::verdict::DropReason;
+use ain_dataplane::wire::ah::Family;
 use ain_dataplane::wire::ipv4::Ipv4;
 use plan::Plan;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
-use sim::{Buf, GMAC, Joint, Machine, chain::ends, datagram, host, towards};
+use sim::{Buf, GMAC, GMAC_V6, Joint, Machine, chain::ends, datagram, host, towards};
 
 /// Seconds after which the plan's nodes end an idle AIVT.
 const INACTIVITY_S: u32 = 300;
@@ -44,6 +45,10 @@ fn inside(node: u8) -> Ipv4Addr {
 impl World {
     fn new(plan: &Plan, workers: u8) -> Self {
         let mut joints = Vec::new();
+        let suite = match plan.family {
+            Family::V4 => GMAC,
+            Family::V6 => GMAC_V6,
+        };
         let neighbour = PeerKind::Neighbour;
         for (at, &(a, b)) in (0u8..).zip(&plan.links) {
             let (a_is, b_is) = (neighbour.clone(), neighbour.clone());
@@ -52,7 +57,7 @@ impl World {
                 b: b as u8 + 1,
                 b_is,
                 a_is,
-                suite: GMAC,
+                suite,
                 seed: 100 + 2 * at,
             });
         }
@@ -64,7 +69,7 @@ impl World {
                 b: node + 1,
                 b_is: PeerKind::Gateway,
                 a_is,
-                suite: GMAC,
+                suite,
                 seed: 1 + 2 * node,
             });
         }
@@ -212,13 +217,14 @@ fn source_of(bytes: &[u8]) -> IpAddr {
 
 #[test]
 fn flows_open_by_signals_over_two_to_six_ains() {
-    for (nodes, option, workers) in [
-        (2, SourceOption::AsSent, 1),
-        (3, SourceOption::RandomPrivate, 2),
-        (6, SourceOption::RandomPrivate, 1),
+    for (nodes, option, workers, family) in [
+        (2, SourceOption::AsSent, 1, Family::V4),
+        (3, SourceOption::RandomPrivate, 2, Family::V4),
+        (3, SourceOption::RandomPrivate, 2, Family::V6),
+        (6, SourceOption::RandomPrivate, 1, Family::V4),
     ] {
         let mut plan = Plan::chain(nodes);
-        plan.option = option;
+        (plan.option, plan.family) = (option, family);
         let mut world = World::new(&plan, workers);
         let last = nodes as u8 - 1;
         let own = Ipv4Addr::new(198, 51, 0, 1);
@@ -273,8 +279,15 @@ fn inactivity_ends_an_aivt_and_the_next_packet_makes_a_new_one() {
 
 #[test]
 fn a_dead_ain_is_avoided_and_the_responder_sees_one_source() {
+    for family in [Family::V4, Family::V6] {
+        avoid_a_dead_ain(family);
+    }
+}
+
+fn avoid_a_dead_ain(family: Family) {
     // 0 - 1 - 2 - 4 and 0 - 1 - 3 - 4
     let mut plan = Plan::new(5, &[(0, 1), (1, 2), (2, 4), (1, 3), (3, 4)]);
+    plan.family = family;
     (plan.min_nodes, plan.max_nodes) = (4, 4);
     let mut world = World::new(&plan, 1);
     let own = Ipv4Addr::new(198, 51, 0, 1);

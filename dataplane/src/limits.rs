@@ -6,6 +6,8 @@ pub const BURST: usize = 64;
 pub const MAX_HOPS: usize = 5;
 /// Datagrams that wait for one flow's AIVT (protocol section 7).
 pub const WAITING_PER_FLOW: usize = 64;
+/// Extension headers between an outer IPv6 header and its AH.
+pub const OUTER_EXTENSIONS: usize = 4;
 /// Cells that a piece of a datagram waits for its rest (protocol section 4). The unpacker's maps have a bit for each.
 pub const EDGE_CELLS: u32 = 64;
 /// Nanoseconds that a piece of a datagram waits for its rest (protocol section 4).

@@ -34,5 +34,5 @@ pub const OUTER_ROOM: usize = 14 + 40 + 40;
 /// Bytes that go behind a cell while its ICV is computed: the high half of the sequence number.
 pub const BEHIND_ROOM: usize = 4;
 
-/// Bytes every fresh buffer keeps free at its front: Ethernet, IPv6, AH, ESP and an inner header fit.
+/// Bytes every fresh buffer keeps free at its front: Ethernet, IPv6, AH and ESP header and IV fit.
 pub const HEADROOM: usize = 128;

@@ -144,8 +144,5 @@ impl Peers {
 
 fn outer(peer: &Peer) -> Result<Outer, DropReason> {
     let link = peer.link.ok_or(DropReason::NoNeighbour)?;
-    match (peer.local, peer.remote) {
-        (IpAddr::V4(local), IpAddr::V4(remote)) => Ok(Outer::new(peer.port, link, local, remote)),
-        _ => Err(DropReason::WrongProtocol),
-    }
+    Outer::new(peer.port, link, peer.local, peer.remote).ok_or(DropReason::WrongProtocol)
 }

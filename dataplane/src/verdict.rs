@@ -33,6 +33,8 @@ drop_reasons! {
     Malformed = "malformed",
     /// A fragment of an outer packet; tunnels never fragment outside.
     OuterFragment = "outer_fragment",
+    /// An outer IPv6 packet with a routing header, an option that may not be skipped, or too many extension headers.
+    OuterExtension = "outer_extension",
     /// The outer source address belongs to no peer.
     UnknownPeer = "unknown_peer",
     /// No security association has this SPI for this peer.

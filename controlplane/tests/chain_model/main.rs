@@ -15,7 +15,7 @@ mod sim;
 
 use network::Network;
 use sim::chain::Plan;
-use sim::{GMAC, HMAC, Suite};
+use sim::{GMAC, HMAC, HMAC_V6, Suite};
 
 /// Datagrams of each test.
 const DATAGRAMS: usize = 20_000;
@@ -70,6 +70,11 @@ fn four_nodes_narrow_host_tunnels() {
 #[test]
 fn five_nodes_three_workers() {
     run(plan(5, 3, GMAC), 5);
+}
+
+#[test]
+fn three_nodes_over_ipv6() {
+    run(plan(3, 2, HMAC_V6), 7);
 }
 
 #[test]

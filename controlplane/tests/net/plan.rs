@@ -1,12 +1,13 @@
 //! What a network in memory looks like.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
 use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
 use ain_controlplane::signal::suite::OnionPrivateKey;
 use ain_dataplane::id::PeerId;
+use ain_dataplane::wire::ah::Family;
 use ed25519_dalek::SigningKey;
 
 use super::INACTIVITY_S;
@@ -16,6 +17,8 @@ use super::INACTIVITY_S;
 pub struct Plan {
     pub links: Vec<(usize, usize)>,
     pub nodes: usize,
+    /// Of the nodes' addresses.
+    pub family: Family,
     pub min_nodes: usize,
     pub max_nodes: usize,
     pub option: SourceOption,
@@ -29,6 +32,7 @@ impl Plan {
         Self {
             links,
             nodes,
+            family: Family::V4,
             min_nodes: 2,
             max_nodes: 6,
             option: SourceOption::RandomPrivate,
@@ -49,16 +53,21 @@ impl Plan {
         neighbours
     }
 
+    /// Signalling address of a node.
+    pub fn address(&self, node: usize) -> IpAddr {
+        let number = u8::try_from(node).unwrap() + 1;
+        match self.family {
+            Family::V4 => Ipv4Addr::new(192, 0, 2, number).into(),
+            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()).into(),
+        }
+    }
+
     fn directory(&self) -> Directory {
         let entry = |node: usize| Entry {
             onion_keys: vec![OnionKey::always(3, onion_key(node).public().to_vec())],
             neighbours: self.neighbours(node).into_iter().map(id).collect(),
             exit_prefixes: vec![format!("198.51.{node}.0/24").parse().unwrap()],
-            ..Entry::new(
-                format!("ain{node}"),
-                identity(node),
-                IpAddr::V4(Ipv4Addr::new(192, 0, 2, u8::try_from(node).unwrap() + 1)),
-            )
+            ..Entry::new(format!("ain{node}"), identity(node), self.address(node))
         };
         Directory::new((0..self.nodes).map(entry).collect()).unwrap()
     }

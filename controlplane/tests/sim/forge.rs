@@ -1,10 +1,13 @@
 //! Packets by hand: what a neighbour or a stranger may put on the wire, written without the packet path's stages.
 
+use std::net::IpAddr;
+
 use ain_controlplane::action::HopKeys;
 use ain_crypto::{Direction, Layer, LayerJob, LayerOp, Mac, MacAlgorithm, MacJob};
 use ain_dataplane::packet::PacketBuf;
+use ain_dataplane::wire::ah::Family;
 
-use super::{Buf, Suite, address_of, key, mac_of};
+use super::{Buf, Suite, key, mac_of, outer_of};
 use crate::crypto::{Crypto, crypto};
 
 /// An AH packet from one machine to another.
@@ -22,47 +25,94 @@ pub struct Forged<'a> {
     pub payload: &'a [u8],
 }
 
+/// Extension headers of a packet over IPv6, up to the AH.
+#[derive(Clone, Copy)]
+pub struct Extensions<'a> {
+    /// What the IPv6 header announces.
+    pub first: u8,
+    pub sent: &'a [u8],
+    /// As the ICV covers them.
+    pub covered: &'a [u8],
+}
+
+impl Extensions<'_> {
+    pub const NONE: Self = Self {
+        first: AH,
+        sent: &[],
+        covered: &[],
+    };
+}
+
+const AH: u8 = 51;
+
 impl Forged<'_> {
     /// The frame, its ICV right under the key of `seed`.
     pub fn frame(&self) -> Vec<u8> {
-        let (iv, icv_len): (&[u8], usize) = match self.suite.ah {
-            MacAlgorithm::Aes128Gmac => (&[0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7], 24),
-            MacAlgorithm::HmacSha256_128 => (&[], 16),
-            MacAlgorithm::AesCmac96 => (&[], 12),
+        self.frame_with(Extensions::NONE)
+    }
+
+    /// With extension headers, if it goes over IPv6.
+    pub fn frame_with(&self, extensions: Extensions<'_>) -> Vec<u8> {
+        let (iv, tag_len, pad): (&[u8], usize, usize) = match (self.suite.ah, self.suite.family) {
+            (MacAlgorithm::Aes128Gmac, Family::V4) => (&IV, 16, 0),
+            (MacAlgorithm::Aes128Gmac, Family::V6) => (&IV, 16, 4),
+            (MacAlgorithm::HmacSha256_128, Family::V4) => (&[], 16, 0),
+            (MacAlgorithm::HmacSha256_128, Family::V6) => (&[], 16, 4),
+            (MacAlgorithm::AesCmac96, _) => (&[], 12, 0),
         };
-        let mut packet = vec![0x45, 0];
-        packet.extend(((20 + 12 + icv_len + self.payload.len()) as u16).to_be_bytes());
-        packet.extend([0, 0, 0, 0, 0, 51, 0, 0]);
-        packet.extend(address_of(self.from).octets());
-        packet.extend(address_of(self.to).octets());
-        packet.extend([self.next_header, ((12 + icv_len) / 4 - 2) as u8, 0, 0]);
-        packet.extend(self.spi.to_be_bytes());
-        packet.extend((self.seq as u32).to_be_bytes());
-        packet.resize(packet.len() + icv_len, 0);
-        packet.extend(self.payload);
-        let mut covered = packet.clone();
+        let ah_len = 12 + iv.len() + tag_len + pad;
+        let mut ah = vec![self.next_header, (ah_len / 4 - 2) as u8, 0, 0];
+        ah.extend(self.spi.to_be_bytes());
+        ah.extend((self.seq as u32).to_be_bytes());
+        ah.resize(ah_len, 0);
+        let behind = extensions.sent.len() + ah_len + self.payload.len();
+        let mut header = self.masked_header(behind as u16, extensions.first);
+        let mut covered = [&header, extensions.covered, &ah, self.payload].concat();
         if self.esn {
             covered.extend(((self.seq >> 32) as u32).to_be_bytes());
         }
+        let tag = self.tag(iv, &covered);
+        ah[12..12 + iv.len()].copy_from_slice(iv);
+        ah[12 + iv.len()..][..tag_len].copy_from_slice(&tag[..tag_len]);
+        let (ethertype, ttl) = match self.suite.family {
+            Family::V4 => ([8, 0], 8),
+            Family::V6 => ([0x86, 0xdd], 7),
+        };
+        header[ttl] = 64;
+        let (to, from) = (mac_of(self.to).0, mac_of(self.from).0);
+        let parts: [&[u8]; 7] = [&to, &from, &ethertype, &header, extensions.sent, &ah, self.payload];
+        let mut frame = parts.concat();
+        fix_checksum(&mut frame);
+        frame
+    }
+
+    /// The IP header as the ICV covers it, before `behind` bytes.
+    fn masked_header(&self, behind: u16, first: u8) -> Vec<u8> {
+        let ends = [self.from, self.to].map(|number| outer_of(number, self.suite.family));
+        let mut header = match self.suite.family {
+            Family::V4 => [&[0x45, 0][..], &(20 + behind).to_be_bytes(), &[0, 0, 0, 0, 0, AH, 0, 0]].concat(),
+            Family::V6 => [&[0x60, 0, 0, 0][..], &behind.to_be_bytes(), &[first, 0]].concat(),
+        };
+        for end in ends {
+            match end {
+                IpAddr::V4(address) => header.extend(address.octets()),
+                IpAddr::V6(address) => header.extend(address.octets()),
+            }
+        }
+        header
+    }
+
+    fn tag(&self, iv: &[u8], covered: &[u8]) -> [u8; 16] {
         let material = key(3, self.seed, self.suite.ah.key_bytes());
         let mac_key = Crypto::mac_key(self.suite.ah, &material).expect("key");
         let mut job = [MacJob {
             key: &mac_key,
             iv: iv.try_into().unwrap_or_default(),
-            message: &covered,
+            message: covered,
             tag: [0; 16],
         }];
         crypto().compute(&mut job);
-        packet[32..32 + iv.len()].copy_from_slice(iv);
-        let tag = self.suite.ah.tag_bytes();
-        packet[32 + iv.len()..][..tag].copy_from_slice(&job[0].tag[..tag]);
-        packet[8] = 64;
-        let mut frame = mac_of(self.to).0.to_vec();
-        frame.extend(mac_of(self.from).0);
-        frame.extend([8, 0]);
-        frame.extend(packet);
-        fix_checksum(&mut frame);
-        frame
+        job[0].tag
     }
 
     pub fn buf(&self) -> Buf {
@@ -70,8 +120,13 @@ impl Forged<'_> {
     }
 }
 
-/// Puts the right header checksum into a frame's IPv4 header.
+const IV: [u8; 8] = [0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7];
+
+/// Puts the right header checksum into a frame's IPv4 header, if it has one.
 pub fn fix_checksum(frame: &mut [u8]) {
+    if frame[12..14] != [8, 0] {
+        return;
+    }
     let header = &mut frame[14..34];
     header[10..12].fill(0);
     let words = header

@@ -8,7 +8,7 @@ pub mod forge;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelSpec, Workers};
@@ -24,6 +24,7 @@ use ain_dataplane::reserve::Grant;
 use ain_dataplane::stage::Lane;
 use ain_dataplane::table::flow_table;
 use ain_dataplane::verdict::DropReason;
+use ain_dataplane::wire::ah::Family;
 use ain_dataplane::wire::cell::CellProfile;
 use ain_dataplane::wire::ethernet::MacAddr;
 use ain_dataplane::wire::ipv4::{self, Ipv4Fields};
@@ -161,7 +162,6 @@ impl Workers<Crypto, Buf> for Rings {
 
 /// One machine: an AIN or a host, with its workers.
 pub struct Machine {
-    pub address: Ipv4Addr,
     pub mac: MacAddr,
     pub engines: Vec<Engine<Crypto, Buf>>,
     pub writer: TableWriter<Crypto, Buf>,
@@ -179,15 +179,17 @@ pub struct OneWay {
     spi: u32,
 }
 
-/// The algorithms of a tunnel.
+/// The algorithms of a tunnel, and the family of its outer addresses.
 #[derive(Clone, Copy)]
 pub struct Suite {
+    pub family: Family,
     pub ah: MacAlgorithm,
     pub esp: AeadAlgorithm,
     pub esn: bool,
 }
 
 pub const GMAC: Suite = Suite {
+    family: Family::V4,
     ah: MacAlgorithm::Aes128Gmac,
     esp: AeadAlgorithm::Aes128Gcm16,
     esn: true,
@@ -200,10 +202,23 @@ pub const CMAC: Suite = Suite {
     ..GMAC
 };
 pub const HMAC: Suite = Suite {
+    family: Family::V4,
     ah: MacAlgorithm::HmacSha256_128,
     esp: AeadAlgorithm::Aes256Gcm16,
     esn: false,
 };
+
+/// Over IPv6.
+pub const GMAC_V6: Suite = over_ipv6(GMAC);
+pub const HMAC_V6: Suite = over_ipv6(HMAC);
+pub const CMAC_V6: Suite = over_ipv6(CMAC);
+
+const fn over_ipv6(suite: Suite) -> Suite {
+    Suite {
+        family: Family::V6,
+        ..suite
+    }
+}
 
 /// Key material that both ends of a joint make from its seed; AH has kind 3, ESP 5.
 pub fn key(kind: u8, seed: u8, len: usize) -> Zeroizing<Vec<u8>> {
@@ -217,7 +232,7 @@ pub fn key(kind: u8, seed: u8, len: usize) -> Zeroizing<Vec<u8>> {
 /// One machine's view of a tunnel.
 pub struct Towards {
     pub kind: PeerKind,
-    pub remote: Ipv4Addr,
+    pub remote: IpAddr,
     pub remote_mac: MacAddr,
     pub suite: Suite,
     pub outbound: OneWay,
@@ -243,7 +258,7 @@ impl Machine {
         let profile = CellProfile::Standard;
         let engine = |id| Engine::new(WorkerId(id), crypto(), reader.clone(), capacity, profile);
         let engines: Vec<_> = (0..workers).map(engine).collect();
-        let (address, mac) = (address_of(number), mac_of(number));
+        let mac = mac_of(number);
         let (mut peers, mut grants) = (Vec::new(), Vec::new());
         for (id, to) in (0..).map(PeerId).zip(towards) {
             let spec = spec(id, &to, workers, numbers);
@@ -251,8 +266,8 @@ impl Machine {
             grants.push([Arc::clone(&spec.ah_out.grant), Arc::clone(&spec.esp_out.grant)]);
             peers.push(Peer {
                 port: PortId(0),
-                local: IpAddr::V4(address),
-                remote: IpAddr::V4(to.remote),
+                local: outer_of(number, to.suite.family),
+                remote: to.remote,
                 link: Some(Link {
                     source: mac,
                     destination: to.remote_mac,
@@ -269,7 +284,6 @@ impl Machine {
         };
         let io = Io::default();
         Self {
-            address,
             mac,
             engines,
             writer,
@@ -353,9 +367,17 @@ impl Machine {
     }
 }
 
-/// Outer address of a machine.
+/// Outer IPv4 address of a machine.
 pub fn address_of(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, number)
+}
+
+/// Outer address of a machine.
+pub fn outer_of(number: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => address_of(number).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0xa1, 0, 0, 0, 0, number.into()).into(),
+    }
 }
 
 /// Link-layer address of a machine.
@@ -420,7 +442,7 @@ pub fn towards(joint: &Joint, number: u8, owner: WorkerId) -> Option<Towards> {
         n if n == joint.b => (joint.a, joint.a_is.clone(), back, there),
         _ => return None,
     };
-    let (remote, remote_mac) = (address_of(remote), mac_of(remote));
+    let (remote, remote_mac) = (outer_of(remote, joint.suite.family), mac_of(remote));
     Some(Towards {
         kind,
         remote,

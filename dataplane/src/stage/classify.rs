@@ -1,7 +1,7 @@
 //! Is it mine, from whom, and which association: Ethernet header off, outer fragments and strangers out, the rest sorted into TVT
 //! and tunnel packets; packets of associations that other workers own change hands.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ain_crypto::{Backend, prefetch};
 
@@ -15,10 +15,11 @@ use crate::peers::Peers;
 use crate::sa::SeqNo;
 use crate::table::{Reader, Target, TargetKind};
 use crate::verdict::DropReason;
-use crate::wire::ah::Ah;
-use crate::wire::ethernet::{self, ETHERTYPE_IPV4, EthernetHeader};
+use crate::wire::ah::{Ah, Family, offset_ipv6};
+use crate::wire::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader};
 use crate::wire::ipv4::Ipv4;
-use crate::wire::protocol;
+use crate::wire::ipv6::Ipv6;
+use crate::wire::{WireError, protocol};
 
 /// Where a packet came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,9 +43,16 @@ pub struct Sorter<'a> {
 }
 
 /// Outer source and destination of the packet before, and whose they are: most of a burst comes from few peers.
-type Seen = ((Ipv4Addr, Ipv4Addr), PeerId);
+type Seen<A> = Option<((A, A), PeerId)>;
 
-/// Bytes at the front of a frame that are read before its ICV is computed: Ethernet, IPv4, and AH in its usual lengths.
+/// Of each family.
+#[derive(Default)]
+struct LastSeen {
+    v4: Seen<Ipv4Addr>,
+    v6: Seen<Ipv6Addr>,
+}
+
+/// Bytes at the front of a frame that are read before its ICV is computed: Ethernet, IP, and AH in its usual lengths.
 const HEADERS: usize = 128;
 
 impl Sorter<'_> {
@@ -83,9 +91,12 @@ impl Sorter<'_> {
             prefetch(&data[..data.len().min(HEADERS)]);
             prefetch(&data[data.len().saturating_sub(1)..]); // where the high half of the sequence number goes
         }
-        let mut last = None;
+        let mut last = LastSeen::default();
         for mut buf in burst.drain(..) {
-            let read = strip_ethernet(source, &mut buf).and_then(|()| self.headers(&buf, &mut last));
+            let read = strip_ethernet(source, &mut buf).and_then(|family| match family {
+                Family::V4 => self.ipv4(buf.data(), &mut last.v4),
+                Family::V6 => self.ipv6(buf.data(), &mut last.v6),
+            });
             match read {
                 Ok(headers) => {
                     buf.truncate(headers.total_len);
@@ -98,6 +109,7 @@ impl Sorter<'_> {
                         peer: headers.peer,
                         ah_len: headers.ah_len,
                         ip_len: headers.ip_len,
+                        family: headers.family,
                         next_header: headers.next_header,
                         esn: false,
                     });
@@ -107,36 +119,39 @@ impl Sorter<'_> {
         }
     }
 
-    fn headers<B: PacketBuf>(&self, buf: &B, last: &mut Option<Seen>) -> Result<Headers, DropReason> {
-        let ip = Ipv4::parse(buf.data()).map_err(|_| DropReason::Malformed)?;
+    fn ipv4(&self, data: &[u8], last: &mut Seen<Ipv4Addr>) -> Result<Headers, DropReason> {
+        let ip = Ipv4::parse(data)?;
         if ip.protocol() != protocol::AH {
             return Err(DropReason::ForTheKernel);
         }
         if ip.is_fragment() {
             return Err(DropReason::OuterFragment);
         }
-        let outside = (ip.source(), ip.destination());
-        let peer = match *last {
-            Some((seen, peer)) if seen == outside => peer,
-            _ => self.between(outside).ok_or(DropReason::UnknownPeer)?,
-        };
-        *last = Some((outside, peer));
-        let ah = Ah::parse(ip.payload()).map_err(|_| DropReason::Malformed)?;
-        Ok(Headers {
-            total_len: ip.total_len(),
-            spi: ah.spi(),
-            seq_low: ah.sequence_low(),
-            peer,
-            ah_len: ah.len() as u16,
-            ip_len: ip.header_len() as u8,
-            next_header: ah.next_header(),
-        })
+        let peer = self.between((ip.source(), ip.destination()), last)?;
+        Headers::read(Family::V4, peer, &data[..ip.total_len()], ip.header_len())
     }
 
-    /// The peer whose tunnels run between two outer addresses.
-    fn between(&self, (remote, local): (Ipv4Addr, Ipv4Addr)) -> Option<PeerId> {
-        let peer = self.peers.by_remote(IpAddr::V4(remote))?;
-        (self.peers.peer(peer)?.local == IpAddr::V4(local)).then_some(peer)
+    fn ipv6(&self, data: &[u8], last: &mut Seen<Ipv6Addr>) -> Result<Headers, DropReason> {
+        let ip = Ipv6::parse(data)?;
+        let ip_len = offset_ipv6(&ip)?;
+        let peer = self.between((ip.source(), ip.destination()), last)?;
+        Headers::read(Family::V6, peer, &data[..ip.total_len()], ip_len)
+    }
+
+    /// The peer whose tunnels run between two outer addresses, the remote one first.
+    fn between<A: Copy + Eq + Into<IpAddr>>(&self, outside: (A, A), last: &mut Seen<A>) -> Result<PeerId, DropReason> {
+        match *last {
+            Some((seen, peer)) if seen == outside => Ok(peer),
+            _ => {
+                let (remote, local) = (outside.0.into(), outside.1.into());
+                let peer = self.peers.by_remote(remote).ok_or(DropReason::UnknownPeer)?;
+                if self.peers.peer(peer).is_none_or(|peer| peer.local != local) {
+                    return Err(DropReason::UnknownPeer);
+                }
+                *last = Some((outside, peer));
+                Ok(peer)
+            }
+        }
     }
 
     /// What a packet is to this worker, if it owns the association and the packet carries what such an association carries.
@@ -190,17 +205,52 @@ struct Headers {
     seq_low: u32,
     peer: PeerId,
     ah_len: u16,
-    ip_len: u8,
+    ip_len: u16,
+    family: Family,
     next_header: u8,
 }
 
-fn strip_ethernet<B: PacketBuf>(source: Source, buf: &mut B) -> Result<(), DropReason> {
-    if source == Source::Wire {
-        let (header, _) = EthernetHeader::parse(buf.data()).map_err(|_| DropReason::Malformed)?;
-        if header.ethertype.get() != ETHERTYPE_IPV4 {
-            return Err(DropReason::ForTheKernel);
-        }
-        buf.trim_front(ethernet::HEADER_LEN);
+impl Headers {
+    /// Of a whole packet whose AH stands behind `ip_len` bytes.
+    fn read(family: Family, peer: PeerId, packet: &[u8], ip_len: usize) -> Result<Self, DropReason> {
+        let ah = Ah::parse(&packet[ip_len..])?;
+        Ok(Self {
+            total_len: packet.len(),
+            spi: ah.spi(),
+            seq_low: ah.sequence_low(),
+            peer,
+            ah_len: ah.len() as u16,
+            ip_len: ip_len as u16,
+            family,
+            next_header: ah.next_header(),
+        })
     }
-    Ok(())
+}
+
+impl From<WireError> for DropReason {
+    /// Of what is read off a packet before its ICV is looked at.
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::NextHeader(_) => Self::ForTheKernel,
+            WireError::Fragment => Self::OuterFragment,
+            WireError::Extension(_) => Self::OuterExtension,
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// Leaves the packet from its IP header on; its family is what was announced, and parsing will tell if that is not so.
+fn strip_ethernet<B: PacketBuf>(source: Source, buf: &mut B) -> Result<Family, DropReason> {
+    if source == Source::Worker {
+        let is_v6 = buf.data().first().is_some_and(|first| first >> 4 == 6);
+        return Ok(if is_v6 { Family::V6 } else { Family::V4 });
+    }
+    let (header, _) = EthernetHeader::parse(buf.data())?;
+    let family = match header.ethertype.get() {
+        ETHERTYPE_IPV4 => Family::V4,
+        ETHERTYPE_IPV6 => Family::V6,
+        _ => return Err(DropReason::ForTheKernel),
+    };
+    buf.trim_front(ethernet::HEADER_LEN);
+    Ok(family)
 }

@@ -24,6 +24,7 @@ use arrayvec::ArrayVec;
 use crate::id::{KeySlot, PeerId, Spi};
 use crate::limits::BURST;
 use crate::sa::SeqNo;
+use crate::wire::ah::Family;
 
 /// Up to a burst of something.
 pub type Lane<T> = ArrayVec<T, BURST>;
@@ -45,8 +46,10 @@ pub struct Received<B> {
     pub peer: PeerId,
     /// Bytes of the AH.
     pub ah_len: u16,
-    /// Bytes of the IP header.
-    pub ip_len: u8,
+    /// Bytes of the IP header and what else stands before the AH.
+    pub ip_len: u16,
+    /// Of the IP header.
+    pub family: Family,
     /// Protocol of what follows the AH.
     pub next_header: u8,
     /// Whether the association has 64-bit sequence numbers; known from [`verify`] on.
@@ -54,7 +57,7 @@ pub struct Received<B> {
 }
 
 impl<B> Received<B> {
-    /// Bytes of the IP header.
+    /// Bytes of the IP header and what else stands before the AH.
     pub fn ip_len(&self) -> usize {
         usize::from(self.ip_len)
     }

@@ -13,9 +13,9 @@ use crate::outside::Outside;
 use crate::packet::PacketBuf;
 use crate::peers::Peers;
 use crate::verdict::DropReason;
-use crate::wire::ah::{self, Family, Icv, IcvLayout};
+use crate::wire::ah::{self, Icv, IcvLayout};
 use crate::wire::ethernet;
-use crate::wire::outer::{OUTER_LEN, Outer};
+use crate::wire::outer::Outer;
 
 /// What is settled about a packet before its ICV is computed.
 struct Kept<'a> {
@@ -71,18 +71,15 @@ fn prepare<'a, C: Backend, B: PacketBuf>(
 ) -> Result<(&'a AhKey<C>, Kept<'a>), DropReason> {
     let outer = peers.outer(packet.peer)?;
     let (key, iv) = keys.for_sending(packet.key)?;
-    let layout = IcvLayout::sent(key.algorithm, Family::V4);
-    let front = OUTER_LEN + layout.len();
+    let layout = IcvLayout::sent(key.algorithm, outer.family());
+    let front = outer.len() + layout.len();
     if packet.buf.headroom() < front {
         return Err(DropReason::NoBuffer);
     }
     packet.buf.grow_front(front);
     let data = packet.buf.data_mut();
-    let total_len = u16::try_from(data.len() - ethernet::HEADER_LEN).map_err(|_| DropReason::TooBig)?;
-    let (headers, rest) = data.split_first_chunk_mut().ok_or(DropReason::Malformed)?;
-    outer.write_masked(headers, total_len);
-    ah::write_header(rest, layout, packet.next_header, packet.spi, packet.seq as u32)
-        .map_err(|_| DropReason::Malformed)?;
+    let rest = outer.write_masked(data).map_err(|_| DropReason::TooBig)?;
+    ah::write_header(rest, layout, packet.next_header, packet.spi, packet.seq as u32)?;
     if packet.esn {
         append_high_half(&mut packet.buf, packet.seq)?;
     }
@@ -94,16 +91,11 @@ fn finish<B: PacketBuf>(packet: &mut Outgoing<B>, kept: &Kept<'_>, tag: [u8; TAG
     if packet.esn {
         packet.buf.truncate(packet.buf.data().len() - HIGH_HALF);
     }
-    let (headers, rest) = packet
-        .buf
-        .data_mut()
-        .split_first_chunk_mut()
-        .ok_or(DropReason::Malformed)?;
-    kept.outer.unmask(headers);
+    let rest = kept.outer.unmask(packet.buf.data_mut())?;
     let icv = Icv {
         iv: kept.iv.to_be_bytes(),
         tag,
     };
-    ah::put_icv(rest, kept.layout, &icv).map_err(|_| DropReason::Malformed)?;
+    ah::put_icv(rest, kept.layout, &icv)?;
     Ok(kept.outer.port())
 }

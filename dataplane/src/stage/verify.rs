@@ -80,11 +80,14 @@ fn prepare<'k, C: Backend, S: AhInbound, B: PacketBuf>(
     packet.seq = sa.check(packet.seq_low)?;
     packet.esn = sa.esn();
     let key = keys.ah(sa.key()).ok_or(DropReason::Gone)?;
-    let layout = IcvLayout::received(key.algorithm, Family::V4, packet.ah_len()).map_err(|_| DropReason::Malformed)?;
+    let layout = IcvLayout::received(key.algorithm, packet.family, packet.ah_len())?;
     let ip_len = packet.ip_len();
     let (header, rest) = packet.buf.data_mut().split_at_mut(ip_len);
-    ah::mask_mutable_ipv4(header).map_err(|_| DropReason::Malformed)?;
-    let icv = ah::take_icv(rest, layout).map_err(|_| DropReason::Malformed)?;
+    match packet.family {
+        Family::V4 => ah::mask_mutable_ipv4(header)?,
+        Family::V6 => ah::mask_mutable_ipv6(header)?,
+    }
+    let icv = ah::take_icv(rest, layout)?;
     if packet.esn {
         append_high_half(&mut packet.buf, packet.seq.0)?;
     }

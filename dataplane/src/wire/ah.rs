@@ -1,4 +1,4 @@
-//! The authentication header (RFC 4302), and what of the outer IPv4 header its ICV covers.
+//! The authentication header (RFC 4302), and what of the outer IP header its ICV covers.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! A receiver parses ([`Ah::parse`]), finds the SA, asks for the layout ([`Ah::layout`]), takes IV and tag out
-//! ([`take_icv`]), masks the IPv4 header ([`mask_mutable_ipv4`]) and computes the ICV over what then lies in the buffer. A sender
-//! writes ([`write_header`]) and computes before it fills in TTL, DF and checksum.
+//! ([`take_icv`]), masks the IP header ([`mask_mutable_ipv4`], [`mask_mutable_ipv6`]) and computes the ICV over what then lies in
+//! the buffer. A sender writes ([`write_header`]) and computes before it fills in TTL, DF and checksum or hop limit.
 
 use ain_crypto::{MacAlgorithm, TAG_BYTES};
 use zerocopy::byteorder::network_endian::{U16, U32};
@@ -21,6 +21,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{WireError, ipv4};
 use crate::id::Spi;
+
+mod ipv6;
+
+pub use ipv6::{mask_mutable_ipv6, offset_ipv6};
 
 /// Bytes before the ICV field.
 pub const FIXED_LEN: usize = 12;

@@ -4,8 +4,8 @@
 //! a `write` takes the fields and fills a slice. Nothing here panics on any input, copies a packet or knows a key.
 //!
 //! ```text
-//!  Ethernet | IPv4 | AH | ESP header, IV | inner IP datagram, trailer | ICV      an ESP+AH tunnel (protocol section 2)
-//!  Ethernet | IPv4 | AH | cell                                                   a TVT (protocol section 3)
+//!  Ethernet | IP | AH | ESP header, IV | inner IP datagram, trailer | ICV      an ESP+AH tunnel (protocol section 2)
+//!  Ethernet | IP | AH | cell                                                   a TVT (protocol section 3)
 //! ```
 
 pub mod ah;
@@ -69,9 +69,15 @@ pub enum WireError {
     /// The ICV field has another length than the SA's algorithm makes.
     #[error("ICV length does not fit the algorithm")]
     IcvLength,
-    /// An IPv4 option runs past the header or is shorter than its fixed part.
-    #[error("malformed IPv4 option")]
+    /// An option runs past its header or is shorter than its fixed part.
+    #[error("malformed IP option")]
     Option,
+    /// A piece of a packet where a whole one has to be.
+    #[error("a fragment")]
+    Fragment,
+    /// An IPv6 extension header or option that has no place before an AH.
+    #[error("{0} before the AH")]
+    Extension(&'static str),
     /// Text length not a multiple of four, or padding longer than the packet or not 1, 2, 3, ... (RFC 4303 section 2.4).
     #[error("ESP padding wrong")]
     Padding,
