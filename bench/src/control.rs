@@ -17,7 +17,8 @@ use ain_controlplane::limits::AIVTS_MAX;
 use ain_controlplane::node::{Config, Neighbour, Node, Peer, Quotas, SpiSecret};
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
-use ain_controlplane::signal::suite::{OnionPrivateKey, X25519};
+use ain_controlplane::signal::suite::OnionPrivateKey;
+use ain_controlplane::signal::suite::x25519::{self, KEM};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::command::Event;
 use ain_dataplane::engine::Capacity;
@@ -79,7 +80,7 @@ fn identity(number: u16) -> [u8; 32] {
 }
 
 fn onion_key(number: u16) -> OnionPrivateKey {
-    OnionPrivateKey::from_bytes(&key_of(number, 2))
+    x25519::onion_key(&key_of(number, 2))
 }
 
 const NEIGHBOURS: u16 = 2 * SIDE;
@@ -93,7 +94,10 @@ fn address(number: u16) -> Ipv4Addr {
 fn config() -> anyhow::Result<Config> {
     let id = |number| NodeId::of(&identity(number));
     let entry = |number: u16| Entry {
-        onion_keys: vec![OnionKey::always(X25519.id, onion_key(number).public().to_vec())],
+        onion_keys: vec![OnionKey::always(
+            KEM.suite.id,
+            onion_key(number).public().to_vec(),
+        )],
         neighbours: if number == THIS {
             (0..NEIGHBOURS).map(id).collect()
         } else {
@@ -113,7 +117,8 @@ fn config() -> anyhow::Result<Config> {
     };
     Ok(Config {
         id: id(THIS),
-        onion_key: onion_key(THIS),
+        onion_keys: onion_key(THIS).into(),
+        kem: KEM,
         directory: Directory::new((0..=THIS).map(entry).collect())?,
         peers: (0..NEIGHBOURS).map(neighbour).collect(),
         min_nodes: 2,
@@ -202,7 +207,7 @@ impl<C: Fresh, M: Memory> Control<C, M> {
     fn creating(&mut self, number: u32) -> anyhow::Result<(PeerId, Signal)> {
         let (up, down) = (number as u16 % SIDE, SIDE + (number as u16 / SIDE) % SIDE);
         let created = u32::try_from(self.wall() / 10 * 10)?;
-        let keys = [THIS, down].map(|number| onion_key(number).public());
+        let keys = [THIS, down].map(|number| onion_key(number).public().to_vec());
         let hop = |number, onion_key| HopSpec {
             id: NodeId::of(&identity(number)),
             onion_key,
@@ -214,7 +219,7 @@ impl<C: Fresh, M: Memory> Control<C, M> {
             flow_token: FlowToken::random(&mut self.rng),
         };
         let path = [hop(THIS, &keys[0][..]), hop(down, &keys[1][..])];
-        let (onion, _) = build(&X25519, &path, &terms, &mut self.rng)?;
+        let (onion, _) = build(&KEM, &path, &terms, &mut self.rng)?;
         self.next_spi += 1;
         let message = self.next_message(PeerId(up));
         Ok((PeerId(up), say(self.next_spi, message, Message::Create { onion })))
@@ -288,10 +293,9 @@ impl<C: Fresh, M: Memory> Control<C, M> {
 
     /// The control thread's round.
     fn obey(&mut self) -> anyhow::Result<()> {
-        let wall = self.wall();
         while let Some(event) = self.site.io.events.pop_front() {
             if let Event::Signal(peer, datagram) = event {
-                self.node.handle_signal(self.now, wall, peer, datagram.data());
+                self.node.handle_signal(self.now, peer, datagram.data());
             }
         }
         self.act()?;
@@ -317,6 +321,7 @@ impl<C: Fresh, M: Memory> Control<C, M> {
                     self.sent.push((peer, datagram));
                 }
                 Action::Install { aivt, route, activity } => self.site.writer.install(aivt, route, &activity)?,
+                Action::Open(opening) => self.node.handle_opened(self.now, self.wall(), opening.open()),
                 Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
                 Action::Remove { aivt } => self.site.writer.remove(aivt),
                 Action::Bind { .. } | Action::Refuse { .. } | Action::Rewrite { .. } | Action::CloseFlow { .. } => {}

@@ -20,7 +20,7 @@ use ain_controlplane::node::{Node, Quotas};
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
-use ain_controlplane::signal::suite::X25519;
+use ain_controlplane::signal::suite::x25519::KEM;
 use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelSpec, Workers};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm, Portable};
 use ain_dataplane::command::Command;
@@ -158,9 +158,8 @@ impl World {
             message,
         };
         let datagram = frame(from).encode(&signal, &mut self.rng).expect("it fits");
-        let (now, wall) = (self.now, self.wall());
         let begun = Instant::now();
-        self.node.handle_signal(now, wall, from, &datagram);
+        self.node.handle_signal(self.now, from, &datagram);
         self.carry_out();
         let took = begun.elapsed();
         self.spent.total += took;
@@ -174,6 +173,7 @@ impl World {
                 match action {
                     Action::Send { peer, datagram } => self.sent.push((peer, datagram)),
                     Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
+                    Action::Open(opening) => self.node.handle_opened(self.now, self.wall(), opening.open()),
                     Action::Install { aivt, route, activity } => {
                         self.writer.install(aivt, route, &activity).expect("room");
                     }
@@ -235,7 +235,7 @@ impl World {
 
     /// Creates an AIVT; its name.
     fn create(&mut self, step: u64) -> u32 {
-        let keys = [1, 2].map(|node| onion_key(node).public());
+        let keys = [1, 2].map(|node| onion_key(node).public().to_vec());
         let created = u32::try_from(self.wall() / 10 * 10).expect("before 2106");
         let hops = [1, 2].map(|node| HopSpec {
             id: id(node),
@@ -247,7 +247,7 @@ impl World {
             expires: 0,
             flow_token: FlowToken::random(&mut self.rng),
         };
-        let (onion, _) = build(&X25519, &hops, &terms, &mut self.rng).expect("a path");
+        let (onion, _) = build(&KEM, &hops, &terms, &mut self.rng).expect("a path");
         self.pass(step);
         self.next_spi += 1;
         self.next_id += 1;

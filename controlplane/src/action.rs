@@ -9,6 +9,8 @@ pub use ain_dataplane::id::Pair;
 use ain_dataplane::id::{AivtId, FlowId, PeerId, Spi};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+pub use crate::opening::{Opened, Opening};
+
 /// The two data keys of one hop: `ain forward` and `ain backward` of protocol section 5.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct HopKeys {
@@ -70,6 +72,9 @@ pub enum Verdict {
 
 /// One thing to do.
 pub enum Action {
+    /// Open a creating signal by [`Opening::open`], on a thread that has time for it; answer with `Node::handle_opened`. There are
+    /// never more than [`crate::limits::OPENINGS_AT_A_TIME`] of them at a time.
+    Open(Opening),
     /// Seal `datagram`, a whole inner IP datagram, into the PVT of `peer`.
     Send {
         /// The neighbour.

@@ -10,15 +10,17 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::directory::{Directory, NodeId};
 use crate::limits::{AIVTS, AIVTS_MAX, FLOWS, FLOWS_REMEMBERED};
-use crate::signal::suite::OnionPrivateKey;
+use crate::signal::suite::{Kem, OnionKeys};
 
 /// Everything a node knows from its configuration.
 #[derive(Debug)]
 pub struct Config {
     /// This node; must have an entry in the directory.
     pub id: NodeId,
-    /// Private half of the onion key in this node's directory entry.
-    pub onion_key: OnionPrivateKey,
+    /// Private halves of the onion keys in this node's directory entry.
+    pub onion_keys: OnionKeys,
+    /// The network's suite: this node makes creating signals of it, and its onion keys are of it.
+    pub kem: Kem,
     /// The network.
     pub directory: Directory,
     /// Peers; the index is the [`ain_dataplane::id::PeerId`].

@@ -57,6 +57,8 @@ pub struct Counts {
     pub stray: u64,
     /// Requests dropped, or not made, because a queue was full.
     pub overload: u64,
+    /// CREATEs refused because their neighbour had too many waiting to be opened.
+    pub queue_full: u64,
     /// CREATEs that this node refused.
     pub refused: PerReason,
     /// AIVTs that ended here after they stood, by the reason first known here.

@@ -15,6 +15,7 @@ pub mod flow;
 pub mod key_schedule;
 pub mod limits;
 pub mod node;
+mod opening;
 pub mod path;
 pub mod pvt;
 pub mod replay;

@@ -15,6 +15,10 @@ pub const AIVTS_MAX: usize = crate::by_aivt::PLACES;
 pub const PENDING_CREATES_PER_NEIGHBOUR: usize = 4096;
 /// CREATEs of one neighbour that this node opens (one public-key operation each) in a second.
 pub const CREATES_PER_SECOND_PER_NEIGHBOUR: u32 = 12_000;
+/// Creating signals of one neighbour that wait to be opened; more are refused.
+pub const OPENINGS_WAITING_PER_NEIGHBOUR: usize = 1024;
+/// Creating signals handed out to be opened and not back yet, of all neighbours: what one that comes last in turn waits for.
+pub const OPENINGS_AT_A_TIME: usize = 64;
 /// Flows at the entrance that have or wait for an AIVT, unless configured.
 pub const FLOWS: usize = 1 << 16;
 /// Flows remembered for their address and token, for each one that there may be.

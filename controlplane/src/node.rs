@@ -3,7 +3,7 @@
 //! It owns the PVTs' signalling, the AIVTs, the entrance's flows and the exit's bindings, and it is driven, never driving:
 //!
 //! ```text
-//!   handle_signal, handle_new_flow, handle_bind, handle_installed, handle_timeout ...      (what happened, and when)
+//!   handle_signal, handle_opened, handle_new_flow, handle_bind, handle_installed, handle_timeout ...      (what happened, and when)
 //!        |
 //!      Node
 //!        |
@@ -20,6 +20,7 @@ mod entrance;
 mod exit;
 mod life;
 mod lost;
+mod opening;
 mod relay;
 mod signals;
 mod snapshot;
@@ -36,11 +37,12 @@ use crate::count::Counts;
 use crate::directory::{Directory, NodeId};
 use crate::flow::{Carrier, FlowNumber, Flows};
 use crate::limits::{ENDS_AT_A_TIME, REPLAY_TAGS};
+use crate::opening::{Opened, Openings};
 use crate::path::Penalties;
 use crate::pvt::Pvt;
 use crate::replay::ReplayCache;
 use crate::signal::destroy::Reason;
-use crate::signal::suite::OnionPrivateKey;
+use crate::signal::suite::{Kem, OnionKeys};
 use crate::timers::Timers;
 
 pub use checks::ConfigError;
@@ -52,7 +54,7 @@ pub use snapshot::{PvtStatus, Snapshot};
 /// What never changes.
 struct Settings {
     id: NodeId,
-    onion_key: OnionPrivateKey,
+    kem: Kem,
     directory: Directory,
     responders: Responders,
     hosts: BTreeMap<PeerId, Host>,
@@ -72,6 +74,7 @@ pub struct Node {
     aivts: Aivts,
     flows: Flows,
     bindings: Bindings,
+    openings: Openings,
     lost: Lost,
     replay: ReplayCache,
     penalties: Penalties,
@@ -92,7 +95,7 @@ impl Node {
             replay: ReplayCache::new(REPLAY_TAGS, config.replay_floor_s),
             settings: Settings {
                 id: config.id,
-                onion_key: config.onion_key,
+                kem: config.kem,
                 directory: config.directory,
                 responders: Responders::of(&hosts),
                 hosts,
@@ -108,6 +111,7 @@ impl Node {
             aivts: Aivts::default(),
             flows: Flows::default(),
             bindings: Bindings::default(),
+            openings: Openings::new(config.onion_keys),
             lost: Lost::default(),
             penalties: Penalties::default(),
             timers: Timers::new(),
@@ -122,8 +126,18 @@ impl Node {
     }
 
     /// `datagram`, an inner IP datagram, came out of the PVT of `peer` authentic.
-    pub fn handle_signal(&mut self, now: Now, wall: u64, peer: PeerId, datagram: &[u8]) {
-        self.receive(now, wall, peer, datagram);
+    pub fn handle_signal(&mut self, now: Now, peer: PeerId, datagram: &[u8]) {
+        self.receive(now, peer, datagram);
+    }
+
+    /// [`Action::Open`] is done.
+    pub fn handle_opened(&mut self, now: Now, wall: u64, opened: Opened) {
+        self.opened(now, wall, opened);
+    }
+
+    /// From now on `keys` open creating signals; one made for any other key is refused.
+    pub fn handle_onion_keys(&mut self, keys: OnionKeys) {
+        self.openings.set_keys(keys);
     }
 
     /// [`Action::ReserveSpis`] is on disk.
@@ -181,6 +195,7 @@ impl Node {
     /// The node goes down: ends everything, takes nothing new. The caller keeps driving it until [`Node::is_quiet`] or a second passed.
     pub fn handle_shutdown(&mut self, now: Now) {
         self.shutting_down = true;
+        self.refuse_openings(now);
         for id in self.aivts.ids() {
             self.end(now, id, Reason::Shutdown, Teller::Here);
         }

@@ -4,7 +4,8 @@ use ain_controlplane::directory::NodeId;
 use ain_controlplane::key_schedule::HopSecrets;
 use ain_controlplane::signal::create::{BuildError, CreateError, FlowToken, HopSpec, Next, Peeled, Terms, build, peel};
 use ain_controlplane::signal::created::{BEYOND_EXIT, confirm, is_confirmed};
-use ain_controlplane::signal::suite::{OnionPrivateKey, X25519};
+use ain_controlplane::signal::suite::OnionPrivateKey;
+use ain_controlplane::signal::suite::x25519::{self, KEM};
 use proptest::prelude::*;
 use rand::{CryptoRng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -13,14 +14,20 @@ use sha2::{Digest, Sha256};
 struct Hop {
     id: NodeId,
     private: OnionPrivateKey,
-    public: [u8; 32],
+    public: Vec<u8>,
     created: u32,
+}
+
+fn fresh_key(rng: &mut dyn CryptoRng) -> OnionPrivateKey {
+    let mut bytes = [0; 32];
+    rng.fill_bytes(&mut bytes);
+    x25519::onion_key(&bytes)
 }
 
 fn hops(count: u8, rng: &mut dyn CryptoRng) -> Vec<Hop> {
     let hop = |number: u8| {
-        let private = OnionPrivateKey::generate(rng);
-        let public = private.public();
+        let private = fresh_key(rng);
+        let public = private.public().to_vec();
         Hop {
             id: NodeId([number; 32]),
             private,
@@ -50,7 +57,7 @@ fn terms(rng: &mut dyn CryptoRng) -> Terms {
 }
 
 fn built(hops: &[Hop], terms: &Terms, rng: &mut dyn CryptoRng) -> (Vec<u8>, Vec<HopSecrets>) {
-    build(&X25519, &specs(hops), terms, rng).expect("a good path")
+    build(&KEM, &specs(hops), terms, rng).expect("a good path")
 }
 
 /// The onion each hop receives, in path order.
@@ -97,7 +104,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_refused_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..1200)) {
-        let key = OnionPrivateKey::from_bytes(&[7; 32]);
+        let key = x25519::onion_key(&[7; 32]);
         prop_assert_eq!(peel(&bytes, &key).err(), Some(CreateError::Unauthentic));
     }
 }
@@ -158,7 +165,7 @@ fn no_hop_sees_a_run_of_zeros_in_what_it_passes_on() {
 fn no_node_twice_and_one_to_five_hops() {
     let rng = &mut ChaCha12Rng::seed_from_u64(4);
     let terms = terms(rng);
-    let error = |path: &[Hop], rng: &mut ChaCha12Rng| build(&X25519, &specs(path), &terms, rng).err();
+    let error = |path: &[Hop], rng: &mut ChaCha12Rng| build(&KEM, &specs(path), &terms, rng).err();
     let mut path = hops(3, rng);
     path[2].id = path[0].id;
     assert_eq!(error(&path, rng), Some(BuildError::Repeated(path[0].id)));
@@ -176,9 +183,9 @@ fn an_all_zero_secret_is_refused_by_both_sides() {
     let (mut onion, _) = built(&path, &terms, rng);
     onion[4..36].fill(0);
     assert_eq!(peel(&onion, &path[0].private).err(), Some(CreateError::Unauthentic));
-    path[1].public = [0; 32];
+    path[1].public = vec![0; 32];
     assert_eq!(
-        build(&X25519, &specs(&path), &terms, rng).err(),
+        build(&KEM, &specs(&path), &terms, rng).err(),
         Some(BuildError::Key(path[1].id))
     );
 }

@@ -13,7 +13,7 @@ use ain_controlplane::node::Node;
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
-use ain_controlplane::signal::suite::X25519;
+use ain_controlplane::signal::suite::x25519::KEM;
 use ain_dataplane::entry::{Activity, Touch};
 use ain_dataplane::id::{AivtId, Now, PeerId};
 use net::{INACTIVITY_S, MS, Plan, WALL, id, onion_key};
@@ -144,7 +144,7 @@ impl World {
                 &mut self.rng,
             )
             .unwrap();
-        self.node.handle_signal(self.now, self.wall(), from, &datagram);
+        self.node.handle_signal(self.now, from, &datagram);
         self.carry_out();
         message_id
     }
@@ -162,6 +162,7 @@ impl World {
             match action {
                 Action::Send { peer, datagram } => self.listen(peer, &datagram),
                 Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
+                Action::Open(opening) => self.node.handle_opened(self.now, self.wall(), opening.open()),
                 Action::Install { aivt, route, activity } => self.install(aivt, &route, activity),
                 Action::Remove { aivt } => {
                     let named = self.aivts.iter().find(|(_, expected)| expected.aivt == Some(aivt));
@@ -288,7 +289,7 @@ impl World {
     }
 
     fn onion_over(&mut self, path: &[usize], created: u64) -> Vec<u8> {
-        let keys: Vec<_> = path.iter().map(|node| onion_key(*node).public()).collect();
+        let keys: Vec<_> = path.iter().map(|node| onion_key(*node).public().to_vec()).collect();
         let created = u32::try_from(created).unwrap();
         let hop = |(node, onion_key): (&usize, _)| HopSpec {
             id: id(*node),
@@ -305,7 +306,7 @@ impl World {
             expires: 0,
             flow_token: FlowToken::random(&mut self.rng),
         };
-        build(&X25519, &hops, &terms, &mut self.rng).unwrap().0
+        build(&KEM, &hops, &terms, &mut self.rng).unwrap().0
     }
 
     fn create(&mut self, relay: bool) -> (u32, Vec<u8>) {

@@ -2,30 +2,10 @@
 
 mod net;
 
-use std::net::Ipv4Addr;
-
 use ain_controlplane::signal::destroy::Reason;
-use ain_controlplane::signal::frame::{Frame, Kind, Message, Signal};
+use ain_controlplane::signal::frame::{Kind, Message};
 use ain_dataplane::id::{Now, PeerId};
 use net::{Net, Plan, sender};
-use rand::SeedableRng;
-use rand_chacha::ChaCha12Rng;
-
-/// Node `at` hears `message` as if node `from` had said it.
-fn say(net: &mut Net, from: usize, at: usize, spi: u32, message: Message) {
-    let address = |node: usize| Ipv4Addr::new(192, 0, 2, u8::try_from(node).unwrap() + 1);
-    net.forged += 1;
-    let message_id = net.forged;
-    let signal = Signal {
-        spi,
-        message_id,
-        message,
-    };
-    let frame = Frame::new((address(from), address(at)), 1408);
-    let datagram = frame.encode(&signal, &mut ChaCha12Rng::seed_from_u64(1)).unwrap();
-    let peer = net.peer(at, from);
-    net.drive(at, |node, now, wall| node.handle_signal(now, wall, peer, &datagram));
-}
 
 /// SPI and message id of the first CREATE that went from `from` to `to`.
 fn create_on(net: &Net, from: usize, to: usize) -> (u32, u32) {
@@ -59,7 +39,7 @@ fn a_captured_create_is_refused_when_it_comes_again() {
         let mut again = create.clone();
         (again[35], again[39]) = (again[35] ^ spi, again[39] ^ id);
         again[26..28].fill(0);
-        net.drive(1, |node, now, wall| node.handle_signal(now, wall, peer, &again));
+        net.drive(1, |node, now, _| node.handle_signal(now, peer, &again));
         *net.node(1).counts()
     };
     assert_eq!(replay(&mut net, 0, 0).repeated, 1);
@@ -83,8 +63,7 @@ fn only_the_neighbour_that_shares_a_tvt_ends_it() {
     net.send_until_arrival(&sender, 1000).unwrap();
     let (spi, _) = create_on(&net, 0, 1);
     let destroy = |from: usize, net: &mut Net| {
-        say(
-            net,
+        net.say(
             from,
             1,
             spi,
@@ -108,10 +87,10 @@ fn what_is_no_signal_is_counted_and_changes_nothing() {
     let mut net = Net::new(Plan::chain(2), 23);
     let peer = net.peer(0, 1);
     let before = net.snapshot(0);
-    net.drive(0, |node, now, wall| {
-        node.handle_signal(now, wall, peer, &[]);
-        node.handle_signal(now, wall, peer, &[0x45; 1374]);
-        node.handle_signal(now, wall, PeerId(77), &[0x45; 1374]);
+    net.drive(0, |node, now, _| {
+        node.handle_signal(now, peer, &[]);
+        node.handle_signal(now, peer, &[0x45; 1374]);
+        node.handle_signal(now, PeerId(77), &[0x45; 1374]);
     });
     assert_eq!(net.node(0).counts().malformed, 3);
     assert_eq!(net.snapshot(0), before);
@@ -125,8 +104,7 @@ fn a_created_that_does_not_confirm_every_hop_makes_no_aivt() {
     net.send(&sender(0, 2, 1));
     net.run_ms(100);
     let (spi, create) = create_on(&net, 1, 2);
-    say(
-        &mut net,
+    net.say(
         2,
         1,
         spi,
@@ -169,7 +147,7 @@ fn a_hop_that_ends_all_it_carries_gets_few_tries() {
         let started = net.now;
         while net.now.since(started) < 60 * Now::SECOND {
             let spi = newest_spi(&net, 0, 1);
-            say(&mut net, 1, 0, spi, Message::Destroy { create: 0, reason });
+            net.say(1, 0, spi, Message::Destroy { create: 0, reason });
             net.send(&sender);
             net.run_ms(100);
         }
@@ -204,8 +182,7 @@ fn a_collision_makes_the_sender_draw_again_a_few_times() {
         let (spi, create) = create_on(&net, 0, 1);
         net.captured.clear();
         spis.push(spi);
-        say(
-            &mut net,
+        net.say(
             1,
             0,
             spi,
@@ -215,8 +192,7 @@ fn a_collision_makes_the_sender_draw_again_a_few_times() {
             },
         );
         assert_eq!(net.node(0).counts().failed.total(), 0, "that CREATE is none of ours");
-        say(
-            &mut net,
+        net.say(
             1,
             0,
             spi,
@@ -233,8 +209,7 @@ fn a_collision_makes_the_sender_draw_again_a_few_times() {
     assert!(!spis.contains(&spi));
     assert_eq!(net.snapshot(0).standing, [1, 0, 0]);
     assert_eq!(net.node(0).counts().rebuilds, 0, "one AIVT, four SPIs");
-    say(
-        &mut net,
+    net.say(
         1,
         0,
         spi,

@@ -176,7 +176,7 @@ impl World {
 fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
     while let Some(event) = machine.io.events.pop_front() {
         match event {
-            Event::Signal(peer, datagram) => node.handle_signal(now, wall, peer, datagram.data()),
+            Event::Signal(peer, datagram) => node.handle_signal(now, peer, datagram.data()),
             Event::NewFlow { flow, tunnel, pair } => {
                 machine.writer.note_flow(flow, tunnel, pair);
                 node.handle_new_flow(now, wall, flow, tunnel, pair);
@@ -201,6 +201,7 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
                 Action::Rewrite { flow, source } => machine.writer.rewrite(flow, source),
                 Action::CloseFlow { flow, refused } => machine.writer.close_flow(flow, refused),
                 Action::ReserveSpis { peer, up_to } => node.handle_spis_reserved(peer, up_to),
+                Action::Open(opening) => node.handle_opened(now, wall, opening.open()),
             }
         }
         machine.settle(now);

@@ -3,21 +3,21 @@
 
 use ain_controlplane::directory::NodeId;
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build, peel};
-use ain_controlplane::signal::suite::{OnionPrivateKey, by_id};
+use ain_controlplane::signal::suite::OnionPrivateKey;
+use ain_controlplane::signal::suite::x25519::{self, KEM};
 use libfuzzer_sys::fuzz_target;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::sync::LazyLock;
 
-static KEY: LazyLock<OnionPrivateKey> = LazyLock::new(|| OnionPrivateKey::from_bytes(&[7; 32]));
+static KEY: LazyLock<OnionPrivateKey> = LazyLock::new(|| x25519::onion_key(&[7; 32]));
 
 /// An onion of two layers for our key.
 static ONION: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let public = KEY.public();
     let hop = |id| HopSpec {
         id: NodeId([id; 32]),
-        onion_key: &public,
+        onion_key: KEY.public(),
         created: 1,
     };
     let terms = Terms {
@@ -25,8 +25,7 @@ static ONION: LazyLock<Vec<u8>> = LazyLock::new(|| {
         expires: 0,
         flow_token: FlowToken::random(&mut rng),
     };
-    let suite = by_id(3).expect("suite 3 is there");
-    build(suite, &[hop(1), hop(2)], &terms, &mut rng)
+    build(&KEM, &[hop(1), hop(2)], &terms, &mut rng)
         .expect("a path of two")
         .0
 });

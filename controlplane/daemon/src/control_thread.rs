@@ -2,7 +2,7 @@
 //! durable numbers, follows the kernel's neighbour table and answers the admin socket and the metrics endpoint.
 //!
 //! ```text
-//!   events of workers ─► Node ─► actions ─► TableWriter ─► commands to workers
+//!   events of workers, opened creating signals ─► Node ─► actions ─► TableWriter ─► commands to workers
 //!   netlink ─► Peers, published      requests ─► reports      numbers used, accepted ─► disk
 //! ```
 
@@ -33,6 +33,7 @@ use crate::config::secret::KeyMaterial;
 use crate::durable::{Durable, DurableError};
 use crate::hardware::PortView;
 use crate::neighbours::Neighbours;
+use crate::openers::Openers;
 use crate::report::{CryptoReport, Report, Source, Stalled};
 use crate::shutdown::Shutdown;
 
@@ -121,6 +122,8 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub crypto: CryptoReport,
     /// The control node.
     pub node: Node,
+    /// Who does the node's private-key operations.
+    pub openers: Openers,
     /// The packet path's tables.
     pub writer: TableWriter<C, A::Buf>,
     /// Static AIVTs, whose events the control node does not hear of.
@@ -251,6 +254,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         for event in events {
             self.event(now, event);
         }
+        let busy = self.take_opened(now) || busy;
         let noted = self.durable.note_create(self.node.latest_create());
         for error in [written, topped, noted].into_iter().filter_map(Result::err) {
             self.complain(now, &error);
@@ -280,6 +284,16 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         events
     }
 
+    /// Whether any creating signal was opened.
+    fn take_opened(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(opened) = self.openers.poll() {
+            self.node.handle_opened(now, wall(), opened);
+            any = true;
+        }
+        any
+    }
+
     fn event(&mut self, now: Now, event: Event<C, A::Buf>) {
         let event = match &self.benchmark {
             Some(benchmark) => match benchmark::take(benchmark, &mut self.writer, event) {
@@ -289,7 +303,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             None => event,
         };
         match event {
-            Event::Signal(peer, datagram) => self.node.handle_signal(now, wall(), peer, datagram.data()),
+            Event::Signal(peer, datagram) => self.node.handle_signal(now, peer, datagram.data()),
             Event::NewFlow { flow, tunnel, pair } => {
                 self.writer.note_flow(flow, tunnel, pair);
                 self.node.handle_new_flow(now, wall(), flow, tunnel, pair);
@@ -325,6 +339,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             Action::Rewrite { flow, source } => self.writer.rewrite(flow, source),
             Action::CloseFlow { flow, refused } => self.writer.close_flow(flow, refused),
             Action::ReserveSpis { peer, up_to } => self.reserve_spis(peer, up_to),
+            Action::Open(opening) => self.openers.open(opening),
         }
     }
 

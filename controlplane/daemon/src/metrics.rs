@@ -330,6 +330,16 @@ fn signalling(all: &mut Families, report: &Report) {
         "problem",
         &signals.problems,
     );
+    let opened = report
+        .neighbours
+        .iter()
+        .map(|one| (vec![one.name.as_str()], one.creates_opened));
+    all.counter(
+        "creates_opened",
+        "Creating signals of the neighbour that were opened, one private-key operation each.",
+        &["neighbour"],
+        opened,
+    );
     let pvts = report
         .neighbours
         .iter()
@@ -387,6 +397,7 @@ mod tests {
             "ain_aivts{role=\"exit\",state=\"standing\"} 4",
             "ain_signals_sent_total{kind=\"create\"} 7",
             "ain_signals_resent_total 8",
+            "ain_creates_opened_total{neighbour=\"ain2\"} 9",
             "ain_pvt_up{neighbour=\"ain2\"} 1",
             "ain_port_total{counter=\"rx_good_packets\",port=\"wan\"} 9",
             "ain_next_hops_lost_total 1",

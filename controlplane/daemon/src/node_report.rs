@@ -24,6 +24,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             name: pvt.name.clone(),
             up: pvt.up,
             pending: pvt.pending as u64,
+            creates_opened: pvt.opened,
             next_hop_known: found.contains_key(&pvt.peer),
         });
         let aivts = [("creating", snapshot.creating), ("standing", snapshot.standing)];
@@ -64,6 +65,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                     Sum::new("malformed", counts.malformed),
                     Sum::new("stray", counts.stray),
                     Sum::new("overload", counts.overload),
+                    Sum::new("queue_full", counts.queue_full),
                 ],
             },
             ports: self.views.iter().map(port).collect(),

@@ -60,6 +60,8 @@ pub struct NeighbourReport {
     pub up: bool,
     /// Requests that wait for its ACK.
     pub pending: u64,
+    /// Its creating signals that were opened.
+    pub creates_opened: u64,
     /// Whether the link-layer address towards it is known.
     pub next_hop_known: bool,
 }
@@ -108,7 +110,7 @@ pub struct SignalReport {
     pub repeated: u64,
     /// CREATEs refused here, by reason.
     pub refused: Vec<Sum>,
-    /// Others that came to nothing: given_up, malformed, stray, overload.
+    /// Others that came to nothing: given_up, malformed, stray, overload, queue_full.
     pub problems: Vec<Sum>,
 }
 
@@ -313,6 +315,7 @@ pub(crate) mod tests {
                 name: "ain2".into(),
                 up: true,
                 pending: 1,
+                creates_opened: 9,
                 next_hop_known: false,
             }],
             aivts: vec![AivtSum {

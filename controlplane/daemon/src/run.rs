@@ -30,6 +30,7 @@ use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hardware::{Hardware, PortView};
 use crate::neighbours::{Neighbours, Target, ipv4};
+use crate::openers::Openers;
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
@@ -147,6 +148,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
             .map(|core| usize::from(*core));
         team.add(core, worker, &hardware.on_thread, &shutdown)?;
     }
+    let openers = Openers::start(&config.workers.create_cores, &thread::current(), &shutdown)?;
     if let Some(core) = config.workers.control_core {
         set_up_thread("ain-control", Some(usize::from(core)))?;
     }
@@ -170,6 +172,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         name: config.name,
         crypto: chosen.report(),
         node,
+        openers,
         writer,
         benchmark,
         reins: AllReins(all_reins),

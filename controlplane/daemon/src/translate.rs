@@ -2,7 +2,7 @@
 
 use ain_controlplane::config as control;
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
-use ain_controlplane::signal::suite::OnionPrivateKey;
+use ain_controlplane::signal::suite::x25519;
 use ain_controlplane::table_writer::{InboundSa, OutboundSa, TunnelSpec};
 use ain_crypto::MacAlgorithm;
 use ain_dataplane::id::{PeerId, PortId, WorkerId};
@@ -40,7 +40,8 @@ pub fn control_config(config: &NodeConfig, durable: &Durable) -> anyhow::Result<
     let hosts = config.hosts.iter().map(|one| Ok(control::Peer::Host(host(one))));
     Ok(control::Config {
         id: NodeId(own.id),
-        onion_key: OnionPrivateKey::from_bytes(onion_key),
+        onion_keys: x25519::onion_key(onion_key).into(),
+        kem: x25519::KEM,
         directory: Directory::new(config.directory.nodes.iter().map(|node| entry(config, node)).collect())?,
         peers: neighbours.chain(hosts).collect::<anyhow::Result<_>>()?,
         min_nodes: usize::from(config.network.min_path_nodes),

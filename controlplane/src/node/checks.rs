@@ -14,7 +14,6 @@ use crate::limits::{MAX_PATH_NODES, MIN_PATH_NODES};
 use crate::pvt::Pvt;
 use crate::signal::ends::Ends;
 use crate::signal::frame::Frame;
-use crate::signal::suite::X25519;
 use crate::spi::SpiSource;
 
 /// What does not fit in a configuration. Peers are named by their position, from 0.
@@ -88,9 +87,10 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         .directory
         .entry(&config.id)
         .ok_or(ConfigError::NotInDirectory(config.id))?;
-    let public = config.onion_key.public();
+    let own = &config.onion_keys.current;
     let mut listed = entry.onion_keys.iter();
-    if !listed.any(|listed| (listed.suite, &listed.key[..]) == (X25519.id, &public[..])) {
+    let is_listed = listed.any(|listed| (listed.suite, &listed.key[..]) == (own.suite().id, own.public()));
+    if own.suite() != config.kem.suite || !is_listed {
         return Err(ConfigError::OnionKey);
     }
     let (min, max) = (config.min_nodes, config.max_nodes);

@@ -18,7 +18,6 @@ use crate::path::{self, Wish};
 use crate::signal::create::{FlowToken, HopSpec, Terms, build};
 use crate::signal::created::{Confirmation, is_confirmed};
 use crate::signal::destroy::Reason;
-use crate::signal::suite::X25519;
 
 impl Node {
     pub(super) fn new_flow(&mut self, now: Now, wall: u64, id: FlowId, tunnel: PeerId, pair: Pair) {
@@ -166,7 +165,7 @@ impl Node {
 
     /// Sends the creating signal for `number` over `path`. `None` if that cannot be done now.
     fn begin(&mut self, now: Now, wall: u64, number: FlowNumber, path: Vec<NodeId>) -> Option<AivtId> {
-        if self.aivts.len() >= self.settings.quotas.aivts {
+        if self.aivts.len() + self.openings.len() >= self.settings.quotas.aivts {
             return None;
         }
         let flow = self.flows.by_number(number)?;
@@ -178,7 +177,7 @@ impl Node {
         };
         let Self { settings, rng, .. } = &mut *self;
         let hop = |id: &NodeId| {
-            let onion_key = settings.directory.entry(id)?.onion_key(X25519.id, wall)?;
+            let onion_key = settings.directory.entry(id)?.onion_key(settings.kem.suite.id, wall)?;
             Some(HopSpec {
                 id: *id,
                 onion_key,
@@ -186,7 +185,7 @@ impl Node {
             })
         };
         let hops: Option<Vec<_>> = path[1..].iter().map(hop).collect();
-        let Ok((onion, secrets)) = build(&X25519, &hops?, &terms, &mut **rng) else {
+        let Ok((onion, secrets)) = build(&settings.kem, &hops?, &terms, &mut **rng) else {
             self.penalties.suspect_path(now, &path);
             return None;
         };

@@ -59,6 +59,7 @@ impl Node {
         if let Some(pvt) = self.pvts.get_mut(&peer) {
             pvt.drop_requests();
         }
+        self.forget_openings(peer);
         self.lost.note(peer, self.aivts.newest());
         self.end_lost(now);
     }
@@ -138,7 +139,7 @@ mod tests {
     use crate::config::{Config, Neighbour, Peer, Quotas, SpiSecret};
     use crate::directory::{Directory, Entry, NodeId, OnionKey};
     use crate::signal::frame::{Frame, Kind, Message, Signal};
-    use crate::signal::suite::OnionPrivateKey;
+    use crate::signal::suite::{OnionPrivateKey, x25519};
 
     /// Neighbours of the node under test, which is number 3.
     const UP: PeerId = PeerId(0);
@@ -155,7 +156,7 @@ mod tests {
     }
 
     fn onion_key(number: u8) -> OnionPrivateKey {
-        OnionPrivateKey::from_bytes(&[number + 101; 32])
+        x25519::onion_key(&[number + 101; 32])
     }
 
     fn address(number: u8) -> Ipv4Addr {
@@ -187,7 +188,8 @@ mod tests {
         };
         let config = Config {
             id: id(THIS),
-            onion_key: onion_key(THIS),
+            onion_keys: onion_key(THIS).into(),
+            kem: x25519::KEM,
             directory: Directory::new((0..=THIS).map(entry).collect()).unwrap(),
             peers: (0..THIS).map(neighbour).collect(),
             min_nodes: 2,

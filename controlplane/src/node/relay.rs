@@ -6,63 +6,28 @@ use super::{Node, Teller};
 use crate::action::{Link, Route};
 use crate::aivt::{Aivt, Downstream, NEVER, Role, Stage, Upstream, Waiting};
 use crate::directory::NodeId;
-use crate::limits::{PENDING_CREATES_PER_NEIGHBOUR, SPI_REDRAWS};
-use crate::replay::NotFresh;
-use crate::signal::create::{Next, Peeled, peel};
+use crate::limits::SPI_REDRAWS;
+use crate::signal::create::{Next, Peeled};
 use crate::signal::created::Confirmation;
 use crate::signal::destroy::Reason;
 use crate::signal::frame::Message;
 use crate::spi::SpiError;
 
 impl Node {
-    /// A neighbour asks this node to join an AIVT.
-    pub(super) fn create(&mut self, now: Now, wall: u64, link: Link, create_id: u32, onion: &[u8]) {
-        let joined = self
-            .admit(now, wall, link, onion)
-            .and_then(|peeled| self.join(now, wall, link, create_id, peeled));
-        if let Err(reason) = joined {
-            self.refuse(now, link.peer, link.spi.value(), create_id, reason);
-        }
-    }
-
     pub(super) fn refuse(&mut self, now: Now, peer: PeerId, spi: u32, create: u32, reason: Reason) {
         self.counts.refused.add(reason);
         // A neighbour that cannot be told gives up by its own timers.
         let _ = self.request(now, peer, spi, Message::Destroy { create, reason });
     }
 
-    /// The order of work of protocol section 5, cheap things first.
-    fn admit(&mut self, now: Now, wall: u64, link: Link, onion: &[u8]) -> Result<Peeled, Reason> {
-        if self.shutting_down {
-            return Err(Reason::Shutdown);
-        }
-        let pvt = self.pvts.get_mut(&link.peer).ok_or(Reason::ProtocolError)?;
-        if self.aivts.uses(&link) || pvt.owns(link.spi) {
-            return Err(Reason::SpiCollision);
-        }
-        let joined = self.aivts.joined(link.peer);
-        if joined.all >= self.settings.quotas.aivts_per_neighbour
-            || joined.pending >= PENDING_CREATES_PER_NEIGHBOUR
-            || self.aivts.len() >= self.settings.quotas.aivts
-            || !pvt.admit_create(now)
-        {
-            return Err(Reason::ResourceLimit);
-        }
-        let peeled = peel(onion, &self.settings.onion_key).map_err(|_| Reason::ProtocolError)?;
-        if peeled.profile != self.settings.profile as u8 {
-            return Err(Reason::ProtocolError);
-        }
-        if peeled.expires != 0 && u64::from(peeled.expires) <= wall {
-            return Err(Reason::Expired);
-        }
-        match self.replay.accept(wall, u64::from(peeled.created), peeled.replay) {
-            Ok(()) => Ok(peeled),
-            Err(NotFresh::Full) => Err(Reason::ResourceLimit),
-            Err(NotFresh::Stale | NotFresh::Future | NotFresh::Seen) => Err(Reason::ReplayedCreate),
-        }
-    }
-
-    fn join(&mut self, now: Now, wall: u64, link: Link, create_id: u32, peeled: Peeled) -> Result<(), Reason> {
+    pub(super) fn join(
+        &mut self,
+        now: Now,
+        wall: u64,
+        link: Link,
+        create_id: u32,
+        peeled: Peeled,
+    ) -> Result<(), Reason> {
         let expires = until(now, wall, peeled.expires);
         let upstream = Some(Upstream {
             link,
@@ -150,8 +115,9 @@ impl Node {
         let Some(pvt) = self.pvts.get_mut(&peer) else {
             return Err(SpiError::NotReserved);
         };
-        let aivts = &self.aivts;
-        let spi = pvt.draw_spi(|spi| !aivts.uses(&Link { peer, spi }));
+        let (aivts, openings) = (&self.aivts, &self.openings);
+        let is_free = |link| !aivts.uses(&link) && !openings.uses(&link);
+        let spi = pvt.draw_spi(|spi| is_free(Link { peer, spi }));
         self.reserve_spis(peer);
         spi
     }
@@ -210,7 +176,7 @@ impl Node {
     /// The neighbour that shares the TVT `link` ends its AIVT, or refuses our CREATE `create`.
     pub(super) fn destroy(&mut self, now: Now, link: Link, create: u32, reason: Reason) {
         let Some(id) = self.aivts.with_link(&link) else {
-            self.counts.stray += 1;
+            self.counts.stray += u64::from(!self.take_back(&link, create, reason));
             return;
         };
         let Some(aivt) = self.aivts.by_id(id) else { return };

@@ -9,7 +9,7 @@ use crate::signal::destroy::Reason;
 use crate::signal::frame::{Kind, Message, Signal};
 
 impl Node {
-    pub(super) fn receive(&mut self, now: Now, wall: u64, peer: PeerId, datagram: &[u8]) {
+    pub(super) fn receive(&mut self, now: Now, peer: PeerId, datagram: &[u8]) {
         let Some(pvt) = self.pvts.get_mut(&peer) else {
             self.counts.malformed += 1;
             return;
@@ -21,13 +21,13 @@ impl Node {
         self.counts.received.add(signal.message.kind());
         pvt.liveness.heard(now);
         if signal.message.is_request() {
-            self.receive_request(now, wall, peer, signal);
+            self.receive_request(now, peer, signal);
         } else {
             self.receive_other(now, peer, &signal);
         }
     }
 
-    fn receive_request(&mut self, now: Now, wall: u64, peer: PeerId, signal: Signal) {
+    fn receive_request(&mut self, now: Now, peer: PeerId, signal: Signal) {
         let Some(pvt) = self.pvts.get_mut(&peer) else { return };
         let arrival = pvt.arrival(now, signal.message_id);
         match arrival {
@@ -40,14 +40,14 @@ impl Node {
         }
         self.answer(peer, signal.spi, signal.message_id, Message::Ack);
         if arrival == Arrival::First {
-            self.obey(now, wall, peer, signal);
+            self.obey(now, peer, signal);
         }
     }
 
-    fn obey(&mut self, now: Now, wall: u64, peer: PeerId, signal: Signal) {
+    fn obey(&mut self, now: Now, peer: PeerId, signal: Signal) {
         let link = Spi::new(signal.spi).map(|spi| Link { peer, spi });
         match (signal.message, link) {
-            (Message::Create { onion }, Some(link)) => self.create(now, wall, link, signal.message_id, &onion),
+            (Message::Create { onion }, Some(link)) => self.create(now, link, signal.message_id, onion),
             (Message::Create { .. }, None) => {
                 self.refuse(now, peer, signal.spi, signal.message_id, Reason::SpiCollision);
             }

@@ -19,6 +19,8 @@ pub struct PvtStatus {
     pub up: bool,
     /// Requests that wait for its ACK.
     pub pending: usize,
+    /// Its creating signals that were handed out to be opened, since the start.
+    pub opened: u64,
 }
 
 /// What there is at one moment.
@@ -26,6 +28,10 @@ pub struct PvtStatus {
 pub struct Snapshot {
     /// PVTs, in the order of the configuration.
     pub pvts: Vec<PvtStatus>,
+    /// Creating signals that wait to be opened.
+    pub waiting: usize,
+    /// Creating signals that are being opened.
+    pub opening: usize,
     /// AIVTs that do not stand yet, in the order of [`RoleName::ALL`].
     pub creating: [usize; 3],
     /// AIVTs that stand, in the order of [`RoleName::ALL`].
@@ -43,11 +49,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether no AIVT, TVT, flow or binding is there and no request waits.
+    /// Whether no AIVT, TVT, flow or binding is there and no request or creating signal waits.
     pub fn is_empty(&self) -> bool {
         let waiting: usize = self.pvts.iter().map(|pvt| pvt.pending).sum();
         let aivts: usize = self.creating.iter().chain(&self.standing).sum();
-        (waiting, aivts, self.tvts, self.flows, self.bindings) == (0, 0, 0, 0, 0)
+        let opening = self.waiting + self.opening;
+        (waiting, opening, aivts, self.tvts, self.flows, self.bindings) == (0, 0, 0, 0, 0, 0)
     }
 }
 
@@ -57,6 +64,8 @@ impl Node {
         let creating = |role| self.aivts.tally(role, Stage::Asked) + self.aivts.tally(role, Stage::Installing);
         Snapshot {
             pvts: self.pvt_status(),
+            waiting: self.openings.waiting(),
+            opening: self.openings.under_way(),
             creating: RoleName::ALL.map(creating),
             standing: RoleName::ALL.map(|role| self.aivts.tally(role, Stage::Standing)),
             tvts: self.aivts.links(),
@@ -81,6 +90,7 @@ impl Node {
                 .unwrap_or_default(),
             up: self.is_up(*peer),
             pending: self.pvts[peer].pending(),
+            opened: self.openings.opened_for(*peer),
         };
         neighbours.into_iter().map(status).collect()
     }

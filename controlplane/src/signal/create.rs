@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use super::onion::{self, HEAD_BYTES, Layer};
-use super::suite::{OnionPrivateKey, Suite};
+use super::suite::{Kem, OnionPrivateKey};
 use crate::action::HopKeys;
 use crate::directory::NodeId;
 use crate::key_schedule::{ConfirmKey, HopSecrets, ReplayTag};
@@ -97,7 +97,7 @@ pub enum BuildError {
 /// Builds the creating signal for `path`, the nodes after the entrance in order. Returns the onion for the first of them and
 /// the keys shared with each. Errors: see [`BuildError`].
 pub fn build(
-    suite: &Suite,
+    kem: &Kem,
     path: &[HopSpec<'_>],
     terms: &Terms,
     rng: &mut dyn CryptoRng,
@@ -111,14 +111,14 @@ pub fn build(
             return Err(BuildError::Repeated(hop.id));
         }
         let head = head(hop, path.get(index + 1).map(|next| next.id), terms);
-        layers.push(Layer::new(suite, hop.onion_key, head, rng).ok_or(BuildError::Key(hop.id))?);
+        layers.push(Layer::new(kem, hop.onion_key, head, rng).ok_or(BuildError::Key(hop.id))?);
     }
     let secrets = layers.iter().map(|layer| HopSecrets {
-        data: layer.schedule().hop_keys(suite.id),
+        data: layer.schedule().hop_keys(kem.suite.id),
         confirm: layer.schedule().confirm_key(),
     });
     let secrets = secrets.collect();
-    Ok((onion::wrap(suite, &layers, rng), secrets))
+    Ok((onion::wrap(kem.suite, &layers, rng), secrets))
 }
 
 /// flags u8 | profile u8 | 0 u16 | expires u32 | created u32 | 0 u32 | next id[32] | flow token[16] | ticket[96], all zero.

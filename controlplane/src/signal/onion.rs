@@ -19,7 +19,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::suite::{self, MAC_BYTES, OnionPrivateKey, PREFIX_BYTES, ROUTING_BYTES, Suite, TICKET_BYTES};
+use super::suite::{Kem, MAC_BYTES, OnionPrivateKey, PREFIX_BYTES, ROUTING_BYTES, Suite, TICKET_BYTES};
 use crate::key_schedule::{HopKey, KeySchedule};
 
 /// Version of the layout.
@@ -35,15 +35,10 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Draws a hop key for `public_key`. `None` if that is no usable key of `suite`.
-    pub(super) fn new(
-        suite: &Suite,
-        public_key: &[u8],
-        head: [u8; HEAD_BYTES],
-        rng: &mut dyn CryptoRng,
-    ) -> Option<Self> {
-        let mut kem_ct = vec![0; suite.kem_ct];
-        let key: HopKey = (suite.encapsulate)(public_key, &mut kem_ct, rng)?;
+    /// Draws a hop key for `public_key`. `None` if that is no usable key of the suite.
+    pub(super) fn new(kem: &Kem, public_key: &[u8], head: [u8; HEAD_BYTES], rng: &mut dyn CryptoRng) -> Option<Self> {
+        let mut kem_ct = vec![0; kem.suite.kem_ct];
+        let key: HopKey = (kem.encapsulate)(public_key, &mut kem_ct, rng)?;
         Some(Self {
             schedule: KeySchedule::new(&key),
             kem_ct,
@@ -98,15 +93,14 @@ pub(super) struct Unwrapped {
 /// Takes one layer off. `None` if anything is wrong: a bad encapsulation and a bad mac look alike.
 pub(super) fn unwrap(onion: &[u8], key: &OnionPrivateKey) -> Option<Unwrapped> {
     let (prefix, rest) = onion.split_at_checked(PREFIX_BYTES)?;
-    let suite = suite::by_id(prefix[1])?;
-    if prefix[0] != VERSION || prefix[2..] != [0; 2] || onion.len() != suite.onion() {
+    let suite = key.suite();
+    if prefix != [VERSION, suite.id, 0, 0] || onion.len() != suite.onion() {
         return None;
     }
     let (kem_ct, rest) = rest.split_at(suite.kem_ct);
     let (given_mac, beta) = rest.split_at(MAC_BYTES);
-    let (hop_key, acceptable) = (suite.decapsulate)(key, kem_ct);
-    let schedule = KeySchedule::new(&hop_key);
-    let authentic = mac(&schedule, suite.id, kem_ct, beta).ct_eq(given_mac) & acceptable;
+    let schedule = KeySchedule::new(&key.decapsulate(kem_ct));
+    let authentic = mac(&schedule, suite.id, kem_ct, beta).ct_eq(given_mac);
     bool::from(authentic).then(|| peel(suite, schedule, beta))
 }
 

@@ -1,14 +1,12 @@
-//! The suites of the creating signal: one row a suite, everything else is computed from it.
+//! The suites of the creating signal: how K_i travels to AIN_i. A row says how long things are, a [`Kem`] how the entrance encrypts,
+//! an [`OnionPrivateKey`] how AIN_i decrypts.
+
+pub mod x25519;
 
 use std::fmt;
 
 use ain_dataplane::limits::MAX_HOPS;
-use hkdf::Hkdf;
 use rand::CryptoRng;
-use sha2::Sha256;
-use subtle::Choice;
-use x25519_dalek::{EphemeralSecret, PublicKey, StaticSecret};
-use zeroize::Zeroizing;
 
 use crate::key_schedule::HopKey;
 
@@ -21,19 +19,17 @@ pub const MAC_BYTES: usize = 16;
 /// Bytes of version, suite and zero.
 pub const PREFIX_BYTES: usize = 4;
 
-/// How one suite carries K_i to AIN_i.
-#[derive(Debug)]
+/// One suite of protocol section 5.
+#[derive(PartialEq, Eq, Debug)]
 pub struct Suite {
     /// Number on the wire.
     pub id: u8,
+    /// Name in reports.
+    pub name: &'static str,
     /// Bytes of an onion public key.
     pub public_key: usize,
     /// Bytes of the key's encapsulation.
     pub kem_ct: usize,
-    /// Writes the encapsulation for a public key and returns K_i; `None` if the key is unusable.
-    pub(crate) encapsulate: fn(&[u8], &mut [u8], &mut dyn CryptoRng) -> Option<HopKey>,
-    /// K_i, and whether the encapsulation was acceptable. In time that does not depend on the answer.
-    pub(crate) decapsulate: fn(&OnionPrivateKey, &[u8]) -> (HopKey, Choice),
 }
 
 impl Suite {
@@ -56,10 +52,9 @@ impl Suite {
 /// Suite 3: X25519.
 pub static X25519: Suite = Suite {
     id: 3,
+    name: "x25519",
     public_key: 32,
     kem_ct: 32,
-    encapsulate,
-    decapsulate,
 };
 
 /// The row of `id`.
@@ -67,35 +62,53 @@ pub fn by_id(id: u8) -> Option<&'static Suite> {
     [&X25519].into_iter().find(|suite| suite.id == id)
 }
 
-/// A node's private onion key: X25519, suite 3.
+/// Writes the encapsulation for a public key and returns K_i; `None` if the key is unusable.
+pub type Encapsulate = fn(&[u8], &mut [u8], &mut dyn CryptoRng) -> Option<HopKey>;
+
+/// The entrance's half of a suite: public-key operations alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Kem {
+    /// The suite.
+    pub suite: &'static Suite,
+    /// See [`Encapsulate`].
+    pub encapsulate: Encapsulate,
+}
+
+/// The private half of an onion key, whoever's code has it. Works in time that depends on nothing secret.
+pub trait Decapsulate: Send + Sync {
+    /// K_i. An encapsulation of the suite's length that is not acceptable gives a key that nobody knows, so that the mac fails.
+    fn decapsulate(&self, kem_ct: &[u8]) -> HopKey;
+}
+
+/// A node's private onion key, of any suite.
 pub struct OnionPrivateKey {
-    secret: StaticSecret,
-    public: PublicKey,
+    suite: &'static Suite,
+    public: Box<[u8]>,
+    secret: Box<dyn Decapsulate>,
 }
 
 impl OnionPrivateKey {
-    /// The key of 32 random bytes (RFC 7748 section 5 clamps them).
-    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-        let secret = StaticSecret::from(*bytes);
-        let public = PublicKey::from(&secret);
-        Self { secret, public }
+    /// The key whose halves are `public` and `secret`.
+    pub fn new(suite: &'static Suite, public: &[u8], secret: Box<dyn Decapsulate>) -> Self {
+        Self {
+            suite,
+            public: public.into(),
+            secret,
+        }
     }
 
-    /// A fresh key.
-    pub fn generate(rng: &mut dyn CryptoRng) -> Self {
-        let secret = StaticSecret::random_from_rng(rng);
-        let public = PublicKey::from(&secret);
-        Self { secret, public }
+    /// Its suite.
+    pub fn suite(&self) -> &'static Suite {
+        self.suite
     }
 
     /// The public half, for the directory.
-    pub fn public(&self) -> [u8; 32] {
-        self.public.to_bytes()
+    pub fn public(&self) -> &[u8] {
+        &self.public
     }
 
-    /// The private half, for the key file.
-    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.secret.to_bytes())
+    pub(crate) fn decapsulate(&self, kem_ct: &[u8]) -> HopKey {
+        self.secret.decapsulate(kem_ct)
     }
 }
 
@@ -105,29 +118,27 @@ impl fmt::Debug for OnionPrivateKey {
     }
 }
 
-fn encapsulate(public_key: &[u8], kem_ct: &mut [u8], rng: &mut dyn CryptoRng) -> Option<HopKey> {
-    let onion_key = PublicKey::from(<[u8; 32]>::try_from(public_key).ok()?);
-    let secret = EphemeralSecret::random_from_rng(rng);
-    let ephemeral = PublicKey::from(&secret);
-    let dh = secret.diffie_hellman(&onion_key);
-    kem_ct.copy_from_slice(ephemeral.as_bytes());
-    dh.was_contributory()
-        .then(|| extract(dh.as_bytes(), &ephemeral, &onion_key))
+/// The onion keys that a node opens creating signals with.
+#[derive(Debug)]
+pub struct OnionKeys {
+    /// The one that new creating signals are made for.
+    pub current: OnionPrivateKey,
+    /// The one before it, while creating signals made for it are still welcome.
+    pub previous: Option<OnionPrivateKey>,
 }
 
-fn decapsulate(private_key: &OnionPrivateKey, kem_ct: &[u8]) -> (HopKey, Choice) {
-    let ephemeral = PublicKey::from(<[u8; 32]>::try_from(kem_ct).expect("cut to the suite's length"));
-    let dh = private_key.secret.diffie_hellman(&ephemeral);
-    let key = extract(dh.as_bytes(), &ephemeral, &private_key.public);
-    (key, Choice::from(u8::from(dh.was_contributory())))
+impl OnionKeys {
+    /// In the order they are tried in.
+    pub fn iter(&self) -> impl Iterator<Item = &OnionPrivateKey> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
 }
 
-/// HKDF-Extract("ain x25519", dh | ephemeral | onion key).
-fn extract(dh: &[u8; 32], ephemeral: &PublicKey, onion_key: &PublicKey) -> HopKey {
-    let mut input = Zeroizing::new([0; 96]);
-    input[..32].copy_from_slice(dh);
-    input[32..64].copy_from_slice(ephemeral.as_bytes());
-    input[64..].copy_from_slice(onion_key.as_bytes());
-    let (key, _) = Hkdf::<Sha256>::extract(Some(b"ain x25519"), input.as_slice());
-    HopKey(key.into())
+impl From<OnionPrivateKey> for OnionKeys {
+    fn from(current: OnionPrivateKey) -> Self {
+        Self {
+            current,
+            previous: None,
+        }
+    }
 }

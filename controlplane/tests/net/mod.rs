@@ -5,13 +5,14 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+mod forge;
 mod plan;
 mod site;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use ain_controlplane::action::{Action, HopKeys, Link, Route};
+use ain_controlplane::action::{Action, HopKeys, Link, Opened, Route};
 use ain_controlplane::node::{Node, Snapshot};
 use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
 use rand::{RngExt, SeedableRng};
@@ -74,6 +75,11 @@ enum Event {
         life: u32,
         aivt: AivtId,
     },
+    Opened {
+        node: usize,
+        life: u32,
+        opened: Opened,
+    },
     Saved {
         node: usize,
         life: u32,
@@ -93,6 +99,8 @@ pub struct Net {
     /// Sees every signal on its way: (from, to, bytes).
     pub captured: Vec<(usize, usize, Vec<u8>)>,
     pub install_ms: u64,
+    /// How long one creating signal takes to be opened; a node opens one after the other. 0: no time.
+    pub open_ms: u64,
     /// Message id of the last signal that a test made up.
     pub forged: u32,
     pub install_fails: HashSet<usize>,
@@ -111,6 +119,7 @@ impl Net {
             cut: HashSet::new(),
             captured: Vec::new(),
             install_ms: 3,
+            open_ms: 0,
             forged: 0x7777_7777,
             install_fails: HashSet::new(),
             queue: BTreeMap::new(),
@@ -198,7 +207,7 @@ impl Net {
         match event {
             Event::Datagram { to, from, bytes } => {
                 let peer = self.peer(to, from);
-                self.drive(to, |node, now, wall| node.handle_signal(now, wall, peer, &bytes));
+                self.drive(to, |node, now, _| node.handle_signal(now, peer, &bytes));
             }
             Event::Installed { node, life, aivt } if self.sites[node].life == life => {
                 let fails = self.install_fails.contains(&node);
@@ -206,6 +215,9 @@ impl Net {
                     true => node.handle_install_failed(now, aivt),
                     false => node.handle_installed(now, aivt),
                 });
+            }
+            Event::Opened { node, life, opened } if self.sites[node].life == life => {
+                self.drive(node, |node, now, wall| node.handle_opened(now, wall, opened));
             }
             Event::Saved {
                 node,
@@ -216,7 +228,7 @@ impl Net {
                 self.sites[node].saved_spis.insert(peer, up_to);
                 self.drive(node, |node, _, _| node.handle_spis_reserved(peer, up_to));
             }
-            Event::Installed { .. } | Event::Saved { .. } => {}
+            Event::Installed { .. } | Event::Opened { .. } | Event::Saved { .. } => {}
         }
     }
 
@@ -270,6 +282,23 @@ impl Net {
                         up_to,
                     },
                 ),
+                Action::Open(opening) if self.open_ms == 0 => {
+                    let (now, wall) = (self.now, self.wall());
+                    self.node(index).handle_opened(now, wall, opening.open());
+                }
+                Action::Open(opening) => {
+                    let free = self.sites[index].opener_free.max(self.now).plus(self.open_ms * MS);
+                    self.sites[index].opener_free = free;
+                    let opened = opening.open();
+                    self.later(
+                        free.since(self.now),
+                        Event::Opened {
+                            node: index,
+                            life,
+                            opened,
+                        },
+                    );
+                }
                 action => self.sites[index].note(&action),
             }
         }

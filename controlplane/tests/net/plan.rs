@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
 use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
-use ain_controlplane::signal::suite::OnionPrivateKey;
+use ain_controlplane::signal::suite::{OnionPrivateKey, x25519};
 use ain_dataplane::id::PeerId;
 use ain_dataplane::wire::ah::Family;
 use ed25519_dalek::SigningKey;
@@ -97,7 +97,8 @@ impl Plan {
         let neighbours = (0..).zip(self.neighbours(node)).map(neighbour);
         Config {
             id: id(node),
-            onion_key: onion_key(node),
+            onion_keys: onion_key(node).into(),
+            kem: x25519::KEM,
             directory: self.directory(),
             peers: neighbours.chain([host(0), host(128)]).collect(),
             min_nodes: self.min_nodes,
@@ -122,5 +123,5 @@ pub fn id(node: usize) -> NodeId {
 }
 
 pub fn onion_key(node: usize) -> OnionPrivateKey {
-    OnionPrivateKey::from_bytes(&[u8::try_from(node).unwrap() + 101; 32])
+    x25519::onion_key(&[u8::try_from(node).unwrap() + 101; 32])
 }

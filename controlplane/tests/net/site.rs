@@ -24,6 +24,8 @@ pub struct Site {
     pub active: HashMap<AivtId, Arc<Activity>>,
     pub saved_spis: HashMap<PeerId, u32>,
     pub next_flow: u64,
+    /// When the node has opened all creating signals that it was given.
+    pub opener_free: Now,
 }
 
 impl Site {
@@ -40,6 +42,7 @@ impl Site {
             active: HashMap::new(),
             saved_spis: HashMap::new(),
             next_flow: 0,
+            opener_free: Now(0),
         }
     }
 
@@ -87,7 +90,9 @@ impl Site {
                 self.shown.remove(&flow);
                 self.closed.push((sender, refused));
             }
-            Action::Send { .. } | Action::Install { .. } | Action::ReserveSpis { .. } => unreachable!("handled before"),
+            Action::Send { .. } | Action::Install { .. } | Action::Open(_) | Action::ReserveSpis { .. } => {
+                unreachable!("handled before")
+            }
         }
     }
 }

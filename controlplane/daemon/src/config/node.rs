@@ -30,6 +30,8 @@ const SLEEP_US_MAX: u32 = 10_000;
 const SLEEP_US_DEFAULT: u32 = 50;
 /// Workers at most: their number is one byte of every IV.
 const WORKERS_MAX: usize = 64;
+/// Threads that open creating signals at most.
+const CREATE_CORES_MAX: usize = 64;
 /// A node's configuration, checked.
 #[derive(Debug)]
 pub struct NodeConfig {
@@ -109,6 +111,8 @@ pub struct Workers {
     pub cores: Vec<u16>,
     /// Core of the control thread; `None` lets the kernel choose.
     pub control_core: Option<u16>,
+    /// A thread that opens creating signals runs on each, one anywhere on `None`; at least one.
+    pub create_cores: Vec<Option<u16>>,
     /// What a worker without packets does.
     pub idle: Idle,
     /// Whose cryptography they run.
@@ -361,12 +365,37 @@ fn check_workers(checker: &mut Checker, raw: RawWorkers) -> Workers {
             "a worker that spins on that core would starve the control thread",
         );
     }
+    let control_core = raw.control_core.map(Spanned::into_inner);
     Workers {
+        create_cores: check_create_cores(checker, raw.create_cores, control_core, &cores, idle),
         cores,
-        control_core: raw.control_core.map(Spanned::into_inner),
+        control_core,
         idle,
         crypto: raw.crypto,
     }
+}
+
+/// By default one thread, where the control thread is.
+fn check_create_cores(
+    checker: &mut Checker,
+    raw: Option<Spanned<Vec<u16>>>,
+    control_core: Option<u16>,
+    workers: &[u16],
+    idle: Idle,
+) -> Vec<Option<u16>> {
+    let Some(raw) = raw else {
+        return vec![control_core];
+    };
+    let (span, cores) = (raw.span(), raw.into_inner());
+    if cores.is_empty() || cores.len() > CREATE_CORES_MAX {
+        let message = format_args!("{} cores where 1 to {CREATE_CORES_MAX} are due", cores.len());
+        checker.at(span.clone(), "workers.create_cores", message);
+    }
+    if let Some(core) = cores.iter().find(|core| idle == Idle::Spin && workers.contains(core)) {
+        let message = format_args!("a worker that spins on core {core} would starve the thread");
+        checker.at(span, "workers.create_cores", message);
+    }
+    cores.into_iter().map(Some).collect()
 }
 
 /// Idle policy of a worker.

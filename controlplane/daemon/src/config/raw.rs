@@ -207,6 +207,8 @@ pub struct RawWorkers {
     pub cores: Spanned<Vec<u16>>,
     /// Core of the control thread.
     pub control_core: Option<Spanned<u16>>,
+    /// Cores that open creating signals.
+    pub create_cores: Option<Spanned<Vec<u16>>>,
     /// What a worker without packets does.
     pub idle: RawIdle,
     /// Longest sleep of an adaptive worker, in microseconds.
@@ -220,6 +222,7 @@ impl Default for RawWorkers {
         Self {
             cores: unplaced(vec![0]),
             control_core: None,
+            create_cores: None,
             idle: RawIdle::Spin,
             max_sleep_us: None,
             crypto: CryptoChoice::Auto,

@@ -1,0 +1,108 @@
+//! A CREATE on its way in: the order of work of protocol section 5, cheap things first, the private-key operation elsewhere.
+//!
+//! ```text
+//!  create: known SPI? quota? ─► Openings ─► Action::Open ── openers ──► handle_opened: mac, time, replay tag ─► join
+//! ```
+
+use ain_dataplane::id::{Now, PeerId};
+
+use super::Node;
+use crate::action::{Action, Link};
+use crate::limits::PENDING_CREATES_PER_NEIGHBOUR;
+use crate::opening::{Asked, Opened};
+use crate::replay::NotFresh;
+use crate::signal::create::{CreateError, Peeled};
+use crate::signal::destroy::Reason;
+
+impl Node {
+    /// A neighbour asks this node to join an AIVT.
+    pub(super) fn create(&mut self, now: Now, link: Link, create_id: u32, onion: Vec<u8>) {
+        let queued = self.admit(now, link).and_then(|()| {
+            let queued = self.openings.push(Asked { link, create_id }, onion);
+            self.counts.queue_full += u64::from(queued.is_err());
+            queued.map_err(|_| Reason::ResourceLimit)
+        });
+        if let Err(reason) = queued {
+            self.refuse(now, link.peer, link.spi.value(), create_id, reason);
+        }
+        self.open_next();
+    }
+
+    /// What needs no secret: is there room for another AIVT of this neighbour, and its TVT free?
+    fn admit(&mut self, now: Now, link: Link) -> Result<(), Reason> {
+        if self.shutting_down {
+            return Err(Reason::Shutdown);
+        }
+        let pvt = self.pvts.get_mut(&link.peer).ok_or(Reason::ProtocolError)?;
+        if self.aivts.uses(&link) || self.openings.uses(&link) || pvt.owns(link.spi) {
+            return Err(Reason::SpiCollision);
+        }
+        let (joined, opening) = (self.aivts.joined(link.peer), self.openings.wanted_by(link.peer));
+        let room = joined.all + opening < self.settings.quotas.aivts_per_neighbour
+            && joined.pending + opening < PENDING_CREATES_PER_NEIGHBOUR
+            && self.aivts.len() + self.openings.len() < self.settings.quotas.aivts
+            && pvt.admit_create(now);
+        if room { Ok(()) } else { Err(Reason::ResourceLimit) }
+    }
+
+    /// A creating signal was opened, or could not be.
+    pub(super) fn opened(&mut self, now: Now, wall: u64, opened: Opened) {
+        if let Some(Asked { link, create_id }) = self.openings.finish(&opened) {
+            let joined = self
+                .accept(wall, link, opened.peeled)
+                .and_then(|peeled| self.join(now, wall, link, create_id, peeled));
+            if let Err(reason) = joined {
+                self.refuse(now, link.peer, link.spi.value(), create_id, reason);
+            }
+        }
+        self.open_next();
+    }
+
+    fn accept(&mut self, wall: u64, link: Link, peeled: Result<Peeled, CreateError>) -> Result<Peeled, Reason> {
+        let peeled = peeled.map_err(|_| Reason::ProtocolError)?;
+        // This node may have drawn the SPI in the meantime, if the neighbour did not keep to its side.
+        if self.aivts.uses(&link) {
+            return Err(Reason::SpiCollision);
+        }
+        if peeled.profile != self.settings.profile as u8 {
+            return Err(Reason::ProtocolError);
+        }
+        if peeled.expires != 0 && u64::from(peeled.expires) <= wall {
+            return Err(Reason::Expired);
+        }
+        match self.replay.accept(wall, u64::from(peeled.created), peeled.replay) {
+            Ok(()) => Ok(peeled),
+            Err(NotFresh::Full) => Err(Reason::ResourceLimit),
+            Err(NotFresh::Stale | NotFresh::Future | NotFresh::Seen) => Err(Reason::ReplayedCreate),
+        }
+    }
+
+    fn open_next(&mut self) {
+        while let Some(opening) = self.openings.next() {
+            self.actions.push_back(Action::Open(opening));
+        }
+    }
+
+    /// The neighbour takes back, before it was opened, the CREATE for `link`. Whether there was one.
+    pub(super) fn take_back(&mut self, link: &Link, create: u32, reason: Reason) -> bool {
+        let taken = self.openings.cancel(link, create);
+        if taken {
+            self.counts.failed.add(reason);
+        }
+        taken
+    }
+
+    /// The neighbour is gone, or has forgotten what it asked for.
+    pub(super) fn forget_openings(&mut self, peer: PeerId) {
+        for _ in self.openings.cancel_all(|whose| whose == peer) {
+            self.counts.failed.add(Reason::NextHopUnreachable);
+        }
+    }
+
+    /// The node goes down: nothing more is opened.
+    pub(super) fn refuse_openings(&mut self, now: Now) {
+        for Asked { link, create_id } in self.openings.cancel_all(|_| true) {
+            self.refuse(now, link.peer, link.spi.value(), create_id, Reason::Shutdown);
+        }
+    }
+}

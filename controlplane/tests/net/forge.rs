@@ -1,0 +1,51 @@
+//! Signals that tests make up.
+
+use std::net::Ipv4Addr;
+
+use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
+use ain_controlplane::signal::frame::{Frame, Message, Signal};
+use ain_controlplane::signal::suite::x25519::KEM;
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
+
+use super::{Net, id, onion_key};
+
+impl Net {
+    /// Node `at` hears `message` as if node `from` had said it.
+    pub fn say(&mut self, from: usize, at: usize, spi: u32, message: Message) {
+        self.forged += 1;
+        let message_id = self.forged;
+        let signal = Signal {
+            spi,
+            message_id,
+            message,
+        };
+        let address = |node: usize| Ipv4Addr::new(192, 0, 2, u8::try_from(node).unwrap() + 1);
+        let frame = Frame::new((address(from), address(at)), 1408);
+        let datagram = frame.encode(&signal, &mut ChaCha12Rng::seed_from_u64(1)).unwrap();
+        let peer = self.peer(at, from);
+        self.drive(at, |node, now, _| node.handle_signal(now, peer, &datagram));
+    }
+
+    /// A creating signal, good now, for a path over `path`.
+    pub fn onion(&mut self, path: &[usize]) -> Vec<u8> {
+        let rng = &mut ChaCha12Rng::seed_from_u64(u64::from(self.forged));
+        let created = u32::try_from(self.wall() / 10 * 10).unwrap();
+        let keys: Vec<_> = path.iter().map(|node| onion_key(*node)).collect();
+        let hops: Vec<_> = path
+            .iter()
+            .zip(&keys)
+            .map(|(node, key)| HopSpec {
+                id: id(*node),
+                onion_key: key.public(),
+                created,
+            })
+            .collect();
+        let terms = Terms {
+            profile: 0,
+            expires: 0,
+            flow_token: FlowToken::random(rng),
+        };
+        build(&KEM, &hops, &terms, rng).unwrap().0
+    }
+}
