@@ -94,10 +94,7 @@ fn address(number: u16) -> Ipv4Addr {
 fn config() -> anyhow::Result<Config> {
     let id = |number| NodeId::of(&identity(number));
     let entry = |number: u16| Entry {
-        onion_keys: vec![OnionKey::always(
-            KEM.suite.id,
-            onion_key(number).public().to_vec(),
-        )],
+        onion_keys: vec![OnionKey::always(KEM.suite.id, onion_key(number).public().to_vec())],
         neighbours: if number == THIS {
             (0..NEIGHBOURS).map(id).collect()
         } else {

@@ -150,7 +150,7 @@ impl Node {
             exit,
             min_nodes,
             max_nodes,
-            suite: X25519.id,
+            suite: settings.kem.suite.id,
             wall,
         };
         let mut up: Vec<NodeId> = neighbours
