@@ -19,7 +19,7 @@ use crate::aggfrag::Unpacker;
 use crate::id::{AivtId, FlowId, KeySlot, Now, Pair, PeerId, Spi};
 use crate::reserve::Reserved;
 use crate::sa::{TunnelWindow, TvtWindow};
-use crate::wire::ipv4;
+use crate::wire::{ipv4, ipv6};
 
 /// An AH key schedule: one a PVT and direction, shared by the TVTs copied from it and by all workers.
 pub struct AhKey<C: Backend> {
@@ -216,8 +216,10 @@ pub struct Way<C: Backend> {
     pub activity: Touch,
 }
 
-/// Bytes of a datagram that an ICMP error must quote (RFC 792): its header and 8 more.
-pub const OPENING: usize = ipv4::MAX_HEADER_LEN + 8;
+/// Bytes of a datagram that an ICMP error must quote: its header and 8 more (RFC 792). For IPv6 that is room for the fixed header,
+/// 32 bytes of extension headers and 8 more.
+pub const OPENING: usize = ipv6::HEADER_LEN + 32 + 8;
+const _: () = assert!(OPENING >= ipv4::MAX_HEADER_LEN + 8);
 
 /// Datagrams of one pair coming in through a host tunnel.
 pub struct Flow<C: Backend> {
@@ -229,8 +231,8 @@ pub struct Flow<C: Backend> {
     pub end: FlowEnd,
     /// The AIVT that carries them; none while it is being made.
     pub way: Option<Box<Way<C>>>,
-    /// Header of an entrance's first datagram and 8 bytes more, to quote when the exit refuses the flow after the datagram has left;
-    /// empty where no ICMP error may be sent.
+    /// What must be quoted of an entrance's first datagram when the exit refuses the flow after the datagram has left; empty where no
+    /// ICMP error may be sent.
     pub opening: ArrayVec<u8, OPENING>,
 }
 

@@ -1,4 +1,5 @@
-//! IPv4 fragmentation (RFC 791 section 3.2) of datagrams too long for a tunnel, where DF allows it.
+//! IPv4 fragmentation (RFC 791 section 3.2) of datagrams too long for a tunnel, where DF allows it. IPv6 datagrams are cut by their
+//! sender alone (RFC 8200 section 4.5).
 
 use arrayvec::ArrayVec;
 
@@ -7,7 +8,7 @@ use crate::wire::ipv4::{HEADER_LEN, Ipv4, MAX_HEADER_LEN, refresh_checksum};
 /// Why a datagram cannot be cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FragmentError {
-    /// It is too long and DF is set: the sender must learn (`icmp::Problem::FragmentationNeeded`).
+    /// It is too long and DF is set: the sender must learn (`icmp::Problem::TooBig`).
     #[error("too long and not to be fragmented")]
     DontFragment,
     /// Header and 8 bytes do not fit.

@@ -14,6 +14,8 @@ pub const EDGE_CELLS: u32 = 64;
 pub const EDGE_WAIT_NS: u64 = 100_000_000;
 /// Pieces of datagrams that wait in one worker. With standard cells 5.4 MiB.
 pub const EDGES: usize = 4096;
+/// Extension headers of one IPv6 datagram that are looked through (RFC 8200 section 4.1 knows seven).
+pub const EXTENSION_HEADERS: usize = 8;
 /// Buckets of the flow table that one key may lead through, its home included.
 pub const TABLE_PROBES: usize = 32;
 /// Datagrams that wait in one worker, for AIVTs and bindings together.

@@ -1,25 +1,28 @@
 //! TCP connections that fit a tunnel: the maximum segment size of SYN and SYN-ACK is lowered on its way (protocol section 7).
 
 use crate::wire::checksum::{checksum, update};
-use crate::wire::ipv4::Ipv4;
-use crate::wire::protocol;
+use crate::wire::extension::is_extension;
+use crate::wire::ip::Ip;
+use crate::wire::{ipv4, ipv6, protocol};
 
-/// Headers of IPv4 and TCP without options, which the MSS leaves out (RFC 6691).
-const HEADERS: u16 = 40;
-/// Where an IPv4 header has the protocol.
-const PROTOCOL: usize = 9;
 const TCP_HEADER: usize = 20;
 const CHECKSUM: usize = 16;
 const SYN: u8 = 2;
 
-/// Lowers the MSS option of a SYN or SYN-ACK to `mtu` less 40 where it is larger, and moves the checksum along; says whether it did.
-/// Anything else, malformed bytes included, stays as it is.
+/// Lowers the MSS option of a SYN or SYN-ACK to `mtu` less the headers of IP and TCP without options, which the MSS leaves out
+/// (RFC 6691), where it is larger, and moves the checksum along; says whether it did. Anything else, malformed bytes included, stays
+/// as it is.
 pub fn clamp(datagram: &mut [u8], mtu: u16) -> bool {
     let Some((start, end)) = syn_header(datagram) else {
         return false;
     };
+    let ip_header = if datagram[0] >> 4 == 4 {
+        ipv4::HEADER_LEN
+    } else {
+        ipv6::HEADER_LEN
+    };
+    let limit = mtu.saturating_sub((ip_header + TCP_HEADER) as u16);
     let tcp = &mut datagram[start..end];
-    let limit = mtu.saturating_sub(HEADERS);
     let Some(at) = mss_option(tcp).filter(|&at| word(tcp, at) > limit) else {
         return false;
     };
@@ -33,18 +36,30 @@ pub fn clamp(datagram: &mut [u8], mtu: u16) -> bool {
 
 /// Where the TCP header lies in a datagram that is, or begins, a SYN.
 fn syn_header(datagram: &[u8]) -> Option<(usize, usize)> {
-    if datagram.get(PROTOCOL) != Some(&protocol::TCP) {
-        return None; // most of what is not TCP, without reading the rest
+    if !may_be_tcp(datagram) {
+        return None;
     }
-    let ip = Ipv4::parse(datagram).ok()?;
-    let tcp = ip.payload();
-    if ip.fragment_offset() != 0 || tcp.len() < TCP_HEADER || tcp[13] & SYN == 0 {
+    let ip = Ip::parse(datagram).ok()?;
+    let upper = ip.upper().ok()?;
+    let tcp = &ip.bytes()[upper.at..];
+    if upper.protocol != protocol::TCP || upper.later_fragment || tcp.len() < TCP_HEADER || tcp[13] & SYN == 0 {
         return None;
     }
     let length = usize::from(tcp[12] >> 4) * 4;
     (TCP_HEADER..=tcp.len())
         .contains(&length)
-        .then(|| (ip.header_len(), ip.header_len() + length))
+        .then(|| (upper.at, upper.at + length))
+}
+
+/// Finds most of what is not TCP out, without reading the rest.
+fn may_be_tcp(datagram: &[u8]) -> bool {
+    match datagram.first().map(|first| first >> 4) {
+        Some(4) => datagram.get(ipv4::PROTOCOL) == Some(&protocol::TCP),
+        Some(6) => datagram
+            .get(ipv6::NEXT_HEADER)
+            .is_some_and(|&next| next == protocol::TCP || is_extension(next)),
+        _ => false,
+    }
 }
 
 /// Where the header has the value of its MSS option (RFC 9293 section 3.1).
@@ -70,23 +85,30 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use proptest::prelude::*;
+    use zerocopy::IntoBytes;
 
     use super::*;
-    use crate::wire::checksum::transport_ipv4;
+    use crate::wire::checksum::{transport_ipv4, transport_ipv6};
     use crate::wire::ipv4::{Ipv4Fields, write_header};
+    use crate::wire::ipv6::Ipv6Header;
 
     const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
     const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
-    fn datagram(flags: u8, options: &[u8], fragment_offset: u16) -> Vec<u8> {
+    fn segment(flags: u8, options: &[u8], sum: impl Fn(&[u8]) -> u16) -> Vec<u8> {
         let mut tcp = vec![0x11; TCP_HEADER];
         tcp[12] = (5 + options.len() as u8 / 4) << 4;
         tcp[13] = flags;
         tcp[16..18].fill(0);
         tcp.extend(options);
         tcp.extend([0x99; 5]);
-        let sum = transport_ipv4(A, B, 6, &tcp);
+        let sum = sum(&tcp);
         tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+        tcp
+    }
+
+    fn datagram(flags: u8, options: &[u8], fragment_offset: u16) -> Vec<u8> {
+        let tcp = segment(flags, options, |tcp| transport_ipv4(A, B, 6, tcp));
         let mut bytes = vec![0; 20];
         let fields = Ipv4Fields {
             fragment_offset,
@@ -111,6 +133,36 @@ mod tests {
             assert_eq!(clamp(&mut bytes, 1386), mss != after);
             assert_eq!(bytes, datagram(flags, &option(after), 0));
         }
+    }
+
+    /// An IPv6 datagram with these extension headers, each 8 bytes long.
+    fn datagram_v6(flags: u8, mss: u16, chain: &[[u8; 8]]) -> Vec<u8> {
+        let (a, b) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        let option = [2, 4, (mss >> 8) as u8, mss as u8];
+        let tcp = segment(flags, &option, |tcp| transport_ipv6(a, b, 6, tcp));
+        let behind = [chain.concat(), tcp].concat();
+        let next_header = if chain.is_empty() { 6 } else { 60 };
+        let header = Ipv6Header::plain(a, b, next_header, behind.len() as u16);
+        [header.as_bytes(), &behind].concat()
+    }
+
+    #[test]
+    fn ipv6_behind_extension_headers() {
+        // Destination options before TCP; before a fragment header, of the first fragment; and of a later one.
+        let (last, first) = ([6, 0, 1, 4, 0, 0, 0, 0], [44, 0, 1, 4, 0, 0, 0, 0]);
+        let fragment = |offset: u8| [6, 0, 0, offset | 1, 0, 0, 0, 1];
+        for chain in [
+            &[][..],
+            &[last],
+            &[[60, 0, 1, 4, 0, 0, 0, 0], last],
+            &[first, fragment(0)],
+        ] {
+            let mut bytes = datagram_v6(2, 1440, chain);
+            assert!(clamp(&mut bytes, 1386));
+            assert_eq!(bytes, datagram_v6(2, 1326, chain));
+            assert!(!clamp(&mut datagram_v6(0x10, 1440, chain), 1386), "no SYN");
+        }
+        assert!(!clamp(&mut datagram_v6(2, 1440, &[first, fragment(64)]), 1386));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The entrance: flows of this node's initiators and the AIVTs made for them (the paper's sections 4.3 and 4.4).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
+use ain_dataplane::wire::ip::is_single_host;
 use rand::{CryptoRng, RngExt};
 
 use super::relay::until;
@@ -73,7 +74,7 @@ impl Node {
             .filter(|exit| exit != own)?;
         let shown = match host.option {
             SourceOption::AsSent => None,
-            SourceOption::RandomPrivate => Some(random_private(&mut *self.rng)),
+            SourceOption::RandomPrivate => Some(random_private(pair.source, &mut *self.rng)),
         };
         if self.flows.of_host(tunnel).all >= self.settings.quotas.flows_per_host
             || self.flows.len() >= self.settings.quotas.flows
@@ -318,7 +319,7 @@ impl Node {
         flow.wanted = now;
         if redraw {
             // Another address is another binding at the exit, which the old token would lead to the old one.
-            flow.shown = Some(random_private(&mut *self.rng));
+            flow.shown = Some(random_private(flow.pair.source, &mut *self.rng));
             flow.token = FlowToken::random(&mut *self.rng);
         }
         self.end(now, id, Reason::None, Teller::Here);
@@ -344,21 +345,31 @@ fn creation_date(wall: u64, rng: &mut dyn CryptoRng) -> u32 {
     u32::try_from(jittered - jittered % CREATED_STEP_S).unwrap_or(u32::MAX)
 }
 
-/// A host address in 10/8.
-fn random_private(rng: &mut dyn CryptoRng) -> IpAddr {
-    let [_, b, c, _] = rng.next_u32().to_be_bytes();
-    IpAddr::V4(Ipv4Addr::new(10, b, c, rng.random_range(1..=254)))
+/// A private address of the family of `source`: a host's in 10/8, or one in fd00::/8 of which all else is drawn, as RFC 4193 section
+/// 3.2.1 wants it of the global identifier.
+fn random_private(source: IpAddr, rng: &mut dyn CryptoRng) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => {
+            let [_, b, c, _] = rng.next_u32().to_be_bytes();
+            IpAddr::V4(Ipv4Addr::new(10, b, c, rng.random_range(1..=254)))
+        }
+        IpAddr::V6(_) => {
+            let mut octets = [0; 16];
+            rng.fill_bytes(&mut octets);
+            octets[0] = 0xfd;
+            IpAddr::V6(Ipv6Addr::from(octets))
+        }
+    }
 }
 
-/// Whether `host` may send from `pair`'s source: IPv4, a single host's, and if the responder will see it and it is public, registered.
+/// Whether `host` may send from `pair`'s source to its destination: each a single host's, and the source, if the responder will see
+/// it and it is public, registered.
 fn source_allowed(host: &Host, pair: Pair) -> bool {
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (pair.source, pair.destination) else {
-        return false;
-    };
-    let is_host = |address: Ipv4Addr| {
-        !(address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback())
+    let private = match pair.source {
+        IpAddr::V4(source) => source.is_private(),
+        IpAddr::V6(source) => source.is_unique_local(),
     };
     let registered = || host.prefixes.iter().any(|prefix| prefix.contains(&pair.source));
     let shown = host.option == SourceOption::AsSent;
-    is_host(source) && is_host(destination) && (!shown || source.is_private() || registered())
+    is_single_host(pair.source) && is_single_host(pair.destination) && (!shown || private || registered())
 }

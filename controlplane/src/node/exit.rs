@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
 use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
+use ain_dataplane::wire::ip::is_single_host;
 use ipnet::IpNet;
 
 use super::{Node, Teller};
@@ -121,7 +122,8 @@ impl Node {
             return;
         };
         let flow_token = *flow_token;
-        let Some(tunnel) = self.responder_tunnel(pair.destination) else {
+        let tunnel = self.responder_tunnel(pair.destination);
+        let Some(tunnel) = tunnel.filter(|_| is_single_host(pair.source)) else {
             return self.actions.push_back(Action::Refuse {
                 aivt: id,
                 verdict: Verdict::ExitRefused,

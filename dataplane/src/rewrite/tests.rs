@@ -1,5 +1,7 @@
 //! Every checksum is computed from scratch here and compared with the one that was moved along.
 
+use std::net::Ipv4Addr;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -9,6 +11,14 @@ use crate::wire::ipv4::{Ipv4Fields, refresh_checksum, write_header};
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 const DRAWN: Ipv4Addr = Ipv4Addr::new(10, 99, 3, 1);
 const RESPONDER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 80);
+
+fn source(datagram: &mut [u8], new: Ipv4Addr) -> Result<(), RewriteError> {
+    super::source(datagram, new.into())
+}
+
+fn destination(datagram: &mut [u8], new: Ipv4Addr) -> Result<(), RewriteError> {
+    super::destination(datagram, new.into())
+}
 
 /// A datagram with right checksums. `fragment` is (offset in bytes, more).
 fn datagram(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8], fragment: (u16, bool)) -> Vec<u8> {
@@ -32,7 +42,7 @@ fn datagram(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8], fragment
 /// A transport segment with its checksum for these addresses.
 fn segment(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = content.to_vec();
-    if let Some(at) = transport_checksum(protocol) {
+    if let Some(at) = checksum_place(protocol) {
         set_word(&mut bytes, at, 0);
         let sum = transport_ipv4(from, to, protocol, &bytes);
         set_word(
@@ -87,7 +97,7 @@ proptest! {
         let new = Ipv4Addr::from(new);
         let content = if protocol == 1 { icmp_echo(&content) } else { content };
         // Half a checksum cannot be moved along.
-        let cut = if transport_checksum(protocol).is_some_and(|at| cut == 20 + at + 1) { cut + 1 } else { cut };
+        let cut = if checksum_place(protocol).is_some_and(|at| cut == 20 + at + 1) { cut + 1 } else { cut };
         // The responder's error about what came from the drawn address, on its way back to the host.
         let error = |to: Ipv4Addr| {
             let about = whole(to, RESPONDER, protocol, &content);
@@ -244,6 +254,11 @@ fn refusals() {
     assert_eq!(
         refused(datagram(HOST, RESPONDER, 1, &icmp_error(&[0x60; 40]), (0, false))),
         RewriteError::Quote
+    );
+    let mut other = datagram(HOST, RESPONDER, 17, &[0; 8], (0, false));
+    assert_eq!(
+        super::source(&mut other, std::net::Ipv6Addr::LOCALHOST.into()),
+        Err(RewriteError::Family)
     );
     assert_eq!(
         refused(vec![0x45; 19]),

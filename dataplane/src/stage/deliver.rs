@@ -1,6 +1,6 @@
 //! Cells that have lost their last layer: checked, unpacked, and their datagrams brought to the host they are for.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ain_crypto::Backend;
 
@@ -20,8 +20,8 @@ use crate::peers::{PeerKind, Peers};
 use crate::sa::ReplayError;
 use crate::verdict::DropReason;
 use crate::waiting::{Waiting, WaitsFor};
-use crate::wire::cell;
-use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv4::Ipv4;
+use crate::wire::{cell, ip};
 use crate::{mss, rewrite};
 
 /// Why a cell is refused after its last layer.
@@ -241,13 +241,14 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
     where
         O: Outside<C, B>,
     {
-        let own = datagram.into_buf(self.io)?;
         if asked.is_none() {
             self.io
                 .report(Event::FirstDatagram(self.aivt, pair))
                 .map_err(|_| DropReason::ControlFull)?;
             *asked = Some(pair);
         }
+        // One that no buffer holds has asked all the same: the next finds its host, or hears that it is too big.
+        let own = datagram.into_buf(self.io)?;
         match self.waiting.push(WaitsFor::Binding(self.slot), own) {
             Some(_) => Err(DropReason::WaitedTooLong),
             None => Ok(()),
@@ -284,7 +285,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
             self.too_big(back, mtu, datagram.bytes());
             return Err(DropReason::TooBig);
         }
-        let whole = Ipv4::parse(datagram.bytes()).map_err(|_| DropReason::InnerMalformed)?;
+        let whole = Ipv4::parse(datagram.bytes()).map_err(|_| DropReason::InnerMalformed)?; // an IPv6 one would not be here
         for piece in fragments(&whole, usize::from(mtu)).map_err(|_| DropReason::TooBig)? {
             let mut buf = self.io.alloc().ok_or(DropReason::NoBuffer)?;
             if buf.tailroom() < piece.total_len() {
@@ -297,17 +298,15 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         Ok(())
     }
 
-    /// Answers in the name of the host that its tunnel is too narrow (RFC 1191).
+    /// Answers in the name of the host that its tunnel is too narrow (RFC 1191, RFC 8201): the other end believes no one else, and
+    /// its entrance lets nothing else pass.
     fn too_big<C: Backend>(&mut self, back: (PeerId, Pair), mtu: u16, datagram: &[u8])
     where
         O: Outside<C, B>,
     {
-        let destination: Option<Ipv4Addr> = match look(datagram).map(|seen| seen.pair.destination) {
-            Ok(IpAddr::V4(address)) => Some(address),
-            _ => None,
-        };
-        let error = destination.and_then(|host| icmp_error(host, Problem::FragmentationNeeded(mtu), datagram, self.io));
-        if let Some(error) = error {
+        let host = look(datagram).map(|seen| seen.pair.destination);
+        let error = host.map(|host| icmp_error(host, Problem::TooBig(mtu), datagram, self.io));
+        if let Ok(Some(error)) = error {
             self.into_flow.push_back((back.0, back.1, error));
         }
     }
@@ -315,11 +314,10 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
 
 /// The way back ends at the initiator: one hop less to live, and its own address again.
 fn to_initiator(datagram: &mut [u8], pair: Pair, shown: Option<IpAddr>) -> Result<(), DropReason> {
-    ipv4::decrement_ttl(datagram).map_err(|_| DropReason::InnerMalformed)?;
-    match (shown, pair.source) {
-        (None, _) => Ok(()),
-        (Some(_), IpAddr::V4(own)) => rewrite::destination(datagram, own).map_err(|_| DropReason::NotRewritable),
-        (Some(_), IpAddr::V6(_)) => Err(DropReason::NotRewritable),
+    ip::decrement_ttl(datagram).map_err(|_| DropReason::InnerMalformed)?;
+    match shown {
+        None => Ok(()),
+        Some(_) => rewrite::destination(datagram, pair.source).map_err(|_| DropReason::NotRewritable),
     }
 }
 

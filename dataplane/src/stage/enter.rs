@@ -1,7 +1,7 @@
 //! A host's datagram: an answer into the AIVT it is bound to, or an initiator's into the AIVT of its flow. The first of a flow asks
 //! the control thread for an AIVT; datagrams wait in order until it is there (protocol section 7).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ain_crypto::Backend;
 
@@ -16,7 +16,8 @@ use crate::packet::PacketBuf;
 use crate::peers::{HostPolicy, Peers};
 use crate::verdict::DropReason;
 use crate::waiting::WaitsFor;
-use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::WireError;
+use crate::wire::ip::{self, Ip};
 use crate::{mss, rewrite};
 
 /// What an inner datagram says of itself.
@@ -29,13 +30,13 @@ pub(crate) struct Seen {
 
 /// Reads an inner datagram.
 pub(crate) fn look(datagram: &[u8]) -> Result<Seen, DropReason> {
-    if datagram.first().is_some_and(|first| first >> 4 != 4) {
-        return Err(DropReason::WrongProtocol);
-    }
-    let ip = Ipv4::parse(datagram).map_err(|_| DropReason::InnerMalformed)?;
+    let ip = Ip::parse(datagram).map_err(|error| match error {
+        WireError::Version => DropReason::WrongProtocol,
+        _ => DropReason::InnerMalformed,
+    })?;
     let pair = Pair {
-        source: IpAddr::V4(ip.source()),
-        destination: IpAddr::V4(ip.destination()),
+        source: ip.source(),
+        destination: ip.destination(),
     };
     Ok(Seen {
         pair,
@@ -70,7 +71,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 self.counters.dropped(DropReason::TtlExceeded);
                 return self.complain(peers, tunnel, Problem::TtlExceeded, buf.data(), io);
             }
-            if ipv4::decrement_ttl(buf.data_mut()).is_err() {
+            if ip::decrement_ttl(buf.data_mut()).is_err() {
                 return self.counters.dropped(DropReason::InnerMalformed);
             }
         }
@@ -124,14 +125,16 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         datagram: &[u8],
         io: &mut impl Outside<C, B>,
     ) {
-        let error = local_address(peers, tunnel).and_then(|local| icmp_error(local, problem, datagram, io));
+        let error = look(datagram)
+            .ok()
+            .and_then(|seen| icmp_error(own_address(peers, tunnel, seen.pair), problem, datagram, io));
         self.outbox.extend(error.map(|error| (tunnel, error)));
     }
 
     /// Tells the initiator of a flow none of whose datagrams is here any more that the flow is refused.
     pub(crate) fn complain_of_opening(&mut self, peers: &Peers, flow: &Flow<C>, io: &mut impl Outside<C, B>) {
-        let error = local_address(peers, flow.tunnel)
-            .and_then(|local| written(io, |out| icmp::prohibited(&flow.opening, local, out)));
+        let between = (own_address(peers, flow.tunnel, flow.pair), flow.pair.source);
+        let error = written(io, |out| icmp::prohibited(&flow.opening, between, out));
         self.outbox.extend(error.map(|error| (flow.tunnel, error)));
     }
 }
@@ -140,25 +143,20 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
 fn show<C: Backend>(flow: &Flow<C>, datagram: &mut [u8]) -> Result<(), DropReason> {
     match flow.end {
         FlowEnd::Entrance {
-            shown: Some(IpAddr::V4(source)),
-            ..
+            shown: Some(source), ..
         } => rewrite::source(datagram, source).map_err(|_| DropReason::NotRewritable),
         FlowEnd::Entrance { shown: None, .. } | FlowEnd::Exit => Ok(()),
-        FlowEnd::Entrance {
-            shown: Some(IpAddr::V6(_)),
-            ..
-        } => Err(DropReason::NotRewritable),
     }
 }
 
-/// An ICMP error about `datagram` in a buffer of its own; none where RFC 1122 forbids one or no buffer is free.
+/// An ICMP error about `datagram` in a buffer of its own; none where RFC 1122 or RFC 4443 forbids one or no buffer is free.
 pub(crate) fn icmp_error<C: Backend, B: PacketBuf>(
-    source: Ipv4Addr,
+    source: IpAddr,
     problem: Problem,
     datagram: &[u8],
     io: &mut impl Outside<C, B>,
 ) -> Option<B> {
-    let about = Ipv4::parse(datagram).ok()?;
+    let about = Ip::parse(datagram).ok()?;
     written(io, |out| icmp::error(problem, &about, source, out))
 }
 
@@ -175,10 +173,12 @@ fn written<C: Backend, B: PacketBuf>(
     Some(buf)
 }
 
-/// This node's address at the outside of a tunnel.
-fn local_address(peers: &Peers, tunnel: PeerId) -> Option<Ipv4Addr> {
-    match peers.peer(tunnel)?.local {
-        IpAddr::V4(local) => Some(local),
-        IpAddr::V6(_) => None,
-    }
+/// Who tells the sender of a flow through `tunnel` about it: this node's address at the outside of the tunnel. If that is of the other
+/// family, the node has none to show inside and speaks in the name of the destination, which the host's own selectors let pass.
+fn own_address(peers: &Peers, tunnel: PeerId, of: Pair) -> IpAddr {
+    peers
+        .peer(tunnel)
+        .map(|peer| peer.local)
+        .filter(|local| local.is_ipv4() == of.source.is_ipv4())
+        .unwrap_or(of.destination)
 }

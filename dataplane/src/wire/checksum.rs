@@ -68,13 +68,10 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     Sum::new().add_u16(!checksum).add_u16(!old).add_u16(new).finish()
 }
 
-/// As [`update`] for an IPv4 address.
-pub fn update_ipv4(checksum: u16, old: Ipv4Addr, new: Ipv4Addr) -> u16 {
-    Sum::new()
-        .add_u16(!checksum)
-        .add_u32(!u32::from(old))
-        .add_u32(u32::from(new))
-        .finish()
+/// As [`update`] for an address of either family.
+pub fn update_address<const N: usize>(checksum: u16, old: [u8; N], new: [u8; N]) -> u16 {
+    let sum = Sum::new().add_u16(!checksum).add_bytes(&old.map(|byte| !byte));
+    sum.add_bytes(&new).finish()
 }
 
 /// Checksum of a UDP or TCP segment with the IPv4 pseudo-header (RFC 768, RFC 9293 section 3.1); 0 if `segment` holds its own right
@@ -148,9 +145,9 @@ mod tests {
             bytes[2..4].copy_from_slice(&new.to_be_bytes());
             let between = checksum(&bytes);
             prop_assert_eq!(update(before, old, new), between);
-            let old = Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]);
+            let old: [u8; 4] = bytes[4..8].try_into().unwrap();
             bytes[4..8].copy_from_slice(&address.to_be_bytes());
-            prop_assert_eq!(update_ipv4(between, old, Ipv4Addr::from(address)), checksum(&bytes));
+            prop_assert_eq!(update_address(between, old, address.to_be_bytes()), checksum(&bytes));
         }
 
         #[test]

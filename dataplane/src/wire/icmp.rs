@@ -63,6 +63,14 @@ impl IcmpHeader {
 /// # Errors
 /// [`WireError::Truncated`] under 8 bytes.
 pub fn write(message: &mut [u8], kind: u8, code: u8, rest: u32) -> Result<(), WireError> {
+    write_unsummed(message, kind, code, rest)?;
+    let sum = checksum::checksum(message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    Ok(())
+}
+
+/// Writes the header with a checksum of 0.
+pub(super) fn write_unsummed(message: &mut [u8], kind: u8, code: u8, rest: u32) -> Result<(), WireError> {
     let header = IcmpHeader {
         kind,
         code,
@@ -71,10 +79,7 @@ pub fn write(message: &mut [u8], kind: u8, code: u8, rest: u32) -> Result<(), Wi
     };
     header
         .write_to_prefix(message)
-        .map_err(|_| WireError::Truncated("ICMP"))?;
-    let sum = checksum::checksum(message);
-    message[2..4].copy_from_slice(&sum.to_be_bytes());
-    Ok(())
+        .map_err(|_| WireError::Truncated("ICMP"))
 }
 
 #[cfg(test)]

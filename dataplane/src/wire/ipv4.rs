@@ -11,6 +11,8 @@ use super::{WireError, checksum};
 pub const HEADER_LEN: usize = 20;
 /// Bytes of the longest header.
 pub const MAX_HEADER_LEN: usize = 60;
+/// Where the header names the protocol of the payload.
+pub const PROTOCOL: usize = 9;
 
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;

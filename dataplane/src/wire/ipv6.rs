@@ -1,4 +1,5 @@
-//! IPv6 (RFC 8200): the outer header of tunnels, and inner datagrams.
+//! IPv6 (RFC 8200): the outer header of tunnels, and inner datagrams. What may lie between the fixed header and the payload is
+//! [`super::extension`]'s.
 
 use std::net::Ipv6Addr;
 
@@ -6,9 +7,14 @@ use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::WireError;
+use super::extension::Extensions;
 
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
+/// Where the fixed header names the next one.
+pub const NEXT_HEADER: usize = 6;
+/// What every link carries (RFC 8200 section 5), bytes.
+pub const MIN_MTU: u16 = 1280;
 
 /// The fixed header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -49,7 +55,8 @@ impl Ipv6Header {
 #[derive(Clone, Copy, Debug)]
 pub struct Ipv6<'a> {
     header: &'a Ipv6Header,
-    payload: &'a [u8],
+    /// The whole datagram: header, payload, nothing behind.
+    bytes: &'a [u8],
 }
 
 impl<'a> Ipv6<'a> {
@@ -59,14 +66,14 @@ impl<'a> Ipv6<'a> {
     /// # Errors
     /// `Truncated`, `Version` or `TotalLength` of [`WireError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
-        let (header, rest) = Ipv6Header::ref_from_prefix(bytes).map_err(|_| WireError::Truncated("IPv6"))?;
+        let (header, _) = Ipv6Header::ref_from_prefix(bytes).map_err(|_| WireError::Truncated("IPv6"))?;
         if header.version_class_flow.get() >> 28 != 6 {
             return Err(WireError::Version);
         }
-        let payload = rest
-            .get(..usize::from(header.payload_len.get()))
+        let bytes = bytes
+            .get(..HEADER_LEN + usize::from(header.payload_len.get()))
             .ok_or(WireError::TotalLength("IPv6"))?;
-        Ok(Self { header, payload })
+        Ok(Self { header, bytes })
     }
 
     /// The fixed header.
@@ -76,7 +83,7 @@ impl<'a> Ipv6<'a> {
 
     /// Header and payload, bytes.
     pub fn total_len(&self) -> usize {
-        HEADER_LEN + self.payload.len()
+        self.bytes.len()
     }
 
     /// Source address.
@@ -101,8 +108,31 @@ impl<'a> Ipv6<'a> {
 
     /// What follows the fixed header.
     pub fn payload(&self) -> &'a [u8] {
-        self.payload
+        &self.bytes[HEADER_LEN..]
     }
+
+    /// The whole datagram.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The extension headers.
+    pub fn extensions(&self) -> Extensions<'a> {
+        Extensions::new(self.header.next_header, self.payload())
+    }
+}
+
+/// Takes one from the hop limit in place; the new one.
+///
+/// # Errors
+/// [`WireError::TtlExceeded`] if it is 0 or 1, `Truncated` if `datagram` has no whole header; nothing is changed then.
+pub fn decrement_hop_limit(datagram: &mut [u8]) -> Result<u8, WireError> {
+    let (header, _) = Ipv6Header::mut_from_prefix(datagram).map_err(|_| WireError::Truncated("IPv6"))?;
+    if header.hop_limit <= 1 {
+        return Err(WireError::TtlExceeded);
+    }
+    header.hop_limit -= 1;
+    Ok(header.hop_limit)
 }
 
 #[cfg(test)]
@@ -123,6 +153,21 @@ mod tests {
         for len in 0..datagram.len() {
             assert!(Ipv6::parse(&datagram[..len]).is_err());
         }
+    }
+
+    #[test]
+    fn hop_limit_counts_down_to_one_and_stops() {
+        let (source, destination) = (Ipv6Addr::LOCALHOST, "2001:db8::2".parse().unwrap());
+        let mut header = Ipv6Header::plain(source, destination, 59, 4);
+        header.hop_limit = 3;
+        let mut datagram = [header.as_bytes(), &[7; 4]].concat();
+        let ip = Ipv6::parse(&datagram).unwrap();
+        assert_eq!((ip.source(), ip.destination()), (source, destination));
+        assert_eq!((ip.next_header(), ip.hop_limit(), ip.bytes().len()), (59, 3, 44));
+        assert_eq!(decrement_hop_limit(&mut datagram), Ok(2));
+        assert_eq!(decrement_hop_limit(&mut datagram), Ok(1));
+        assert_eq!(decrement_hop_limit(&mut datagram), Err(WireError::TtlExceeded));
+        assert!(decrement_hop_limit(&mut datagram[..39]).is_err());
     }
 
     proptest! {

@@ -13,7 +13,10 @@ pub mod cell;
 pub mod checksum;
 pub mod esp;
 pub mod ethernet;
+pub mod extension;
 pub mod icmp;
+pub mod icmpv6;
+pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 pub mod outer;
@@ -84,9 +87,12 @@ pub enum WireError {
     /// A next header that has no place here.
     #[error("unexpected next header {0}")]
     NextHeader(u8),
-    /// TTL is used up.
+    /// TTL or hop limit is used up.
     #[error("TTL exceeded")]
     TtlExceeded,
+    /// More IPv6 extension headers than anyone needs ([`crate::limits::EXTENSION_HEADERS`]).
+    #[error("too many IPv6 extension headers")]
+    Extensions,
 }
 
 /// Length in bytes of the IPv4 or IPv6 datagram that begins with `bytes`, as its own header states it; the checksum is not looked at.
