@@ -60,7 +60,7 @@ pub enum Route {
     },
 }
 
-/// Why the exit, or this node on its behalf, cannot serve a flow; byte in a verdict cell and cause of the ICMP an initiator gets.
+/// What the exit says of a flow, authentic by K_n; byte in a verdict cell. A refusal is the cause of the ICMP an initiator gets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Verdict {
@@ -68,6 +68,8 @@ pub enum Verdict {
     ExitRefused = 9,
     /// (responder, source) is bound under another flow token.
     AddressCollision = 10,
+    /// The responder asked for the end: no refusal, and nothing to make again before new traffic.
+    ClosedByResponder = 12,
 }
 
 /// One thing to do.
@@ -75,11 +77,11 @@ pub enum Action {
     /// Open a creating signal by [`Opening::open`], on a thread that has time for it; answer with `Node::handle_opened`. There are
     /// never more than [`crate::limits::OPENINGS_AT_A_TIME`] of them at a time.
     Open(Opening),
-    /// Seal `datagram`, a whole inner IP datagram, into the PVT of `peer`.
+    /// Seal `datagram`, a whole inner IP datagram, into the tunnel of `peer`.
     Send {
-        /// The neighbour.
+        /// The neighbour; or the host, for an answer.
         peer: PeerId,
-        /// The inner IP datagram, already padded to the network's one length.
+        /// The inner IP datagram; a signal is already padded to the network's one length.
         datagram: Vec<u8>,
     },
     /// Install `route`; answer with `Node::handle_installed` when every worker has it. CREATED leaves only then.
@@ -106,7 +108,8 @@ pub enum Action {
         /// The responder's tunnel.
         tunnel: PeerId,
     },
-    /// The exit drops what waits on the AIVT and sends a verdict cell back. [`Action::Remove`] follows when the entrance destroys it.
+    /// The exit sends a verdict cell back; on an AIVT that is not bound it drops what waits. [`Action::Remove`] follows when the
+    /// entrance destroys it.
     Refuse {
         /// The AIVT.
         aivt: AivtId,

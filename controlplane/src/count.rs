@@ -1,5 +1,6 @@
 //! What the control node counts. Sums only: nothing here tells one user, flow or AIVT from another.
 
+use crate::request::Outcome;
 use crate::signal::destroy::Reason;
 use crate::signal::frame::Kind;
 
@@ -38,6 +39,21 @@ impl PerReason {
     }
 }
 
+/// One number an outcome of a host's request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PerOutcome([u64; Outcome::ALL.len()]);
+
+impl PerOutcome {
+    /// The number of `outcome`.
+    pub const fn of(&self, outcome: Outcome) -> u64 {
+        self.0[outcome as usize]
+    }
+
+    pub(crate) fn add(&mut self, outcome: Outcome) {
+        self.0[outcome as usize] += 1;
+    }
+}
+
 /// Totals since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
@@ -73,4 +89,8 @@ pub struct Counts {
     pub pvt_downs: u64,
     /// Cells that a hop must have repeated or changed.
     pub misbehaviours: u64,
+    /// Requests of hosts, by what came of them.
+    pub requests: PerOutcome,
+    /// Datagrams of hosts to this node that are no requests.
+    pub requests_malformed: u64,
 }

@@ -19,6 +19,7 @@ mod opening;
 pub mod path;
 pub mod pvt;
 pub mod replay;
+pub mod request;
 pub mod signal;
 pub mod spi;
 pub mod table_writer;

@@ -32,6 +32,10 @@ pub const PAIRS_REMEMBERED: usize = 1 << 16;
 pub const ENDS_AT_A_TIME: usize = 2048;
 /// Time between two such looks at a lost neighbour's AIVTs: other neighbours' ACKs make room for their DESTROYs meanwhile.
 pub const LOST_EVERY: u64 = Now::SECOND / 1000;
+/// Verdict cells that tell an entrance of its responder's wish, at most.
+pub const CLOSING_WORDS: u8 = 3;
+/// Time between two of them, and after the last one.
+pub const CLOSING_EVERY: u64 = Now::SECOND / 4;
 /// Requests to one neighbour that wait for their ACK.
 pub const PENDING_REQUESTS: usize = 16384;
 /// Message ids remembered for one neighbour: a minute of as many CREATEs as it may send, and as many DESTROYs. Requests beyond are

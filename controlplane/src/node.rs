@@ -22,6 +22,7 @@ mod life;
 mod lost;
 mod opening;
 mod relay;
+mod requests;
 mod signals;
 mod snapshot;
 
@@ -49,6 +50,7 @@ pub use checks::ConfigError;
 use exit::{Bindings, Responders};
 use life::Teller;
 use lost::Lost;
+use requests::Closing;
 pub use snapshot::{PvtStatus, Snapshot};
 
 /// What never changes.
@@ -76,6 +78,7 @@ pub struct Node {
     bindings: Bindings,
     openings: Openings,
     lost: Lost,
+    closing: Closing,
     replay: ReplayCache,
     penalties: Penalties,
     /// Each flow's next attempt, or its oblivion. AIVTs have deadlines of their own.
@@ -113,6 +116,7 @@ impl Node {
             bindings: Bindings::default(),
             openings: Openings::new(config.onion_keys),
             lost: Lost::default(),
+            closing: Closing::default(),
             penalties: Penalties::default(),
             timers: Timers::new(),
             actions: VecDeque::new(),
@@ -218,6 +222,7 @@ impl Node {
             .map(|(peer, _)| *peer)
             .collect();
         self.end_lost(now);
+        self.say_last_words(now);
         due.into_iter().for_each(|peer| self.drive_pvt(now, peer));
         for _ in 0..ENDS_AT_A_TIME {
             let Some(id) = self.aivts.due(now) else { break };
@@ -235,6 +240,7 @@ impl Node {
             .values()
             .map(Pvt::poll_timeout)
             .chain(self.lost.next_due())
+            .chain(self.closing.next_due())
             .chain(self.aivts.next_due())
             .chain(self.timers.next())
             .min()

@@ -23,6 +23,8 @@ use ain_dataplane::command::{Closing, Command, IvSource};
 use ain_dataplane::engine::Capacity;
 use ain_dataplane::entry::{Activity, AhIn, AhKey, AhOut, EspIn, EspOut, Flow, FlowEnd, Tunnel};
 use ain_dataplane::id::{AivtId, FlowId, KeySlot, Pair, PeerId, Spi, WorkerId};
+use ain_dataplane::limits::FOR_NODE_PER_SECOND;
+use ain_dataplane::per_second::PerSecond;
 use ain_dataplane::reserve::{Grant, Reserved};
 use ain_dataplane::sa::{SeqNo, TunnelWindow};
 use ain_dataplane::table::{Target, TargetKind, Writer};
@@ -289,6 +291,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 seq: Reserved::new(Arc::clone(&spec.esp_out.grant)),
                 iv_mask: iv_mask(&spec.esp_out.key),
             },
+            for_node: PerSecond::new(FOR_NODE_PER_SECOND),
         });
         let slots = self
             .tunnel_slots
@@ -380,7 +383,7 @@ impl<C: Backend, B> TableWriter<C, B> {
     /// # Errors
     /// [`TableError::Unknown`]; [`TableError::Full`] when the tunnel's owner has no slot for the way back. Nothing is bound then.
     pub fn bind(&mut self, aivt: AivtId, pair: Pair, tunnel: PeerId) -> Result<(), TableError> {
-        let owner = self.peers.get(&tunnel).ok_or(TableError::Unknown("tunnel"))?.owner;
+        let owner = self.owner_of(tunnel)?;
         if !self.flow_room.is_left(owner) {
             return Err(TableError::Full("flow"));
         }
@@ -415,6 +418,11 @@ impl<C: Backend, B> TableWriter<C, B> {
     /// # Errors
     /// [`TableError::Unknown`].
     pub fn refuse(&mut self, aivt: AivtId, verdict: Verdict) -> Result<(), TableError> {
+        if let Some((tunnel, pair)) = self.bound(aivt) {
+            let (owner, pair, verdict) = (self.owner_of(tunnel)?, pair.reversed(), verdict as u8);
+            self.command(owner, Command::Verdict { tunnel, pair, verdict });
+            return Ok(());
+        }
         let way = Box::new(self.way_back(aivt)?);
         let half = self.aivts.of(aivt).and_then(|installed| installed.halves.first());
         let Half { worker, slot, .. } = *half.ok_or(TableError::Unknown("AIVT"))?;
@@ -430,6 +438,20 @@ impl<C: Backend, B> TableWriter<C, B> {
             exit.verdicts += 1;
         }
         Ok(())
+    }
+
+    /// What the exit's AIVT is bound to.
+    fn bound(&self, aivt: AivtId) -> Option<(PeerId, Pair)> {
+        match &self.aivts.of(aivt)?.part {
+            Part::Exit(exit) => exit.bound,
+            Part::Entrance(_) | Part::Intermediate => None,
+        }
+    }
+
+    /// The worker that owns the tunnel of `peer`.
+    fn owner_of(&self, peer: PeerId) -> Result<WorkerId, TableError> {
+        let keys = self.peers.get(&peer).ok_or(TableError::Unknown("tunnel"))?;
+        Ok(keys.owner)
     }
 
     /// Takes an AIVT out of the packet path. The entrance's flow stays and waits.
@@ -482,7 +504,7 @@ impl<C: Backend, B> TableWriter<C, B> {
         self.flows.remove(&flow);
     }
 
-    /// Seals a signal into the PVT of `peer`.
+    /// Seals a signal, or an answer to a host, into the tunnel of `peer`.
     pub fn signal(&mut self, peer: PeerId, datagram: B) {
         if let Some(owner) = self.peers.get(&peer).map(|keys| keys.owner) {
             self.command(owner, Command::Signal(peer, datagram));

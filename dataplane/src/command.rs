@@ -60,7 +60,16 @@ pub enum Command<C: Backend, B> {
         /// Reason.
         verdict: u8,
     },
-    /// Seal a whole inner datagram into the PVT of a peer.
+    /// The exit's AIVT that answers of this tunnel and pair go into: send one verdict cell along it.
+    Verdict {
+        /// The responder's tunnel.
+        tunnel: PeerId,
+        /// As the responder sends.
+        pair: Pair,
+        /// Reason.
+        verdict: u8,
+    },
+    /// Seal a whole inner datagram, a signal or an answer of this node, into the tunnel of a peer.
     Signal(PeerId, B),
 }
 
@@ -93,6 +102,8 @@ impl IvSource {
 pub enum Event<C: Backend, B> {
     /// A signal came through a PVT: the inner datagram.
     Signal(PeerId, B),
+    /// The other end of a host tunnel sent this end itself a datagram (UDP port 4797).
+    ForNode(PeerId, B),
     /// An initiator's datagram with no AIVT; it waits.
     NewFlow {
         /// Chosen by the worker.

@@ -112,6 +112,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             }
             Command::Bind { slot, tunnel, pair } => self.bind(peers, slot, EdgeTo::Responder { tunnel, pair }, io),
             Command::Refuse { slot, way, verdict } => self.refuse(peers, slot, way, verdict, io),
+            Command::Verdict { tunnel, pair, verdict } => self.last_word(peers, tunnel, pair, verdict, io),
             Command::Signal(peer, datagram) => self.outbox.push_back((peer, datagram)),
         }
         self.flush(now, peers, io);
@@ -185,14 +186,32 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         if let Some(Next::Edge(edge)) = self.tvts.entry_mut(slot).map(|tvt| &mut tvt.next) {
             edge.to = EdgeTo::Unbound { asked: None };
         }
-        match next_cell(&mut way, peers.profile().cell_len(), io) {
+        self.send_verdict(peers, &mut way, verdict, io);
+        retire(Some(Retired::Way(way)), io);
+    }
+
+    /// One verdict cell, after all that the responder has sent.
+    fn last_word(&mut self, peers: &Peers, tunnel: PeerId, pair: Pair, verdict: u8, io: &mut impl Outside<C, B>) {
+        let Some(slot) = self.flows.answers(tunnel, pair) else {
+            return;
+        };
+        let Some(mut way) = self.flows.entry_mut(slot).and_then(|flow| flow.way.take()) else {
+            return;
+        };
+        self.send_verdict(peers, &mut way, verdict, io);
+        if let Some(flow) = self.flows.entry_mut(slot) {
+            flow.way = Some(way);
+        }
+    }
+
+    fn send_verdict(&mut self, peers: &Peers, way: &mut Way<C>, verdict: u8, io: &mut impl Outside<C, B>) {
+        match next_cell(way, peers.profile().cell_len(), io) {
             Some((sequence, mut cell)) => {
                 write_verdict(cell.data_mut(), sequence, verdict);
-                self.send_alone(peers, &mut way, cell, io);
+                self.send_alone(peers, way, cell, io);
             }
             None => self.counters.dropped(DropReason::NoBuffer),
         }
-        retire(Some(Retired::Way(way)), io);
     }
 
     /// Entries in use, for tests and `ain status`: TVTs, flows, waiting datagrams, pieces of datagrams.

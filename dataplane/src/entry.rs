@@ -17,6 +17,7 @@ use arrayvec::ArrayVec;
 
 use crate::aggfrag::Unpacker;
 use crate::id::{AivtId, FlowId, KeySlot, Now, Pair, PeerId, Spi};
+use crate::per_second::PerSecond;
 use crate::reserve::Reserved;
 use crate::sa::{TunnelWindow, TvtWindow};
 use crate::wire::{ipv4, ipv6};
@@ -262,6 +263,8 @@ pub struct Tunnel<C: Backend> {
     pub esp_in: EspIn<C>,
     /// ESP to it.
     pub esp_out: EspOut<C>,
+    /// What a host says to this node itself.
+    pub for_node: PerSecond,
 }
 
 /// Inbound AH of a tunnel.

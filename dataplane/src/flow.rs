@@ -57,6 +57,11 @@ impl<C: Backend> Flows<C> {
         ends.answers.or(ends.entrance)
     }
 
+    /// The slot of an exit's answers.
+    pub fn answers(&self, tunnel: PeerId, pair: Pair) -> Option<u32> {
+        self.by_pair.get(&(tunnel, pair))?.answers
+    }
+
     /// The slot of an entrance flow.
     pub fn by_id(&self, id: FlowId) -> Option<u32> {
         let slot = id.0 as u32;

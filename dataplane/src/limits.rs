@@ -20,6 +20,8 @@ pub const EXTENSION_HEADERS: usize = 8;
 pub const TABLE_PROBES: usize = 32;
 /// Datagrams that wait in one worker, for AIVTs and bindings together.
 pub const WAITING: usize = 1024;
+/// Datagrams a second that the other end of a host tunnel may send to this end itself, for the control thread.
+pub const FOR_NODE_PER_SECOND: u32 = 64;
 /// AH key schedules: two a peer, and generations.
 pub const KEY_SLOTS: usize = 4096;
 /// Packets and datagrams that wait between two workers.

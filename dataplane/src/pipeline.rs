@@ -19,6 +19,7 @@ use crate::outside::Outside;
 use crate::packet::PacketBuf;
 use crate::peers::{PeerKind, Peers};
 use crate::stage::classify::{Sorter, Source};
+use crate::stage::for_node::is_for;
 use crate::stage::forward::{forward, outgoing};
 use crate::stage::layer::{peel, wrap};
 use crate::stage::pack::{FreshCell, pack};
@@ -109,11 +110,15 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         }
         verify(&mut self.crypto, &self.keys, &mut self.tunnels, &self.counters, lane);
         for (peer, datagram) in esp::open(&mut self.crypto, &mut self.tunnels, &self.counters, lane) {
-            match peers.peer(peer).map(|peer| &peer.kind) {
-                Some(PeerKind::Host(policy)) => self.enter(now, peers, (peer, policy), datagram, io),
-                Some(PeerKind::Neighbour) => self.signal(peer, datagram, io),
-                Some(PeerKind::Gateway) => self.device(datagram, io),
-                None => self.counters.dropped(DropReason::Gone),
+            let Some(known) = peers.peer(peer) else {
+                self.counters.dropped(DropReason::Gone);
+                continue;
+            };
+            match &known.kind {
+                PeerKind::Neighbour => self.signal(peer, datagram, io),
+                _ if is_for(known.local, datagram.data()) => self.for_node(now, (peer, known), datagram, io),
+                PeerKind::Host(policy) => self.enter(now, peers, (peer, policy), datagram, io),
+                PeerKind::Gateway => self.device(datagram, io),
             }
         }
     }

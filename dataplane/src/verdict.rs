@@ -83,6 +83,8 @@ drop_reasons! {
     HandoffFull = "handoff_full",
     /// The ring to the control thread was full.
     ControlFull = "control_full",
+    /// A host asked this node for more in a second than it may.
+    TooManyRequests = "too_many_requests",
     /// The link-layer address of the next hop is not known.
     NoNeighbour = "no_neighbour",
     /// The sequence numbers or IVs that may be used are used up.

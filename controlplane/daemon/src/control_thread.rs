@@ -247,7 +247,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         // What cannot be written is not acted on; signals that matter come again.
         let written = self.durable.write_accepted();
         if written.is_err() {
-            events.retain(|event| !matches!(event, Event::Signal(..)));
+            events.retain(|event| !matches!(event, Event::Signal(..) | Event::ForNode(..)));
         }
         let topped = self.durable.top_up();
         let busy = !events.is_empty();
@@ -304,6 +304,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         };
         match event {
             Event::Signal(peer, datagram) => self.node.handle_signal(now, peer, datagram.data()),
+            Event::ForNode(tunnel, datagram) => self.node.handle_for_node(now, tunnel, datagram.data()),
             Event::NewFlow { flow, tunnel, pair } => {
                 self.writer.note_flow(flow, tunnel, pair);
                 self.node.handle_new_flow(now, wall(), flow, tunnel, pair);

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use ain_controlplane::aivt::RoleName;
 use ain_controlplane::count::{PerKind, PerReason};
+use ain_controlplane::request::Outcome;
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::Kind;
 use ain_crypto::Backend;
@@ -51,6 +52,10 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                 Sum::new("flows_refused", counts.flows_refused),
                 Sum::new("pvt_downs", counts.pvt_downs),
                 Sum::new("misbehaviours", counts.misbehaviours),
+                Sum::new("requests_closed", counts.requests.of(Outcome::Closed)),
+                Sum::new("requests_unknown", counts.requests.of(Outcome::Unknown)),
+                Sum::new("requests_not_understood", counts.requests.of(Outcome::NotUnderstood)),
+                Sum::new("requests_malformed", counts.requests_malformed),
             ],
             ended: reasons(&counts.ended),
             failed: reasons(&counts.failed),

@@ -302,7 +302,7 @@ impl Node {
         Some(id)
     }
 
-    /// The exit cannot serve the flow of `id` as it is.
+    /// The exit cannot serve the flow of `id` as it is, or its responder wishes the end.
     pub(super) fn verdict(&mut self, now: Now, id: AivtId, code: u8) {
         let Some(Role::Entrance { flow: number, .. }) = self.aivts.by_id(id).map(|aivt| &aivt.role) else {
             return;
@@ -315,6 +315,7 @@ impl Node {
             return;
         };
         let redraw = code == Verdict::AddressCollision as u8 && flow.shown.is_some();
+        let closed = code == Verdict::ClosedByResponder as u8;
         flow.carrier = Carrier::Waiting;
         flow.wanted = now;
         if redraw {
@@ -322,12 +323,15 @@ impl Node {
             flow.shown = Some(random_private(flow.pair.source, &mut *self.rng));
             flow.token = FlowToken::random(&mut *self.rng);
         }
+        if closed {
+            flow.forgive();
+        }
         self.end(now, id, Reason::None, Teller::Here);
         if redraw {
             self.show_source(number);
             self.schedule(now, number);
         } else {
-            self.close_flow(number, true);
+            self.close_flow(number, !closed);
         }
     }
 }

@@ -83,6 +83,18 @@ impl Bindings {
         }
     }
 
+    /// The AIVT that is bound to `pair`.
+    pub(super) fn owner(&self, pair: Pair) -> Option<AivtId> {
+        self.by_pair
+            .get(&(pair.destination, pair.source))
+            .map(|(owner, _)| *owner)
+    }
+
+    /// Forgets what the flow `token` was bound to last.
+    pub(super) fn forget_token(&mut self, token: &FlowToken) {
+        self.by_token.remove(&token.tag());
+    }
+
     /// Forgets pairs whose time is over.
     fn forget(&mut self, now: Now) {
         while let Some(&(ended, tag)) = self.ended.front().filter(|(at, _)| now.since(*at) >= PAIR_MEMORY) {

@@ -181,7 +181,7 @@ fn created_answer(aivt: &Aivt) -> Option<(Link, Message)> {
 }
 
 /// What a reason is worth at the entrance. Told by another node it is a hint (protocol section 6): only this node knows when its
-/// AIVT is due, and no host can ask for an end yet. Anything else is a failure of the path.
+/// AIVT is due, and a responder's wish comes as a verdict of the exit. Anything else is a failure of the path.
 fn believed(reason: Reason, teller: Teller, due: bool) -> Reason {
     match reason {
         Reason::Expired if teller != Teller::Here && !due => Reason::ProtocolError,

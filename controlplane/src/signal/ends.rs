@@ -51,6 +51,16 @@ impl Ends {
         }
     }
 
+    /// Of a datagram that came in, whatever it is.
+    pub(crate) fn of(datagram: &[u8]) -> Option<Self> {
+        match Ipv4::parse(datagram) {
+            Ok(ip) => Some((ip.destination(), ip.source()).into()),
+            Err(_) => Ipv6::parse(datagram)
+                .ok()
+                .map(|ip| (ip.destination(), ip.source()).into()),
+        }
+    }
+
     const fn ip_bytes(&self) -> usize {
         match self {
             Self::V4 { .. } => ipv4::HEADER_LEN,
@@ -64,7 +74,7 @@ impl Ends {
     }
 
     /// Writes the headers of a datagram to the neighbour over the front of `datagram`, which ends with the UDP payload.
-    pub(super) fn write_headers(&self, datagram: &mut [u8]) {
+    pub(crate) fn write_headers(&self, datagram: &mut [u8]) {
         let total = length_field(datagram.len());
         let (ip, segment) = datagram.split_at_mut(self.ip_bytes());
         let segment_len = length_field(segment.len());
@@ -86,7 +96,7 @@ impl Ends {
     }
 
     /// The UDP payload of a datagram that came from the neighbour and is as long as the buffer.
-    pub(super) fn check_headers<'a>(&self, datagram: &'a [u8]) -> Result<&'a [u8], FrameError> {
+    pub(crate) fn check_headers<'a>(&self, datagram: &'a [u8]) -> Result<&'a [u8], FrameError> {
         let (protocol, segment) = match self {
             Self::V4 { local, remote } => check_ipv4(datagram, (*remote, *local))?,
             Self::V6 { local, remote } => check_ipv6(datagram, (*remote, *local))?,

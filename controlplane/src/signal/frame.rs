@@ -5,6 +5,8 @@
 //! |<------------------------------------ cell - 34 bytes --------------------------------------------------------->|
 //! ```
 
+/// UDP port of signals, both ends.
+pub use ain_dataplane::wire::protocol::AIN_PORT as PORT;
 use rand::CryptoRng;
 use thiserror::Error;
 
@@ -12,8 +14,6 @@ use super::created::Confirmation;
 use super::destroy::Reason;
 use super::ends::Ends;
 
-/// UDP port of signals, both ends.
-pub const PORT: u16 = 4797;
 /// Bytes of payload one fragment carries with standard cells, in either family.
 pub const CAPACITY: usize = 1314;
 /// Bytes by which the inner datagram is shorter than a cell: what ESP in tunnel mode adds.

@@ -64,6 +64,7 @@ pub enum Heard {
     Misbehaviour(AivtId),
     Verdict(AivtId, u8),
     Signal(PeerId, Vec<u8>),
+    ForNode(PeerId, Vec<u8>),
 }
 
 pub struct Chain {
@@ -220,6 +221,10 @@ impl Chain {
                     self.heard.push((number, Heard::Verdict(aivt, reason)));
                 }
                 Event::Misbehaviour(aivt) => self.heard.push((number, Heard::Misbehaviour(aivt))),
+                Event::ForNode(peer, datagram) => {
+                    let heard = Heard::ForNode(peer, datagram.data().to_vec());
+                    self.heard.push((number, heard));
+                }
                 Event::Signal(peer, datagram) => {
                     let heard = Heard::Signal(peer, datagram.data().to_vec());
                     self.heard.push((number, heard));

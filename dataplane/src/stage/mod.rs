@@ -12,6 +12,7 @@ pub mod classify;
 pub mod deliver;
 pub mod enter;
 pub mod esp;
+pub mod for_node;
 pub mod forward;
 pub mod layer;
 pub mod pack;

@@ -24,8 +24,10 @@ pub mod udp;
 
 use thiserror::Error;
 
-/// IP protocol numbers (IANA "Assigned Internet Protocol Numbers") that the packet path knows.
+/// IP protocol numbers (IANA "Assigned Internet Protocol Numbers") that the packet path knows, and one port.
 pub mod protocol {
+    /// UDP port of signals between AINs and of requests of hosts to theirs (protocol sections 6 and 7).
+    pub const AIN_PORT: u16 = 4797;
     /// ICMP (RFC 792).
     pub const ICMP: u8 = 1;
     /// IPv4 in IP: the inner datagram of an ESP tunnel is IPv4.
