@@ -110,6 +110,7 @@ fn config() -> anyhow::Result<Config> {
             own_spis: [Sa::AhIn, Sa::AhOut, Sa::EspIn, Sa::EspOut]
                 .map(|sa| tunnel_spi(sa, PeerId(number)))
                 .to_vec(),
+            rate_pps: None,
         })
     };
     Ok(Config {

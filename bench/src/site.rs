@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use ain_controlplane::action::Route;
-use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableError, TableWriter, TunnelSpec, Workers};
+use ain_controlplane::table_writer::{
+    InboundSa, OutboundSa, TableError, TableWriter, TunnelShape, TunnelSpec, Workers,
+};
 use ain_crypto::{AeadAlgorithm, Backend, MacAlgorithm};
 use ain_dataplane::command::{Command, Event, Handoff};
 use ain_dataplane::engine::{Capacity, Engine};
@@ -236,6 +238,7 @@ pub fn tunnel(shape: &Shape, peer: PeerId) -> TunnelSpec {
         },
         esp_in: inbound(Sa::EspIn, shape.esp.key_bytes()),
         esp_out: outbound(Sa::EspOut, shape.esp.key_bytes()),
+        shape: TunnelShape::default(),
     }
 }
 

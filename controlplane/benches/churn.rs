@@ -21,7 +21,7 @@ use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
 use ain_controlplane::signal::suite::x25519::KEM;
-use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelSpec, Workers};
+use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelShape, TunnelSpec, Workers};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm, Portable};
 use ain_dataplane::command::Command;
 use ain_dataplane::engine::Capacity;
@@ -110,6 +110,7 @@ fn tunnel(peer: PeerId) -> TunnelSpec {
         ah_ivs: Vec::new(),
         esp_in: inbound(2, esp.key_bytes()),
         esp_out: outbound(3, esp.key_bytes()),
+        shape: TunnelShape::default(),
     }
 }
 

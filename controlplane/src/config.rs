@@ -1,6 +1,7 @@
 //! What the control node is told at its start, already validated in its parts; [`crate::node::Node::new`] checks how they fit.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use ain_dataplane::id::Spi;
 pub use ain_dataplane::wire::cell::CellProfile;
@@ -99,6 +100,8 @@ pub struct Neighbour {
     pub spi_reserved: u32,
     /// The PVT's own SPIs, both directions, ESP and AH: never drawn for a TVT.
     pub own_spis: Vec<Spi>,
+    /// Packets a second in each direction, the same at both ends; none: they leave as they come.
+    pub rate_pps: Option<NonZeroU32>,
 }
 
 /// A host tunnel.

@@ -52,10 +52,20 @@ pub const PATH_SAMPLES: usize = 16;
 
 /// First wait for an ACK; doubles with every repetition (protocol section 6).
 pub const RETRANSMIT_FIRST: u64 = Now::SECOND / 2;
+/// Slots for which an ACK may have to wait, for each request under way, on a PVT with a rate.
+pub const SLOTS_OF_A_REQUEST: u64 = 4;
+/// The first wait for an ACK on a PVT with a rate, at most: the last repetition, 7 waits later, must still be remembered as one.
+pub const RETRANSMIT_FIRST_MAX: u64 = ID_MEMORY / 8;
 /// Repetitions of a request after its first sending.
 pub const RETRANSMISSIONS: u8 = 3;
 /// How long a message id is remembered.
 pub const ID_MEMORY: u64 = 60 * Now::SECOND;
+/// On a PVT with a rate one slot in so many is its own at most (protocol section 8).
+pub const OWN_SLOT_EVERY_MAX: u32 = 64;
+/// The same at low rates, at least: a quarter of the PVT is as much as signals may take.
+pub const OWN_SLOT_EVERY_MIN: u32 = 4;
+/// Own slots that a PVT with a rate has in a second where these limits let it.
+pub const OWN_SLOTS_PER_SECOND: u32 = 25;
 /// Silence after which a KEEPALIVE goes out, and the time between two of them.
 pub const KEEPALIVE_EVERY: u64 = Now::SECOND;
 /// KEEPALIVEs without answer that take a PVT down.

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::limits::{
     CREATES_PER_SECOND_PER_NEIGHBOUR, ID_MEMORY, PENDING_REQUESTS, REMEMBERED_IDS, RETRANSMISSIONS, RETRANSMIT_FIRST,
+    RETRANSMIT_FIRST_MAX, SLOTS_OF_A_REQUEST,
 };
 use crate::signal::frame::{Frame, Kind, Message, Signal, TooLong};
 use crate::signal::keepalive::{Check, Liveness};
@@ -82,6 +83,8 @@ pub struct Pvt {
     creates: (Now, u32),
     process: u32,
     neighbour_process: Option<u32>,
+    /// Between two slots for signals, where the PVT has a rate; 0: they leave at once.
+    slot_ns: u64,
     next_id: u32,
     pending: BTreeMap<u32, Request>,
     due: BTreeSet<(Now, u32)>,
@@ -107,6 +110,7 @@ impl Pvt {
             creates: (now, 0),
             process,
             neighbour_process: None,
+            slot_ns: 0,
             // Ids of an earlier process may still be remembered on the other side.
             next_id: rng.next_u32(),
             pending: BTreeMap::new(),
@@ -114,6 +118,11 @@ impl Pvt {
             seen: HashSet::new(),
             seen_at: VecDeque::new(),
         }
+    }
+
+    /// From now on a signal leaves every `slot_ns` at most, as on a PVT with a rate: ACKs come later.
+    pub fn signals_wait(&mut self, slot_ns: u64) {
+        self.slot_ns = slot_ns;
     }
 
     /// The frame of its signals.
@@ -161,13 +170,14 @@ impl Pvt {
             },
             rng,
         )?;
-        let due = now.plus(RETRANSMIT_FIRST);
+        let wait = self.first_wait();
+        let due = now.plus(wait);
         let request = Request {
             spi,
             kind,
             datagram: datagram.clone(),
             due,
-            wait: RETRANSMIT_FIRST,
+            wait,
             left: RETRANSMISSIONS,
         };
         self.due.insert((due, message_id));
@@ -287,6 +297,13 @@ impl Pvt {
         }
     }
 
+    /// How long a request waits for its ACK at first. Where signals wait for slots, it and its ACK stand behind those of all other
+    /// requests under way, and the neighbour's: four slots for each.
+    fn first_wait(&self) -> u64 {
+        let slots = SLOTS_OF_A_REQUEST * (self.pending.len() as u64 + 1);
+        (RETRANSMIT_FIRST + slots * self.slot_ns).min(RETRANSMIT_FIRST_MAX)
+    }
+
     fn fresh_id(&mut self) -> u32 {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         self.next_id
@@ -357,6 +374,20 @@ mod tests {
         let times = [(500, true), (1500, true), (3500, true), (7500, false)];
         assert_eq!(history(&mut pvt, 20_000, rng), times);
         assert_eq!(pvt.pending(), 0);
+    }
+
+    #[test]
+    fn line_6_a_request_that_waits_for_slots_is_more_patient() {
+        let rng = &mut ChaCha12Rng::seed_from_u64(6);
+        let mut pvt = pvt(rng);
+        pvt.signals_wait(40 * MS);
+        pvt.request(Now(0), 300, destroy(), rng).unwrap();
+        let times = [(660, true), (1980, true), (4620, true), (9900, false)];
+        assert_eq!(history(&mut pvt, 20_000, rng), times);
+        for waiting in 0..100 {
+            pvt.request(Now(0), 400 + waiting, destroy(), rng).unwrap();
+        }
+        assert_eq!(pvt.first_wait(), RETRANSMIT_FIRST_MAX);
     }
 
     #[test]

@@ -8,10 +8,11 @@
 //! Owners: the inbound half of a TVT belongs to one worker, which also numbers the packets of the TVT it leads to. At the entrance
 //! that is the owner of the initiator's tunnel, so that the entrance never crosses threads; elsewhere it is the worker that the
 //! port brings the SPI's packets to, where that is known ([`TableWriter::steer_by`]), and workers take turns where it is not. The
-//! way back from an exit belongs to the owner of the responder's tunnel.
+//! way back from an exit belongs to the owner of the responder's tunnel. Where the PVT has a rate, its TVTs belong to the owner of the PVT.
 
 mod flow_room;
 mod parts;
+mod shape;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -29,15 +30,15 @@ use ain_dataplane::reserve::{Grant, Reserved};
 use ain_dataplane::sa::{SeqNo, TunnelWindow};
 use ain_dataplane::table::{Target, TargetKind, Writer};
 use arrayvec::ArrayVec;
-use hkdf::Hkdf;
 use rustc_hash::FxHashMap;
-use sha2::Sha256;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::action::{HopKeys, Link, Route, Verdict};
 use crate::by_aivt::ByAivt;
 use flow_room::FlowRoom;
+pub(crate) use shape::own_slot_ns;
+pub use shape::{Rate, TunnelShape};
 
 /// Rings to the workers.
 pub trait Workers<C: Backend, B> {
@@ -89,6 +90,8 @@ pub struct TunnelSpec {
     pub esp_in: InboundSa,
     /// ESP to the peer.
     pub esp_out: OutboundSa,
+    /// What its packets show.
+    pub shape: TunnelShape,
 }
 
 /// Where the control thread reads the highest accepted numbers of a tunnel, to save them.
@@ -121,6 +124,8 @@ struct PeerKeys {
     owner: WorkerId,
     key_in: KeySlot,
     key_out: KeySlot,
+    /// Its TVTs ride on its own AH association.
+    carries: bool,
 }
 
 /// One inbound half in a worker.
@@ -277,6 +282,8 @@ impl<C: Backend, B> TableWriter<C, B> {
                 esn: spec.esn,
                 seq: Reserved::new(Arc::clone(&spec.ah_out.grant)),
             },
+            period_ns: spec.shape.period_ns(),
+            carrier: shape::carrier(spec),
             esp_in: EspIn {
                 spi: spec.esp_in.spi,
                 key: C::aead_key(spec.esp, &spec.esp_in.key)?,
@@ -290,6 +297,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 esn: spec.esn,
                 seq: Reserved::new(Arc::clone(&spec.esp_out.grant)),
                 iv_mask: iv_mask(&spec.esp_out.key),
+                padded_len: spec.shape.padded_len,
             },
             for_node: PerSecond::new(FOR_NODE_PER_SECOND),
         });
@@ -305,7 +313,11 @@ impl<C: Backend, B> TableWriter<C, B> {
         let target = Target {
             worker: spec.owner,
             slot,
-            kind: TargetKind::Tunnel,
+            kind: if spec.shape.is_carrier() {
+                TargetKind::Carrier
+            } else {
+                TargetKind::Tunnel
+            },
         };
         self.table
             .insert(spec.peer, spec.ah_in.spi, target)
@@ -314,6 +326,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             owner: spec.owner,
             key_in: slot_in,
             key_out: slot_out,
+            carries: spec.shape.is_carrier(),
         };
         self.peers.insert(spec.peer, keys);
         Ok((slot, progress))
@@ -560,8 +573,19 @@ impl<C: Backend, B> TableWriter<C, B> {
         self.sent[at] += 1;
     }
 
+    /// The owner of a PVT with a rate, which owns its TVTs too.
+    fn carrier_owner(&self, link: Link) -> Option<WorkerId> {
+        self.peers
+            .get(&link.peer)
+            .filter(|peer| peer.carries)
+            .map(|peer| peer.owner)
+    }
+
     /// The worker that shall own the inbound half of `link`.
     fn owner_for(&mut self, link: Link) -> WorkerId {
+        if let Some(owner) = self.carrier_owner(link) {
+            return owner;
+        }
         let steered = self
             .steering
             .as_ref()
@@ -586,9 +610,6 @@ impl<C: Backend, B> TableWriter<C, B> {
 
 /// What hides the count in explicit IVs: a secret of the key, the same after every restart, so that no IV repeats under it.
 fn iv_mask(key: &[u8]) -> u64 {
-    let mut mask = [0; 8];
-    // 8 bytes are far below HKDF's limit of 255 blocks.
-    let expanded = Hkdf::<Sha256>::new(None, key).expand(b"ain iv mask", &mut mask);
-    debug_assert!(expanded.is_ok());
-    u64::from_be_bytes(mask)
+    let derived = shape::derived(key, b"ain iv mask");
+    u64::from_be_bytes(*derived.first_chunk().expect("8 of 16 bytes"))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ain_crypto::Backend;
 
 use crate::entry::{AhKey, Flow, Tunnel, Tvt, Way};
-use crate::id::{AivtId, FlowId, KeySlot, Pair, PeerId};
+use crate::id::{AivtId, FlowId, KeySlot, Pair, PeerId, Spi};
 use crate::reserve::Reserved;
 
 /// Control thread to worker. Entries arrive ready-made: a worker never expands a key.
@@ -144,6 +144,8 @@ pub enum Handoff<B> {
     Packet(B),
     /// A datagram for a host's tunnel.
     Datagram(PeerId, B),
+    /// A cell for a TVT of a PVT with a rate.
+    Cell(PeerId, Spi, B),
     /// A datagram of this node's making that goes back into the AIVT of an answer flow, or into an initiator's flow.
     IntoFlow(PeerId, Pair, B),
 }

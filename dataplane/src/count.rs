@@ -61,12 +61,50 @@ traffic! {
     PvtOut = ("pvt", "out"),
 }
 
+/// What a slot of a tunnel with a rate was used for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum SlotUse {
+    /// A cell of a TVT.
+    Cell = 0,
+    /// A PVT's signal, a host's datagram.
+    Own = 1,
+    /// Nothing waited.
+    Dummy = 2,
+    /// No packet left before the slot was over.
+    Missed = 3,
+}
+
+impl SlotUse {
+    /// Every use, in counter order.
+    pub const ALL: [Self; 4] = [Self::Cell, Self::Own, Self::Dummy, Self::Missed];
+
+    /// Name of the counter.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cell => "cell",
+            Self::Own => "own",
+            Self::Dummy => "dummy",
+            Self::Missed => "missed",
+        }
+    }
+}
+
 #[derive(Default)]
 struct Cell(AtomicU64);
 
 impl Cell {
     fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+}
+
+/// One cell a reason.
+struct Drops([Cell; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Cell::default()))
     }
 }
 
@@ -96,8 +134,9 @@ impl Tally {
 #[derive(Default)]
 pub struct Counters {
     moved: CachePadded<[Moved; Traffic::COUNT]>,
-    drops: CachePadded<[Cell; DropReason::COUNT]>,
+    drops: CachePadded<Drops>,
     handed_over: CachePadded<Cell>,
+    slots: CachePadded<[Cell; SlotUse::ALL.len()]>,
 }
 
 impl Counters {
@@ -119,7 +158,7 @@ impl Counters {
 
     /// Adds `n` lost packets.
     pub fn dropped_many(&self, why: DropReason, n: usize) {
-        self.drops[why as usize].add(n as u64);
+        self.drops.0[why as usize].add(n as u64);
     }
 
     /// Adds a lost packet.
@@ -132,6 +171,16 @@ impl Counters {
         self.handed_over.add(1);
     }
 
+    /// Adds `n` slots of tunnels with a rate.
+    pub fn slots(&self, of: SlotUse, n: u64) {
+        self.slots[of as usize].add(n);
+    }
+
+    /// Slots by what they were used for.
+    pub fn slots_used(&self, of: SlotUse) -> u64 {
+        self.slots[of as usize].0.load(Relaxed)
+    }
+
     /// (packets, bytes) of one kind.
     pub fn traffic(&self, what: Traffic) -> (u64, u64) {
         let m = &self.moved[what as usize];
@@ -140,7 +189,7 @@ impl Counters {
 
     /// Packets lost for one reason.
     pub fn drops(&self, why: DropReason) -> u64 {
-        self.drops[why as usize].0.load(Relaxed)
+        self.drops.0[why as usize].0.load(Relaxed)
     }
 
     /// Packets given to other workers.

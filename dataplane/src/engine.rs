@@ -20,6 +20,7 @@ use crate::peers::Peers;
 use crate::slab::Slab;
 use crate::stage::Lane;
 use crate::stage::pack::{FreshCell, next_cell};
+use crate::stage::shape::Shapers;
 use crate::table::Reader;
 use crate::verdict::DropReason;
 use crate::waiting::{Waiting, WaitsFor};
@@ -57,6 +58,7 @@ pub struct Engine<C: Backend, B> {
     pub(crate) fresh: VecDeque<FreshCell<B>>,
     pub(crate) outbox: Outbox<B>,
     pub(crate) into_flow: IntoFlow<B>,
+    pub(crate) shapers: Shapers<B>,
 }
 
 impl<C: Backend, B: PacketBuf> Engine<C, B> {
@@ -78,6 +80,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             fresh: VecDeque::with_capacity(BURST * (1 + crate::aggfrag::MAX_DATAGRAM / profile.data_len())),
             outbox: VecDeque::with_capacity(datagrams_a_burst),
             into_flow: VecDeque::with_capacity(datagrams_a_burst),
+            shapers: Shapers::default(),
         }
     }
 
@@ -94,8 +97,17 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 retire(old.map(Retired::Key), io);
             }
             Command::RemoveKey(slot) => retire(self.keys.take(slot).map(Retired::Key), io),
-            Command::Tunnel(slot, tunnel) => retire(self.tunnels.put(slot, tunnel).map(Retired::Tunnel), io),
-            Command::RemoveTunnel(slot) => retire(self.tunnels.take(slot).map(Retired::Tunnel), io),
+            Command::Tunnel(slot, tunnel) => {
+                self.shapers.remove(slot);
+                if let Some(period_ns) = tunnel.period_ns {
+                    self.shapers.add(now, tunnel.peer, slot, period_ns.get());
+                }
+                retire(self.tunnels.put(slot, tunnel).map(Retired::Tunnel), io);
+            }
+            Command::RemoveTunnel(slot) => {
+                self.shapers.remove(slot);
+                retire(self.tunnels.take(slot).map(Retired::Tunnel), io);
+            }
             Command::Tvt(slot, tvt) => retire(self.tvts.put(slot, tvt).map(Retired::Tvt), io),
             Command::RemoveTvt(slot) => self.remove_tvt(slot, io),
             Command::OpenFlow(flow, way) => self.open_flow(now, peers, flow, way, io),

@@ -9,10 +9,11 @@
 //! Everything that changes with a packet (sequence numbers, windows, reassembly) lives here and belongs to one worker.
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ain_crypto::{Backend, Direction, LayerOp, MacAlgorithm, prefetch};
+use ain_crypto::{Backend, Direction, LayerOp, MacAlgorithm, Veil, prefetch};
 use arrayvec::ArrayVec;
 
 use crate::aggfrag::Unpacker;
@@ -124,7 +125,7 @@ pub struct TvtOut {
     pub spi: Spi,
     /// AH key of the PVT in this direction.
     pub key: KeySlot,
-    /// Next AH sequence number; a TVT's SPI is never used twice under a key, so it begins at 1.
+    /// Next AH sequence number; a TVT's SPI is never used twice under a key, so it begins at 1. Without meaning on a PVT with a rate.
     pub next_seq: u64,
 }
 
@@ -265,6 +266,22 @@ pub struct Tunnel<C: Backend> {
     pub esp_out: EspOut<C>,
     /// What a host says to this node itself.
     pub for_node: PerSecond,
+    /// Between two packets to it, in nanoseconds; none: they leave as they come.
+    pub period_ns: Option<NonZeroU64>,
+    /// Of a PVT with a rate.
+    pub carrier: Option<Carrier<C>>,
+}
+
+/// What a PVT with a rate needs to carry cells on its own AH association.
+pub struct Carrier<C: Backend> {
+    /// Veil of cells from the neighbour.
+    pub veil_in: Veil,
+    /// Veil of cells to it.
+    pub veil_out: Veil,
+    /// Makes dummies, and undoes them for nothing.
+    pub noise: C::LayerKey,
+    /// One slot in so many is the PVT's own.
+    pub own_every: u32,
 }
 
 /// Inbound AH of a tunnel.
@@ -319,4 +336,6 @@ pub struct EspOut<C: Backend> {
     pub seq: Reserved,
     /// Hides the count in the IV.
     pub iv_mask: u64,
+    /// Shorter inner datagrams are followed by padding up to so many bytes (RFC 4303 section 2.7).
+    pub padded_len: u16,
 }

@@ -9,6 +9,7 @@ pub mod command;
 pub mod count;
 pub mod engine;
 pub mod entry;
+pub mod fair;
 pub mod flow;
 pub mod fragment;
 pub mod handoff;

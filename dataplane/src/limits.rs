@@ -22,6 +22,16 @@ pub const TABLE_PROBES: usize = 32;
 pub const WAITING: usize = 1024;
 /// Datagrams a second that the other end of a host tunnel may send to this end itself, for the control thread.
 pub const FOR_NODE_PER_SECOND: u32 = 64;
+/// Cells that wait for slots of one PVT with a rate, or datagrams of one host tunnel.
+pub const RATE_CELLS: u32 = 512;
+/// Cells of one TVT that wait for slots.
+pub const RATE_CELLS_OF_A_TVT: usize = 64;
+/// Signals that wait for slots of one PVT.
+pub const RATE_SIGNALS: usize = 256;
+/// Nanoseconds before a slot in which its worker begins nothing else, at most: what a burst may take.
+pub const SLOT_GUARD_NS: u64 = 100_000;
+/// The same as a share of the time: one part in so many, all tunnels of a worker together.
+pub const SLOT_GUARD_SHARE: u64 = 4;
 /// AH key schedules: two a peer, and generations.
 pub const KEY_SLOTS: usize = 4096;
 /// Packets and datagrams that wait between two workers.

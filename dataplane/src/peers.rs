@@ -69,6 +69,8 @@ pub struct Peers {
     outer: Vec<Result<Outer, DropReason>>,
     by_remote: FxHashMap<IpAddr, PeerId>,
     profile: CellProfile,
+    /// Whether a peer's tunnel has a rate; empty if none has.
+    rates: Vec<bool>,
 }
 
 impl Peers {
@@ -84,7 +86,27 @@ impl Peers {
             list,
             by_remote,
             profile,
+            rates: Vec::new(),
         }
+    }
+
+    /// These peers, some of whose tunnels have a rate: `rates` in order of id.
+    pub fn with_rates(mut self, rates: impl IntoIterator<Item = bool>) -> Self {
+        self.rates = rates.into_iter().collect();
+        if !self.rates.contains(&true) {
+            self.rates.clear();
+        }
+        self
+    }
+
+    /// Whether any tunnel has a rate.
+    pub fn have_rates(&self) -> bool {
+        !self.rates.is_empty()
+    }
+
+    /// Whether the tunnel of a peer has a rate.
+    pub fn has_rate(&self, id: PeerId) -> bool {
+        self.rates.get(usize::from(id.0)).is_some_and(|has| *has)
     }
 
     /// The peer of this id.

@@ -6,6 +6,7 @@
 //!                                    └→ open → enter → pack → wrap → sign → out
 //!   from a worker      the same from `classify` on, or a datagram for a tunnel or a flow that this worker owns
 //!   from the device    (`ain endpoint`) seal → sign → out
+//!   out                at once, or in slots where the tunnel has a rate (`stage::shape`)
 //! ```
 
 use ain_crypto::{Backend, LayerJob, LayerOp};
@@ -25,7 +26,7 @@ use crate::stage::layer::{peel, wrap};
 use crate::stage::pack::{FreshCell, pack};
 use crate::stage::sign::sign;
 use crate::stage::verify::verify;
-use crate::stage::{Lane, Received, esp};
+use crate::stage::{Lane, Outgoing, Received, esp};
 use crate::verdict::DropReason;
 
 impl<C: Backend, B: PacketBuf> Engine<C, B> {
@@ -42,6 +43,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             match item {
                 Handoff::Packet(packet) => packets.push(packet),
                 Handoff::Datagram(tunnel, datagram) => self.outbox.push_back((tunnel, datagram)),
+                Handoff::Cell(peer, spi, cell) => self.queue_cell(peers, peer, spi, cell, io),
                 Handoff::IntoFlow(tunnel, pair, datagram) => self.into_flow.push_back((tunnel, pair, datagram)),
             }
         }
@@ -90,6 +92,11 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         }
         self.tvts.prefetch(lane.iter().map(|packet| packet.slot));
         verify(&mut self.crypto, &self.keys, &mut self.tvts, &self.counters, lane);
+        self.authentic_cells(now, peers, lane, io);
+    }
+
+    /// Cells whose packets have been verified.
+    fn authentic_cells(&mut self, now: Now, peers: &Peers, lane: &mut Lane<Received<B>>, io: &mut impl Outside<C, B>) {
         peel(
             &mut self.crypto,
             &self.tvts,
@@ -99,7 +106,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         );
         let mut onward = Lane::new();
         forward(now, &mut self.tvts, &self.counters, lane, &mut onward);
-        sign(&mut self.crypto, &mut self.keys, peers, &self.counters, &mut onward, io);
+        self.send(peers, &mut onward, io);
         self.deliver(now, peers, lane, io);
     }
 
@@ -109,6 +116,10 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             return;
         }
         verify(&mut self.crypto, &self.keys, &mut self.tunnels, &self.counters, lane);
+        if peers.have_rates() {
+            let mut cells = self.unveil(peers, lane);
+            self.authentic_cells(now, peers, &mut cells, io);
+        }
         for (peer, datagram) in esp::open(&mut self.crypto, &mut self.tunnels, &self.counters, lane) {
             let Some(known) = peers.peer(peer) else {
                 self.counters.dropped(DropReason::Gone);
@@ -168,7 +179,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                     None => self.counters.dropped(DropReason::Gone),
                 }
             }
-            sign(&mut self.crypto, &mut self.keys, peers, &self.counters, &mut onward, io);
+            self.send(peers, &mut onward, io);
         }
     }
 
@@ -189,14 +200,26 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                         Traffic::HostOut
                     };
                     self.counters.moved(traffic, datagram.data().len());
-                    mine.push((peer.tunnel, datagram));
+                    if peers.has_rate(id) {
+                        self.shapers.queue_datagram(&self.counters, &peer.kind, id, datagram);
+                    } else {
+                        mine.push((peer.tunnel, datagram));
+                    }
                 } else if io.hand_over(peer.owner, Handoff::Datagram(id, datagram)).is_err() {
                     self.counters.dropped(DropReason::HandoffFull);
                 }
             }
             let mut onward = esp::seal(&mut self.crypto, &mut self.tunnels, &self.counters, &mut mine);
-            sign(&mut self.crypto, &mut self.keys, peers, &self.counters, &mut onward, io);
+            self.send(peers, &mut onward, io);
         }
+    }
+
+    /// Signs and sends cells and sealed datagrams; where the PVT has a rate, cells wait for their slots instead.
+    fn send(&mut self, peers: &Peers, lane: &mut Lane<Outgoing<B>>, io: &mut impl Outside<C, B>) {
+        if peers.have_rates() {
+            self.queue_cells(peers, lane, io);
+        }
+        sign(&mut self.crypto, &mut self.keys, peers, &self.counters, lane, io);
     }
 
     fn return_to_flow(
@@ -238,6 +261,6 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         self.counters.moved(Traffic::ExitBackward, cell.data().len());
         let mut onward = Lane::new();
         onward.push(outgoing(&mut way.out, cell));
-        sign(&mut self.crypto, &mut self.keys, peers, &self.counters, &mut onward, io);
+        self.send(peers, &mut onward, io);
     }
 }

@@ -45,6 +45,10 @@ pub enum TargetKind {
     Tunnel = 0,
     /// A TVT.
     Tvt = 1,
+    /// A PVT with a rate, which carries cells too.
+    Carrier = 2,
+    /// A TVT of a PVT with a rate: its SPI is under the veil of the PVT's packets.
+    Carried = 3,
 }
 
 /// Where an inbound SA lives.
@@ -67,10 +71,11 @@ impl Target {
         Self {
             slot: (value >> 32) as u32,
             worker: WorkerId((value >> 8) as u8),
-            kind: if value as u8 == TargetKind::Tvt as u8 {
-                TargetKind::Tvt
-            } else {
-                TargetKind::Tunnel
+            kind: match value as u8 {
+                1 => TargetKind::Tvt,
+                2 => TargetKind::Carrier,
+                3 => TargetKind::Carried,
+                _ => TargetKind::Tunnel,
             },
         }
     }

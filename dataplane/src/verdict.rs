@@ -85,6 +85,8 @@ drop_reasons! {
     ControlFull = "control_full",
     /// A host asked this node for more in a second than it may.
     TooManyRequests = "too_many_requests",
+    /// The tunnel has a rate, and its queue was full.
+    RateFull = "rate_full",
     /// The link-layer address of the next hop is not known.
     NoNeighbour = "no_neighbour",
     /// The sequence numbers or IVs that may be used are used up.

@@ -68,6 +68,8 @@ class Network:
     device: str = "net_af_packet0,iface=eth0,blocksz=65536,framesz=2048,framecnt=2048,qdisc_bypass=1"
     crypto: dict[str, str] = field(default_factory=dict)  # by node; "auto" for the others
     by_hand: tuple[str, ...] = ()
+    rate: int | None = None  # of every PVT, packets a second
+    host_rate: int | None = None  # of every host tunnel
     spi: int = 0x1000
     keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
 
@@ -194,8 +196,13 @@ def neighbour(network: Network, own: str, other: str) -> str:
 node = "{other}"
 ah = "{network.ah}"
 esp = "aes-128-gcm-16"
-{network.four_sas(own, other, network.ah, "aes-128-gcm-16")}
+{rate_line(network.rate)}{network.four_sas(own, other, network.ah, "aes-128-gcm-16")}
 """
+
+
+def rate_line(rate: int | None) -> str:
+    """A tunnel's rate, if it has one."""
+    return f"rate = {rate}\n" if rate else ""
 
 
 def host_tunnel(network: Network, tunnel: Tunnel) -> str:
@@ -210,7 +217,7 @@ addresses = ["{tunnel.inner}/32"]
 esn = {str(tunnel.esn).lower()}
 ah = "{tunnel.ah}"
 esp = "{tunnel.esp}"
-{network.four_sas(tunnel.node, tunnel.host, tunnel.ah, tunnel.esp)}
+{rate_line(network.host_rate)}{network.four_sas(tunnel.node, tunnel.host, tunnel.ah, tunnel.esp)}
 """
 
 
@@ -231,7 +238,7 @@ routes = {json.dumps(routes)}
 state_dir = "{tunnel.host}/state"
 idle = "adaptive"
 max_sleep_us = {network.max_sleep_us}
-
+{rate_line(network.host_rate)}
 [tunnel]
 esn = {str(tunnel.esn).lower()}
 ah = "{tunnel.ah}"

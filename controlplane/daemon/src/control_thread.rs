@@ -34,6 +34,7 @@ use crate::durable::{Durable, DurableError};
 use crate::hardware::PortView;
 use crate::neighbours::Neighbours;
 use crate::openers::Openers;
+use crate::rates::RateWatch;
 use crate::report::{CryptoReport, Report, Source, Stalled};
 use crate::shutdown::Shutdown;
 
@@ -140,6 +141,8 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub pool: A,
     /// Counters of the workers.
     pub counters: Vec<Arc<Counters>>,
+    /// What PVTs with a rate are held to.
+    pub rates: RateWatch,
     /// Ports, for reports.
     pub views: Vec<PortView>,
     /// The common clock.
@@ -378,6 +381,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     }
 
     fn every_second(&mut self, now: Now) {
+        self.rates.look(now);
         if let Err(error) = self.durable.sync_accepted() {
             self.complain(now, &error);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use ain_controlplane::table_writer::TableWriter;
+use ain_controlplane::table_writer::{Rate, TableWriter};
 use ain_crypto::{Backend, Portable};
 use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::handoff::Mesh;
@@ -88,7 +88,10 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
         interface: config.interface.clone(),
         remote,
     };
-    let (publisher, mut readers) = published(Peers::new(vec![gateway], CellProfile::Standard), 1);
+    let (publisher, mut readers) = published(
+        Peers::new(vec![gateway], CellProfile::Standard).with_rates([config.tunnel.shape.rate != Rate::None]),
+        1,
+    );
     let mut directions = Directions::new(Neighbours::new(vec![target])?, publisher);
     let clock = Clock::start();
     let (rein, bit) = reins();

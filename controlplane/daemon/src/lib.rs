@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod neighbours;
 pub mod node_report;
 pub mod openers;
+pub mod rates;
 pub mod report;
 pub mod room;
 pub mod run;

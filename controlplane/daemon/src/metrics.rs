@@ -246,6 +246,12 @@ fn families(report: &Report) -> Vec<MetricFamily> {
         &[],
         lost,
     );
+    all.gauge(
+        "rate_mismatches",
+        "Neighbours that keep another rate than their PVT has here.",
+        &[],
+        [(vec![], report.rate_mismatches)],
+    );
     // A family without a row is nothing to show, and the encoder refuses it.
     all.0.retain(|family| !family.get_metric().is_empty());
     all.0
@@ -262,6 +268,12 @@ fn traffic(all: &mut Families, report: &Report) {
     let bytes = rows.map(|(values, one)| (values, one.bytes));
     all.counter("bytes", "Bytes moved, by role and direction.", &labels, bytes);
     all.sums("drops", "Packets lost, by reason.", "reason", &report.drops);
+    all.sums(
+        "slots",
+        "Slots of tunnels with a rate, by what they were used for.",
+        "use",
+        &report.slots,
+    );
     let handovers = [(vec![], report.handovers)];
     all.counter(
         "handovers",

@@ -76,6 +76,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             ports: self.views.iter().map(port).collect(),
             next_hops_unknown: peers.saturating_sub(found.len()) as u64,
             next_hops_lost: self.directions.neighbours.lost(),
+            rate_mismatches: self.rates.wrong(),
             ..Report::default()
         };
         report.add_workers(self.counters.iter().map(|counters| &**counters));

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
-use ain_dataplane::count::{Counters, Traffic};
+use ain_dataplane::count::{Counters, SlotUse, Traffic};
 use ain_dataplane::verdict::DropReason;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -149,6 +149,8 @@ pub struct Report {
     pub traffic: Vec<TrafficSum>,
     /// What was lost, by reason.
     pub drops: Vec<Sum>,
+    /// Slots of tunnels with a rate, by what they were used for.
+    pub slots: Vec<Sum>,
     /// Packets handed from one worker to another.
     pub handovers: u64,
     /// Ports.
@@ -157,6 +159,8 @@ pub struct Report {
     pub next_hops_unknown: u64,
     /// How often a known one was lost.
     pub next_hops_lost: u64,
+    /// Neighbours that keep another rate than their PVT has here.
+    pub rate_mismatches: u64,
 }
 
 impl Report {
@@ -178,6 +182,10 @@ impl Report {
                 why.name(),
                 workers.clone().map(|worker| worker.drops(*why)).sum(),
             ));
+        }
+        for used in SlotUse::ALL {
+            let count = workers.clone().map(|worker| worker.slots_used(used)).sum();
+            self.slots.push(Sum::new(used.name(), count));
         }
         self.handovers += workers.map(Counters::handovers).sum::<u64>();
     }
@@ -236,6 +244,7 @@ impl Report {
         }
         let groups = [
             ("drop", &self.drops),
+            ("slot", &self.slots),
             ("signal sent", &self.signals.sent),
             ("signal received", &self.signals.received),
             ("create refused", &self.signals.refused),

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use ain_controlplane::node::Node;
-use ain_controlplane::table_writer::{Steering, TableWriter};
+use ain_controlplane::table_writer::{Rate, Steering, TableWriter};
 use ain_crypto::{Backend, Portable};
 use ain_dataplane::engine::Engine;
 use ain_dataplane::handoff::Mesh;
@@ -31,6 +31,7 @@ use crate::durable::Durable;
 use crate::hardware::{Hardware, PortView};
 use crate::neighbours::{Neighbours, Target, ipv4};
 use crate::openers::Openers;
+use crate::rates::RateWatch;
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
@@ -109,14 +110,16 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
             writer.without_anti_replay();
         }
     }
-    let peers = install_tunnels(&config, workers, &mut writer, &mut durable)?;
+    let mut rates = RateWatch::default();
+    let peers = install_tunnels(&config, workers, &mut writer, &mut durable, &mut rates)?;
     if let Some(benchmark) = &benchmark {
         benchmark.install(&mut writer).context("static AIVTs of [benchmark]")?;
     }
     let node = Node::new(node_config, clock.now(), Box::new(rng))?;
 
     let (publisher, readers) = published(
-        Peers::new(peers, translate::profile(config.network.cell_profile)),
+        Peers::new(peers, translate::profile(config.network.cell_profile))
+            .with_rates(config.tunnels().map(|(_, _, tunnel)| tunnel.shape.rate != Rate::None)),
         usize::from(workers),
     );
     let shutdown = Shutdown::on_signals(thread::current())?;
@@ -181,6 +184,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         spi_keys: spi_keys.collect(),
         pool: hardware.control_pool,
         counters,
+        rates,
         views: hardware.views,
         clock,
         requests,
@@ -202,12 +206,16 @@ fn install_tunnels<C: Backend, B>(
     workers: u8,
     writer: &mut TableWriter<C, B>,
     durable: &mut Durable,
+    rates: &mut RateWatch,
 ) -> anyhow::Result<Vec<ain_dataplane::peers::Peer>> {
     let mut peers = translate::peers(config, workers);
     for ((id, _, tunnel), peer) in config.tunnels().zip(&mut peers) {
         let spec = translate::tunnel_spec((id, peer.owner), tunnel, workers, durable)?;
         let (slot, progress) = writer.add_tunnel(&spec)?;
         peer.tunnel = slot;
+        if let (Rate::Pvt(pps), Some(neighbour)) = (tunnel.shape.rate, config.neighbours.get(usize::from(id.0))) {
+            rates.watch(&neighbour.node, pps.get(), &progress.ah);
+        }
         durable.follow(&tunnel.ah_in.key, progress.ah);
         durable.follow(&tunnel.esp_in.key, progress.esp);
     }

@@ -94,6 +94,7 @@ fn neighbour(config: &NodeConfig, one: &Neighbour, durable: &Durable) -> anyhow:
         spi_secret: control::SpiSecret::derive(ah_in.key.expose(), ah_out.key.expose()),
         spi_reserved: durable.spi_counter([&ah_in.key, &ah_out.key]),
         own_spis: [ah_in, ah_out, esp_in, esp_out].map(|sa| sa.spi).to_vec(),
+        rate_pps: one.tunnel.shape.rate.pps(),
     })
 }
 
@@ -191,6 +192,7 @@ pub fn tunnel_spec(
         ah_ivs,
         esp_in: inbound(durable, &tunnel.esp_in),
         esp_out: outbound(durable, &tunnel.esp_out)?,
+        shape: tunnel.shape,
     })
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ain_controlplane::action::{HopKeys, Link as TvtLink, Route};
-use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelSpec};
+use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelShape, TunnelSpec};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm, Portable};
 use ain_daemon::control_thread::AllReins;
 use ain_dataplane::count::{Counters, Traffic};
@@ -100,6 +100,7 @@ fn tunnel(own: End, other: End, owner: WorkerId, workers: u8) -> TunnelSpec {
             .collect(),
         esp_in: own.inbound(1, esp.key_bytes()),
         esp_out: other.outbound(1, esp.key_bytes()),
+        shape: TunnelShape::default(),
     }
 }
 

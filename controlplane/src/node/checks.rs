@@ -15,6 +15,7 @@ use crate::pvt::Pvt;
 use crate::signal::ends::Ends;
 use crate::signal::frame::Frame;
 use crate::spi::SpiSource;
+use crate::table_writer::own_slot_ns;
 
 /// What does not fit in a configuration. Peers are named by their position, from 0.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -150,10 +151,15 @@ pub(super) fn split_peers(config: &Config, now: Now, rng: &mut dyn CryptoRng) ->
                         node: neighbour.id,
                     });
                 }
-                let frame = frame(config, neighbour, position)?;
+                let mut frame = frame(config, neighbour, position)?;
+                if neighbour.rate_pps.is_some() {
+                    frame = frame.beside_veiled_cells();
+                }
                 let low = config.id < neighbour.id;
                 let spis = SpiSource::new(&neighbour.spi_secret, low, neighbour.spi_reserved);
-                pvts.insert(id, Pvt::new(now, frame, spis, neighbour.own_spis.clone(), process, rng));
+                let mut pvt = Pvt::new(now, frame, spis, neighbour.own_spis.clone(), process, rng);
+                pvt.signals_wait(neighbour.rate_pps.map_or(0, own_slot_ns));
+                pvts.insert(id, pvt);
             }
         }
     }

@@ -184,6 +184,7 @@ mod tests {
                 spi_secret: SpiSecret::derive(&[number], &[THIS]),
                 spi_reserved: 0,
                 own_spis: Vec::new(),
+                rate_pps: None,
             })
         };
         let config = Config {

@@ -5,6 +5,7 @@
 //! |<------------------------------------ cell - 34 bytes --------------------------------------------------------->|
 //! ```
 
+use ain_dataplane::stage::shape::VEIL_LEN;
 /// UDP port of signals, both ends.
 pub use ain_dataplane::wire::protocol::AIN_PORT as PORT;
 use rand::CryptoRng;
@@ -18,6 +19,8 @@ use super::ends::Ends;
 pub const CAPACITY: usize = 1314;
 /// Bytes by which the inner datagram is shorter than a cell: what ESP in tunnel mode adds.
 pub const SHORTER_THAN_CELL: usize = 34;
+/// The same on a PVT with a rate, whose cells come with a veil.
+pub const SHORTER_THAN_VEILED_CELL: usize = SHORTER_THAN_CELL - VEIL_LEN;
 
 const HEADER_BYTES: usize = 12;
 
@@ -196,6 +199,15 @@ impl Frame {
         Self {
             ends: ends.into(),
             bytes: cell_bytes - SHORTER_THAN_CELL,
+        }
+    }
+
+    /// The same on a PVT with a rate.
+    #[must_use]
+    pub const fn beside_veiled_cells(self) -> Self {
+        Self {
+            bytes: self.bytes + SHORTER_THAN_CELL - SHORTER_THAN_VEILED_CELL,
+            ..self
         }
     }
 

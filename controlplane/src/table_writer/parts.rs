@@ -11,7 +11,7 @@ use ain_dataplane::sa::TvtWindow;
 use ain_dataplane::table::{Target, TargetKind};
 use arrayvec::ArrayVec;
 
-use super::{ExitPart, FlowFacts, Half, Installed, Part, TableError, TableWriter};
+use super::{ExitPart, FlowFacts, Half, Installed, Part, PeerKeys, TableError, TableWriter};
 use crate::action::{HopKeys, Link};
 
 impl<C: Backend, B> TableWriter<C, B> {
@@ -80,7 +80,7 @@ impl<C: Backend, B> TableWriter<C, B> {
         }
         let edge = edge(aivt, EdgeTo::Initiator { tunnel, pair, shown });
         let nearest_first: Vec<&HopKeys> = keys.iter().collect();
-        let back = self.add_half(owner, downstream, |spi_key| {
+        let back = self.add_half(self.carrier_owner(downstream).unwrap_or(owner), downstream, |spi_key| {
             half(
                 aivt,
                 downstream,
@@ -166,23 +166,19 @@ impl<C: Backend, B> TableWriter<C, B> {
         link: Link,
         make: impl FnOnce(KeySlot) -> Tvt<C>,
     ) -> Result<Half, TableError> {
-        let key = self
-            .peers
-            .get(&link.peer)
-            .ok_or(TableError::Unknown("neighbour"))?
-            .key_in;
+        let PeerKeys { key_in, carries, .. } = *self.peers.get(&link.peer).ok_or(TableError::Unknown("neighbour"))?;
         let slots = &mut self.tvt_slots[usize::from(worker.0)];
         let slot = slots.free.pop().ok_or(TableError::Full("TVT"))?;
         let target = Target {
             worker,
             slot,
-            kind: TargetKind::Tvt,
+            kind: if carries { TargetKind::Carried } else { TargetKind::Tvt },
         };
         if self.table.insert(link.peer, link.spi, target).is_err() {
             slots.free.push(slot);
             return Err(TableError::Full("association"));
         }
-        let mut tvt = Box::new(make(key));
+        let mut tvt = Box::new(make(key_in));
         if !self.anti_replay {
             tvt.window = TvtWindow::off();
             if let Next::Edge(edge) = &mut tvt.next {

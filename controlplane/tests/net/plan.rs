@@ -83,6 +83,7 @@ impl Plan {
                 spi_secret,
                 spi_reserved,
                 own_spis: Vec::new(),
+                rate_pps: None,
             })
         };
         let host = |half: u8| {

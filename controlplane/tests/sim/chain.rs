@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ain_controlplane::action::{HopKeys, Link, Route, Verdict};
+use ain_controlplane::table_writer::{Rate, TunnelShape};
 use ain_dataplane::command::Event;
 use ain_dataplane::entry::Activity;
 use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId, Spi, WorkerId};
@@ -22,6 +23,12 @@ use super::{Buf, Joint, Machine, Suite, host, towards};
 pub const TO_HOST: PeerId = PeerId(0);
 /// The only neighbour of an edge.
 pub const TO_NEIGHBOUR: PeerId = PeerId(1);
+
+/// Packets of any size at any time.
+pub const AS_THEY_COME: TunnelShape = TunnelShape {
+    padded_len: 0,
+    rate: Rate::None,
+};
 
 /// What a chain is made of.
 #[derive(Clone, Copy)]
@@ -40,6 +47,8 @@ pub struct Plan {
     pub first_number: u64,
     /// First numbers that the tunnels may not use, of AH and ESP.
     pub limits: [u64; 2],
+    /// Of host tunnels and of PVTs.
+    pub shapes: [TunnelShape; 2],
 }
 
 impl Plan {
@@ -54,6 +63,7 @@ impl Plan {
             shown: false,
             first_number: 1,
             limits: [u64::MAX; 2],
+            shapes: [AS_THEY_COME; 2],
         }
     }
 }
@@ -330,7 +340,8 @@ pub fn ends(frame: &Buf) -> (u8, u8) {
 /// Host tunnels first, so that they are the first peers of their AINs.
 fn joints(plan: &Plan) -> Vec<Joint> {
     let (last, suite, mtu) = (plan.ains + 1, plan.suite, plan.inner_mtu);
-    let joint = |a, b, b_is, a_is, seed| Joint {
+    let joint = |a, b, b_is: PeerKind, a_is, seed| Joint {
+        shape: plan.shapes[usize::from(matches!(b_is, PeerKind::Neighbour))],
         a,
         b,
         b_is,

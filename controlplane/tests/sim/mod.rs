@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelSpec, Workers};
+use ain_controlplane::table_writer::{InboundSa, OutboundSa, Rate, TableWriter, TunnelShape, TunnelSpec, Workers};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::command::{Command, Event, Handoff};
 use ain_dataplane::count::{Counters, Traffic};
@@ -238,6 +238,7 @@ pub struct Towards {
     pub outbound: OneWay,
     pub inbound: OneWay,
     pub owner: WorkerId,
+    pub shape: TunnelShape,
 }
 
 impl Machine {
@@ -259,6 +260,7 @@ impl Machine {
         let engine = |id| Engine::new(WorkerId(id), crypto(), reader.clone(), capacity, profile);
         let engines: Vec<_> = (0..workers).map(engine).collect();
         let mac = mac_of(number);
+        let rates: Vec<bool> = towards.iter().map(|to| to.shape.rate != Rate::None).collect();
         let (mut peers, mut grants) = (Vec::new(), Vec::new());
         for (id, to) in (0..).map(PeerId).zip(towards) {
             let spec = spec(id, &to, workers, numbers);
@@ -287,7 +289,7 @@ impl Machine {
             mac,
             engines,
             writer,
-            peers: Peers::new(peers, profile),
+            peers: Peers::new(peers, profile).with_rates(rates),
             io,
             grants,
             rings,
@@ -335,6 +337,13 @@ impl Machine {
         let mut burst: Lane<Buf> = datagrams.into_iter().collect();
         self.engines[0].from_device(now, &self.peers, PeerId(0), &mut burst, &mut self.io);
         self.settle(now);
+    }
+
+    /// Lets tunnels with a rate use their slots.
+    pub fn slots(&mut self, now: Now) {
+        for engine in &mut self.engines {
+            engine.slots(now, &self.peers, &mut self.io);
+        }
     }
 
     /// Packets lost for `why` on all workers.
@@ -414,6 +423,7 @@ fn spec(peer: PeerId, to: &Towards, workers: u8, (first, limits): (u64, [u64; 2]
         ah_ivs: ivs,
         esp_in: inbound(5, 1, to.suite.esp.key_bytes()),
         esp_out: outbound(5, 1, to.suite.esp.key_bytes()),
+        shape: to.shape,
     }
 }
 
@@ -425,6 +435,7 @@ pub struct Joint {
     pub a_is: PeerKind,
     pub suite: Suite,
     pub seed: u8,
+    pub shape: TunnelShape,
 }
 
 /// `joint` as machine `number` sees it, if it is at one of its ends.
@@ -451,6 +462,7 @@ pub fn towards(joint: &Joint, number: u8, owner: WorkerId) -> Option<Towards> {
         outbound,
         inbound,
         owner,
+        shape: joint.shape,
     })
 }
 

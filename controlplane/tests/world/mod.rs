@@ -24,7 +24,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::plan::Plan;
-use crate::sim::chain::ends;
+use crate::sim::chain::{AS_THEY_COME, ends};
 use crate::sim::{Buf, GMAC, GMAC_V6, Joint, Machine, host, outer_of, towards};
 
 /// Unix time at the start.
@@ -98,6 +98,7 @@ impl World {
         for (at, &(a, b)) in (0u8..).zip(&plan.links) {
             let (a_is, b_is) = (neighbour.clone(), neighbour.clone());
             joints.push(Joint {
+                shape: AS_THEY_COME,
                 a: a as u8 + 1,
                 b: b as u8 + 1,
                 b_is,
@@ -110,6 +111,7 @@ impl World {
             let prefix = format!("198.51.{node}.0/25");
             let a_is = host(true, &[&prefix], 1386);
             joints.push(Joint {
+                shape: AS_THEY_COME,
                 a: 100 + node,
                 b: node + 1,
                 b_is: PeerKind::Gateway,

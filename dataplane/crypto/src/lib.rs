@@ -22,6 +22,7 @@ mod mac;
 mod onion;
 mod portable;
 mod prefetch;
+mod veil;
 
 pub use aead::{Aead, AeadAlgorithm, AeadJob};
 pub use layer::{Direction, Layer, LayerJob, LayerOp};
@@ -29,6 +30,7 @@ pub use mac::{Mac, MacAlgorithm, MacJob};
 pub use onion::{Hctr2Key, Level, Onion, OnionKey, OnionKey256};
 pub use portable::{Portable, PortableAeadKey, PortableMacKey};
 pub use prefetch::prefetch;
+pub use veil::{VEIL_KEY_BYTES, Veil};
 
 use thiserror::Error;
 

@@ -156,11 +156,13 @@ impl Sorter<'_> {
 
     /// What a packet is to this worker, if it owns the association and the packet carries what such an association carries.
     fn takes<B>(&self, target: &Target, packet: &Received<B>) -> Option<TargetKind> {
-        let carries = match target.kind {
-            TargetKind::Tvt => protocol::CELL,
-            TargetKind::Tunnel => protocol::ESP,
+        let fits = match (target.kind, packet.next_header) {
+            (TargetKind::Tvt, carries) => carries == protocol::CELL,
+            (TargetKind::Tunnel, carries) => carries == protocol::ESP,
+            (TargetKind::Carrier, carries) => carries == protocol::ESP || carries == protocol::CELL,
+            (TargetKind::Carried, _) => false,
         };
-        (target.worker == self.me && packet.next_header == carries).then_some(target.kind)
+        (target.worker == self.me && fits).then_some(target.kind)
     }
 
     /// Leaves in `tvts` what belongs there and brings everything else to its place.
@@ -180,7 +182,8 @@ impl Sorter<'_> {
             packet.slot = target.slot;
             match self.takes(&target, &packet) {
                 Some(TargetKind::Tvt) => tvts.push(packet),
-                Some(TargetKind::Tunnel) => tunnels.push(packet),
+                Some(TargetKind::Tunnel | TargetKind::Carrier) => tunnels.push(packet),
+                Some(TargetKind::Carried) => self.counters.dropped(DropReason::WrongProtocol),
                 None if target.worker == self.me => self.counters.dropped(DropReason::WrongProtocol),
                 None => self.hand_over(source, target.worker, packet.buf, io),
             }

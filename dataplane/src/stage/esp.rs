@@ -188,24 +188,28 @@ pub fn seal<C: Backend, B: PacketBuf>(
     outgoing
 }
 
-/// Header, IV and trailer round the datagram.
+/// Header, IV, padding and trailer round the datagram; an empty one becomes a dummy (RFC 4303 section 2.6).
 fn prepare<C: Backend, B: PacketBuf>(tunnel: &mut Tunnel<C>, buf: &mut B) -> Result<Drawn, DropReason> {
     let next_header = match buf.data().first().map(|first| first >> 4) {
         Some(4) => protocol::IPV4,
         Some(6) => protocol::IPV6,
-        _ => return Err(DropReason::InnerMalformed),
+        Some(_) => return Err(DropReason::InnerMalformed),
+        None => protocol::NONE,
     };
     let inner_len = buf.data().len();
-    let trailer = esp::trailer_len(inner_len);
-    if buf.headroom() < HEADER_LEN + IV_LEN || buf.tailroom() < trailer + ICV_LEN {
+    let body_len = inner_len.max(usize::from(tunnel.esp_out.padded_len));
+    let text_len = body_len + esp::trailer_len(body_len);
+    let added = text_len - inner_len + ICV_LEN;
+    if buf.headroom() < HEADER_LEN + IV_LEN || buf.tailroom() < added {
         return Err(DropReason::NoBuffer);
     }
     let seq = take(&mut tunnel.esp_out.seq, tunnel.esp_out.esn)?;
     let ah_seq = take(&mut tunnel.ah_out.seq, tunnel.ah_out.esn)?;
     let iv = (seq ^ tunnel.esp_out.iv_mask).to_be_bytes();
-    buf.grow_back(trailer + ICV_LEN);
-    let trailer_bytes = &mut buf.data_mut()[inner_len..inner_len + trailer];
-    esp::write_trailer(trailer_bytes, next_header).map_err(|_| DropReason::Malformed)?;
+    buf.grow_back(added);
+    let text = &mut buf.data_mut()[..text_len];
+    text[inner_len..body_len].fill(0);
+    esp::write_trailer(&mut text[body_len..], next_header).map_err(|_| DropReason::Malformed)?;
     buf.grow_front(HEADER_LEN + IV_LEN);
     let spi: Spi = tunnel.esp_out.spi;
     let front = &mut buf.data_mut()[..HEADER_LEN + IV_LEN];

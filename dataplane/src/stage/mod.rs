@@ -6,6 +6,8 @@
 //!                     │         └─► deliver ─► (host) ─┐            ▲
 //!                     └─► open ─┬─► signal             ├─► seal ────┤
 //!                               └─► enter ─► pack ─► wrap ──────────┘
+//!
+//! shape: where a tunnel has a rate, what goes into `sign` or `seal` waits for its slot
 //! ```
 
 pub mod classify;
@@ -17,6 +19,7 @@ pub mod forward;
 pub mod layer;
 pub mod pack;
 pub mod replay;
+pub mod shape;
 pub mod sign;
 pub mod verify;
 

@@ -34,6 +34,20 @@ pub fn sign<C: Backend, B: PacketBuf>(
     lane: &mut Lane<Outgoing<B>>,
     io: &mut impl Outside<C, B>,
 ) {
+    signed(crypto, keys, peers, counters, lane, |port, frame| {
+        io.transmit(port, frame)
+    });
+}
+
+/// Signs a lane; `send` gets whole frames and the ports they go to.
+pub(super) fn signed<C: Backend, B: PacketBuf>(
+    crypto: &mut C,
+    keys: &mut Keys<C>,
+    peers: &Peers,
+    counters: &Counters,
+    lane: &mut Lane<Outgoing<B>>,
+    mut send: impl FnMut(PortId, B),
+) {
     let mut jobs: Lane<MacJob<'_, C::MacKey>> = Lane::new();
     let mut prepared: Lane<Result<Kept<'_>, DropReason>> = Lane::new();
     for packet in lane.iter_mut() {
@@ -57,7 +71,7 @@ pub fn sign<C: Backend, B: PacketBuf>(
             Err(why) => Err(*why),
         };
         match sent {
-            Ok(port) => io.transmit(port, packet.buf),
+            Ok(port) => send(port, packet.buf),
             Err(why) => counters.dropped(why),
         }
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use ain_dataplane::limits::BURST;
 
-use crate::limits::MAX_SLEEP_US;
+use crate::limits::{MAX_SLEEP_US, WAKE_UP_NS};
 
 /// Pauses of the processor in one [`Step::Pause`], each some tens of cycles.
 const PAUSES: u32 = 32;
@@ -129,6 +129,22 @@ impl Idle {
 }
 
 impl Step {
+    /// The same, but awake before a time that is `left_ns` away.
+    #[inline]
+    pub fn until(self, left_ns: Option<u64>) -> Self {
+        match (self, left_ns) {
+            (Self::Sleep(us), Some(left_ns)) => {
+                let left_us = u32::try_from(left_ns.saturating_sub(WAKE_UP_NS) / 1000).unwrap_or(u32::MAX);
+                if left_us == 0 {
+                    Self::Poll
+                } else {
+                    Self::Sleep(us.min(left_us))
+                }
+            }
+            _ => self,
+        }
+    }
+
     /// Does it.
     #[inline]
     pub fn take(self) {
@@ -179,6 +195,17 @@ mod tests {
             Sleep(20),
         ];
         assert_eq!(steps(&mut idle, expected.len()), expected);
+    }
+
+    #[test]
+    fn line_6_no_sleep_lasts_into_a_slot() {
+        use Step::{Pause, Poll, Sleep};
+        let left = |us: u64| Some(WAKE_UP_NS + us * 1000);
+        assert_eq!(
+            [None, left(9), left(5), left(0), Some(1)].map(|left| Sleep(7).until(left)),
+            [Sleep(7), Sleep(7), Sleep(5), Poll, Poll]
+        );
+        assert_eq!([Poll.until(left(0)), Pause.until(left(9))], [Poll, Pause]);
     }
 
     #[test]

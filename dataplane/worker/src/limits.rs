@@ -10,6 +10,8 @@ pub const FRAMES_BEFORE_BIND: usize = 1 << 16;
 pub const POOL_STASH: usize = 32;
 /// Longest sleep of an idle worker, microseconds: the latency that a lone packet may meet.
 pub const MAX_SLEEP_US: u32 = 1000;
+/// Nanoseconds by which a sleep may last longer than it should: the kernel's timer slack (50 us), the switch, and the guard before a slot.
+pub const WAKE_UP_NS: u64 = 200_000;
 /// Cores that Linux can number in one affinity mask.
 pub const CORES: usize = 1024;
 /// Commands that wait for a worker.

@@ -151,8 +151,9 @@ impl<C: Backend, A: BufPool> Worker<C, A> {
         let mut burst: Burst<A::Buf> = Burst::new();
         let mut handed: Burst<Handoff<A::Buf>> = Burst::new();
         while !stop.load(Ordering::Relaxed) {
-            let now = clock.now();
             let table = peers.current();
+            io.keep_slots(&mut engine, clock, table);
+            let now = clock.now();
             let mut work = 0;
             while work < BURST
                 && let Some(command) = commands.pop()
@@ -171,6 +172,7 @@ impl<C: Backend, A: BufPool> Worker<C, A> {
                 engine.from_workers(now, table, &mut handed, &mut io);
             }
             for port in 0..io.ports.len() {
+                io.keep_slots(&mut engine, clock, table);
                 work += io.ports[port].rx(&mut burst);
                 if !burst.is_empty() {
                     engine.from_wire(now, table, &mut burst, &mut io);
@@ -188,7 +190,10 @@ impl<C: Backend, A: BufPool> Worker<C, A> {
             }
             io.flush();
             peers.quiescent();
-            match idle.after(work) {
+            match idle
+                .after(work)
+                .until(engine.next_slot().map(|slot| slot.since(clock.now())))
+            {
                 step @ Step::Sleep(_) => {
                     peers.offline();
                     step.take();
@@ -214,6 +219,14 @@ struct Io<C: Backend, A: BufPool> {
 }
 
 impl<C: Backend, A: BufPool> Io<C, A> {
+    /// Where a tunnel with a rate has a slot soon, nothing else is begun until its packet has left: load must not move it.
+    fn keep_slots(&mut self, engine: &mut Engine<C, A::Buf>, clock: Clock, peers: &Peers) {
+        while engine.next_slot().is_some() && engine.slot_near(clock.now()) {
+            engine.slots(clock.now(), peers, self);
+            self.flush();
+        }
+    }
+
     /// Sends everything queued, and wakes the control thread once if it has something to read.
     fn flush(&mut self) {
         for (port, burst) in self.ports.iter_mut().zip(&mut self.bursts) {

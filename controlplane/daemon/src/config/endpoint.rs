@@ -12,6 +12,7 @@ use super::peers::check_inner_mtu;
 use super::port::check_interface;
 use super::raw::{CryptoChoice, RawEndpoint, RawEndpointFile, Role};
 use super::report::{Checker, Problems};
+use super::shape::host_shape;
 use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
 use super::{check_clock, check_ipv4, check_prefix, check_private, parse};
 
@@ -76,7 +77,11 @@ fn check(checker: &mut Checker, raw: RawEndpointFile, now: SystemTime) -> Option
         esp_in: tunnel.esp_in,
         esp_out: tunnel.esp_out,
     };
-    let tunnel = check_tunnel(checker, &mut register, "tunnel.", parts);
+    let mut tunnel = check_tunnel(checker, &mut register, "tunnel.", parts);
+    if let Some(tunnel) = &mut tunnel {
+        let padding = (endpoint.padding, *endpoint.inner_mtu.get_ref());
+        tunnel.shape = host_shape(checker, "endpoint.", padding, endpoint.rate.as_ref());
+    }
     if register.inline_keys {
         check_private(checker);
     }

@@ -18,6 +18,7 @@ mod port;
 mod raw;
 pub mod report;
 pub mod secret;
+mod shape;
 mod tunnel;
 
 use std::fs::File;

@@ -17,6 +17,7 @@ use super::port::{Port, check_ports};
 use super::raw::{CellProfile, CryptoChoice, RawDpdk, RawHuge, RawIdle, RawNetwork, RawNode, RawNodeFile, RawWorkers};
 use super::report::{Checker, Problems};
 use super::secret::{KeyMaterial, LongTermKey, read_long_term};
+use super::shape::fill_own_slots;
 use super::tunnel::Tunnel;
 use super::{check_clock, check_private, parse};
 
@@ -173,7 +174,8 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         checker.whole("more than 65535 neighbours and hosts");
     }
     let mut peers = Peers::new(raw.node.name.get_ref(), directory.as_ref(), &ports);
-    let neighbours = check_neighbours(checker, &mut peers, raw.neighbours);
+    let mut neighbours = check_neighbours(checker, &mut peers, raw.neighbours);
+    fill_own_slots(neighbours.as_deref_mut().unwrap_or_default(), network.cell_profile);
     let hosts = check_hosts(checker, &mut peers, raw.hosts);
     let benchmark = raw.benchmark.map(|benchmark| {
         let count = |peers: Option<usize>| peers.unwrap_or_default();

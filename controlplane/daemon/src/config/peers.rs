@@ -11,6 +11,7 @@ use super::directory::{Directory, Entry};
 use super::port::Port;
 use super::raw::{AnonymityOption, RawHost, RawNeighbour, Role};
 use super::report::Checker;
+use super::shape::{host_shape, pvt_shape};
 use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
 use super::{check_ipv4, check_name, check_prefix, overlap};
 
@@ -202,7 +203,8 @@ fn check_neighbour(
         esp_in: raw.esp_in,
         esp_out: raw.esp_out,
     };
-    let tunnel = check_tunnel(checker, &mut peers.register, &format!("{path}."), parts)?;
+    let mut tunnel = check_tunnel(checker, &mut peers.register, &format!("{path}."), parts)?;
+    tunnel.shape = pvt_shape(checker, &format!("{path}."), raw.rate.as_ref());
     Some(Neighbour {
         node: raw.node.into_inner(),
         port,
@@ -254,7 +256,9 @@ fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Span
         esp_in: raw.esp_in,
         esp_out: raw.esp_out,
     };
-    let tunnel = check_tunnel(checker, &mut peers.register, &format!("{path}."), parts)?;
+    let mut tunnel = check_tunnel(checker, &mut peers.register, &format!("{path}."), parts)?;
+    let padding = (raw.padding, *raw.inner_mtu.get_ref());
+    tunnel.shape = host_shape(checker, &format!("{path}."), padding, raw.rate.as_ref());
     Some(Host {
         name: raw.name.into_inner(),
         role: raw.role,

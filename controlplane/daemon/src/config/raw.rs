@@ -285,6 +285,8 @@ pub struct RawNeighbour {
     pub local: Option<Spanned<IpAddr>>,
     /// The neighbour's outer address.
     pub remote: Option<Spanned<IpAddr>>,
+    /// Packets a second, dummies among them.
+    pub rate: Option<Spanned<u32>>,
     /// AH algorithm.
     #[serde(default = "gmac")]
     pub ah: RawAh,
@@ -333,6 +335,11 @@ pub struct RawHost {
     /// Inner MTU, bytes.
     #[serde(default = "default_inner_mtu")]
     pub inner_mtu: Spanned<u16>,
+    /// Whether packets to the other end are padded to one size.
+    #[serde(default = "yes")]
+    pub padding: bool,
+    /// Packets a second, dummies among them.
+    pub rate: Option<Spanned<u32>>,
     /// Extended sequence numbers.
     #[serde(default = "yes")]
     pub esn: bool,
@@ -514,6 +521,11 @@ pub struct RawEndpoint {
     /// Inner MTU, bytes.
     #[serde(default = "default_inner_mtu")]
     pub inner_mtu: Spanned<u16>,
+    /// Whether packets to the other end are padded to one size.
+    #[serde(default = "yes")]
+    pub padding: bool,
+    /// Packets a second, dummies among them.
+    pub rate: Option<Spanned<u32>>,
     /// Outer MTU, bytes.
     #[serde(default = "default_mtu")]
     pub mtu: Spanned<u16>,

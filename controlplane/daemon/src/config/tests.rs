@@ -103,6 +103,13 @@ impl Samples {
     }
 }
 
+/// A problem as it is shown, at the line of the unchanged sample that holds `marker`.
+fn placed(file: &str, marker: &str, problem: &str) -> String {
+    let text = fs::read_to_string(format!("{SAMPLES}/{file}")).unwrap();
+    let line = text.split(marker).next().unwrap().matches('\n').count() + 1;
+    format!("{file}:{line}: {problem}")
+}
+
 /// Changes one thing in one sample and expects exactly one problem; `@` stands for the file and the line of the change.
 fn one_problem(file: &str, from: &str, to: &str, expected: &str) {
     let samples = Samples::new();
@@ -167,7 +174,7 @@ fn shape_is_named_by_line_and_field() {
         "ain.toml",
         "inner_mtu = 1386",
         "inner_mtuu = 1386",
-        "@: hosts[0].inner_mtuu: unknown field `inner_mtuu`, expected one of `name`, `role`, `option`, `local`, `remote`, `addresses`, `inner_mtu`, `esn`, `ah`, `esp`, `ah_in`, `ah_out`, `esp_in`, `esp_out`",
+        "@: hosts[0].inner_mtuu: unknown field `inner_mtuu`, expected one of `name`, `role`, `option`, `local`, `remote`, `addresses`, `inner_mtu`, `padding`, `rate`, `esn`, `ah`, `esp`, `ah_in`, `ah_out`, `esp_in`, `esp_out`",
     );
     one_problem(
         "ain.toml",
@@ -180,7 +187,7 @@ fn shape_is_named_by_line_and_field() {
         "ain.toml",
         "name = \"wan\"\n",
         "",
-        "ain.toml:34: ports[0]: missing field `name`",
+        &placed("ain.toml", "[[ports]]", "ports[0]: missing field `name`"),
     );
 }
 
@@ -190,7 +197,11 @@ fn a_key_of_a_wrong_type_is_not_quoted() {
     samples.edit("ain.toml", "key_file = \"keys/ain2.ah_in\"", "key = 1234567890");
     assert_eq!(
         samples.problems("ain.toml"),
-        ["ain.toml:50: neighbours[0].ah_in.key: expected hex digits in quotes"]
+        [placed(
+            "ain.toml",
+            "key_file = \"keys/ain2.ah_in",
+            "neighbours[0].ah_in.key: expected hex digits in quotes"
+        )]
     );
     let samples = Samples::new();
     let digits = "0123456789abcdef".repeat(4);
@@ -267,9 +278,11 @@ fn a_key_that_differs_in_its_salt_only_is_the_same() {
     samples.write_private("keys/alice.esp_out", &format!("{}00000000", &key[..32]));
     assert_eq!(
         samples.problems("ain.toml"),
-        [
-            "ain.toml:70: hosts[0].esp_out.key_file: the same key as neighbours[0].esp_in.key_file; every SA needs its own"
-        ]
+        [placed(
+            "ain.toml",
+            "keys/alice.esp_out",
+            "hosts[0].esp_out.key_file: the same key as neighbours[0].esp_in.key_file; every SA needs its own"
+        )]
     );
 }
 
@@ -280,8 +293,16 @@ fn files_are_there_and_private() {
     fs::remove_file(samples.path("keys/web.ah_out")).unwrap();
     let problems = samples.problems("ain.toml");
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems[0].starts_with("ain.toml:6: node.identity_key_file: identity.key: mode 640 lets others"));
-    assert!(problems[1].starts_with("ain.toml:78: hosts[1].ah_out.key_file: keys/web.ah_out: No such file"));
+    assert!(problems[0].starts_with(&placed(
+        "ain.toml",
+        "identity_key_file",
+        "node.identity_key_file: identity.key: mode 640 lets others"
+    )));
+    assert!(problems[1].starts_with(&placed(
+        "ain.toml",
+        "keys/web.ah_out",
+        "hosts[1].ah_out.key_file: keys/web.ah_out: No such file"
+    )));
     one_problem(
         "ain.toml",
         "\"onion.key\"",
@@ -315,7 +336,11 @@ fn network_workers_and_ports_are_checked() {
         file,
         "min_path_nodes = 3",
         "min_path_nodes = 4",
-        "ain.toml:18: network.min_path_nodes: 4 is above max_path_nodes, 3",
+        &placed(
+            file,
+            "min_path_nodes",
+            "network.min_path_nodes: 4 is above max_path_nodes, 3",
+        ),
     );
     one_problem(
         file,
@@ -351,7 +376,7 @@ fn network_workers_and_ports_are_checked() {
         file,
         "\"standard\"",
         "\"jumbo\"",
-        "ain.toml:39: ports[0].mtu: 1500: the network's cells need 9000",
+        &placed(file, "mtu = 1500", "ports[0].mtu: 1500: the network's cells need 9000"),
     );
     one_problem(
         file,
@@ -404,7 +429,11 @@ fn addresses_are_checked() {
         file,
         "10.0.0.1/32",
         "198.51.100.8/32",
-        "ain.toml:76: hosts[1].addresses[0]: 198.51.100.0/28 overlaps 198.51.100.8/32 of hosts[0].addresses[0]",
+        &placed(
+            file,
+            "198.51.100.0/28",
+            "hosts[1].addresses[0]: 198.51.100.0/28 overlaps 198.51.100.8/32 of hosts[0].addresses[0]",
+        ),
     );
 }
 
@@ -426,8 +455,12 @@ fn the_node_and_its_neighbours_are_in_the_directory() {
     assert_eq!(
         samples.problems("ain.toml"),
         [
-            "ain.toml: the directory names `ain2` as a neighbour, but no [[neighbours]] has its tunnel",
-            "ain.toml:45: neighbours[0].node: the directory does not name `ain3` as a neighbour of this node",
+            "ain.toml: the directory names `ain2` as a neighbour, but no [[neighbours]] has its tunnel".to_owned(),
+            placed(
+                "ain.toml",
+                "node = \"ain2\"",
+                "neighbours[0].node: the directory does not name `ain3` as a neighbour of this node"
+            ),
         ]
     );
     one_problem(
@@ -512,7 +545,11 @@ fn an_endpoint_is_checked() {
         file,
         "idle = \"adaptive\"",
         "idle = \"spin\"",
-        "endpoint-initiator.toml:17: endpoint.max_sleep_us: a worker that spins never sleeps: leave it out, or `idle = \"adaptive\"`",
+        &placed(
+            file,
+            "max_sleep_us",
+            "endpoint.max_sleep_us: a worker that spins never sleeps: leave it out, or `idle = \"adaptive\"`",
+        ),
     );
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
+use ain_controlplane::table_writer::TunnelShape;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::id::Spi;
 use sha2::{Digest, Sha256};
@@ -46,6 +47,8 @@ pub struct Tunnel {
     pub esp_in: Sa,
     /// Outbound ESP.
     pub esp_out: Sa,
+    /// What its packets show: nothing special until its owner's options say so.
+    pub shape: TunnelShape,
 }
 
 /// What a file says of a tunnel.
@@ -171,6 +174,7 @@ pub fn check_tunnel(checker: &mut Checker, register: &mut Register, path: &str, 
         ah_out,
         esp_in,
         esp_out,
+        shape: TunnelShape::default(),
     })
 }
 
