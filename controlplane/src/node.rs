@@ -23,6 +23,7 @@ mod lost;
 mod opening;
 mod relay;
 mod requests;
+mod shutdown;
 mod signals;
 mod snapshot;
 
@@ -51,6 +52,7 @@ use exit::{Bindings, Responders};
 use life::Teller;
 use lost::Lost;
 use requests::Closing;
+use shutdown::Leaving;
 pub use snapshot::{PvtStatus, Snapshot};
 
 /// What never changes.
@@ -79,6 +81,7 @@ pub struct Node {
     openings: Openings,
     lost: Lost,
     closing: Closing,
+    leaving: Leaving,
     replay: ReplayCache,
     penalties: Penalties,
     /// Each flow's next attempt, or its oblivion. AIVTs have deadlines of their own.
@@ -117,6 +120,7 @@ impl Node {
             openings: Openings::new(config.onion_keys),
             lost: Lost::default(),
             closing: Closing::default(),
+            leaving: Leaving::default(),
             penalties: Penalties::default(),
             timers: Timers::new(),
             actions: VecDeque::new(),
@@ -196,23 +200,6 @@ impl Node {
         self.verdict(now, aivt, code);
     }
 
-    /// The node goes down: ends everything, takes nothing new. The caller keeps driving it until [`Node::is_quiet`] or a second passed.
-    pub fn handle_shutdown(&mut self, now: Now) {
-        self.shutting_down = true;
-        self.refuse_openings(now);
-        for id in self.aivts.ids() {
-            self.end(now, id, Reason::Shutdown, Teller::Here);
-        }
-        for number in self.flows.open_numbers() {
-            self.close_flow(number, false);
-        }
-    }
-
-    /// Whether every request was ACKed or given up.
-    pub fn is_quiet(&self) -> bool {
-        self.pvts.values().all(|pvt| pvt.pending() == 0)
-    }
-
     /// Does what is due at `now`, or much of it: what is left makes [`Node::poll_timeout`] tell a time that is over.
     pub fn handle_timeout(&mut self, now: Now, wall: u64) {
         let due: Vec<PeerId> = self
@@ -223,6 +210,7 @@ impl Node {
             .collect();
         self.end_lost(now);
         self.say_last_words(now);
+        self.leave(now);
         due.into_iter().for_each(|peer| self.drive_pvt(now, peer));
         for _ in 0..ENDS_AT_A_TIME {
             let Some(id) = self.aivts.due(now) else { break };
@@ -241,6 +229,7 @@ impl Node {
             .map(Pvt::poll_timeout)
             .chain(self.lost.next_due())
             .chain(self.closing.next_due())
+            .chain(self.leaving.next_due())
             .chain(self.aivts.next_due())
             .chain(self.timers.next())
             .min()

@@ -129,7 +129,7 @@ fn shutdown_tells_both_sides() {
         let sender = sender(0, 3, 1);
         net.send_until_arrival(&sender, 1000).unwrap();
         net.drive(position, |node, now, _| node.handle_shutdown(now));
-        net.run_ms(90);
+        net.run_ms(400);
         assert!(net.node(position).is_quiet());
         let snapshot = net.snapshot(position);
         assert!(snapshot.is_empty(), "{snapshot:?}");

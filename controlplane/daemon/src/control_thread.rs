@@ -44,8 +44,10 @@ const NAP: Duration = Duration::from_millis(5);
 const INSTALLING_NAP: Duration = Duration::from_micros(100);
 /// How long a report may take.
 const REPORT_WAIT: Duration = Duration::from_secs(2);
-/// Time to say good-bye to neighbours at the end.
-const DRAIN: Duration = Duration::from_secs(1);
+/// Time to say good-bye to neighbours at the end: in all, and after the last one was told.
+const DRAIN: Duration = Duration::from_secs(5);
+/// See [`DRAIN`].
+const LAST_ACKS: Duration = Duration::from_secs(1);
 /// Events of one worker handled before others get their turn.
 const EVENTS_A_ROUND: usize = 256;
 /// Reports asked for and not made yet.
@@ -196,6 +198,31 @@ impl Source for Asker {
     }
 }
 
+/// How the leave-taking of a node that goes down is getting on.
+struct Farewell {
+    begun: Instant,
+    told_all: Option<Instant>,
+}
+
+impl Default for Farewell {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            told_all: None,
+        }
+    }
+}
+
+impl Farewell {
+    fn is_over(&mut self, node: &Node) -> bool {
+        if node.has_told_all() && self.told_all.is_none() {
+            self.told_all = Some(Instant::now());
+        }
+        let waited = self.told_all.is_some_and(|since| since.elapsed() > LAST_ACKS);
+        waited || node.is_quiet() || self.begun.elapsed() > DRAIN
+    }
+}
+
 /// Unix time, seconds.
 pub fn wall() -> u64 {
     SystemTime::now()
@@ -209,7 +236,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     pub fn run(mut self, shutdown: &Shutdown) -> Durable {
         let started = Instant::now();
         let mut next_second = self.clock.now();
-        let mut leaving: Option<Instant> = None;
+        let mut leaving: Option<Farewell> = None;
         loop {
             let now = self.clock.now();
             let busy = self.round(now, started);
@@ -217,14 +244,14 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                 self.every_second(now);
                 next_second = now.plus(Now::SECOND);
             }
-            match leaving {
+            match &mut leaving {
                 None if shutdown.requested() => {
                     info!("shutting down");
                     self.node.handle_shutdown(now);
-                    leaving = Some(Instant::now());
+                    leaving = Some(Farewell::default());
                     continue;
                 }
-                Some(since) if self.node.is_quiet() || since.elapsed() > DRAIN => break,
+                Some(farewell) if farewell.is_over(&self.node) => break,
                 None | Some(_) => {}
             }
             if !busy {

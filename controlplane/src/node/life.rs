@@ -147,7 +147,7 @@ impl Node {
         }
     }
 
-    fn send_destroy(&mut self, now: Now, link: Link, create: u32, reason: Reason) {
+    pub(super) fn send_destroy(&mut self, now: Now, link: Link, create: u32, reason: Reason) {
         // A neighbour that cannot be told ends the AIVT by its own timers.
         let _ = self.request(now, link.peer, link.spi.value(), Message::Destroy { create, reason });
     }

@@ -108,10 +108,13 @@ impl Node {
 
     fn others_can_be_told(&self, aivt: &Aivt, lost: PeerId) -> bool {
         let mut others = aivt.links().map(|link| link.peer).filter(|peer| *peer != lost);
-        others.all(|peer| {
-            let pvt = self.pvts.get(&peer);
-            pvt.is_none_or(|pvt| pvt.pending() <= PENDING_REQUESTS / 2)
-        })
+        others.all(|peer| self.has_room_for(peer))
+    }
+
+    /// Whether `peer` would take another DESTROY; half of the room is for other requests.
+    pub(super) fn has_room_for(&self, peer: PeerId) -> bool {
+        let pvt = self.pvts.get(&peer);
+        pvt.is_none_or(|pvt| pvt.pending() <= PENDING_REQUESTS / 2)
     }
 }
 
@@ -237,10 +240,14 @@ mod tests {
         })
     }
 
+    fn is_ending(node: &Node) -> bool {
+        node.lost.next_due().or(node.leaving.next_due()).is_some()
+    }
+
     /// Time passes from `now` until nothing more ends. In each millisecond neighbours but the silent one ACK so many requests.
     fn until_over(node: &mut Node, mut now: Now, acks: usize) {
         let mut unanswered = VecDeque::new();
-        while node.poll_timeout().is_some_and(|due| due <= now) || node.lost.next_due().is_some() {
+        while node.poll_timeout().is_some_and(|due| due <= now) || is_ending(node) {
             hear(node, now);
             node.handle_timeout(now, 0);
             while let Some(action) = node.poll_action() {
@@ -317,6 +324,23 @@ mod tests {
         assert_eq!(node.aivts.ids(), [new]);
         node.pvt_lost(Now(Now::SECOND), DOWN);
         assert!(node.aivts.is_empty());
+    }
+
+    #[test]
+    fn line_3_a_node_that_goes_down_tells_every_neighbour_of_every_end() {
+        let mut node = node();
+        let total = PENDING_REQUESTS + 3 * ENDS_AT_A_TIME;
+        for number in 0..total as u32 {
+            relay(&mut node, number, [UP, DOWN], NEVER);
+        }
+        node.handle_shutdown(Now(0));
+        assert_eq!(node.aivts.len(), total, "cells under way still pass");
+        until_over(&mut node, Now(0), 256);
+        assert!(node.has_told_all());
+        assert_eq!(
+            (node.counts.sent.of(Kind::Destroy), node.counts.overload),
+            (2 * total as u64, 0)
+        );
     }
 
     #[test]
