@@ -1,4 +1,4 @@
-//! The unix socket of `ain status`: one word in, one answer out.
+//! The unix socket of `ain status` and of `ain endpoint --close`: some words in, one answer out.
 //!
 //! `status` is answered with a [`Report`] in JSON. In a build with the feature `test-dump`, which is for tests and says so at its
 //! start, `dump` is answered with all tables of the node.
@@ -21,7 +21,7 @@ use crate::report::{Report, Source};
 /// Time a client, or the node, may take for one step.
 const STEP_TIME: Duration = Duration::from_secs(5);
 /// Longest request, bytes.
-const REQUEST_BYTES_MAX: u64 = 64;
+const REQUEST_BYTES_MAX: u64 = 128;
 
 /// Why there is no socket, or no answer.
 #[derive(Debug, Error)]
@@ -67,6 +67,17 @@ impl Drop for AdminSocket {
 /// # Errors
 /// See [`AdminError`].
 pub fn serve(path: &Path, source: Arc<dyn Source>) -> Result<AdminSocket, AdminError> {
+    serve_words(path, move |words| report_or_dump(words, &*source))
+}
+
+/// As [`serve`], with whatever `answer` says to the words of a request.
+///
+/// # Errors
+/// See [`AdminError`].
+pub fn serve_words(
+    path: &Path,
+    answer: impl Fn(&str) -> Result<String, String> + Send + 'static,
+) -> Result<AdminSocket, AdminError> {
     let failed = |source| AdminError::Io {
         path: path.to_owned(),
         source,
@@ -87,7 +98,7 @@ pub fn serve(path: &Path, source: Arc<dyn Source>) -> Result<AdminSocket, AdminE
     };
     let serve = move || {
         for connection in listener.incoming() {
-            if let Err(error) = connection.and_then(|connection| answer(connection, &*source)) {
+            if let Err(error) = connection.and_then(|connection| converse(connection, &answer)) {
                 debug!(%error, "an admin request came to nothing");
             }
         }
@@ -134,20 +145,12 @@ fn remove_stale(path: &Path) -> Result<(), AdminError> {
     }
 }
 
-fn answer(mut connection: UnixStream, source: &dyn Source) -> io::Result<()> {
+fn converse(mut connection: UnixStream, answer: &dyn Fn(&str) -> Result<String, String>) -> io::Result<()> {
     connection.set_read_timeout(Some(STEP_TIME))?;
     connection.set_write_timeout(Some(STEP_TIME))?;
     let mut request = String::new();
     (&connection).take(REQUEST_BYTES_MAX).read_to_string(&mut request)?;
-    let outcome = match request.trim() {
-        "status" => source
-            .report()
-            .map_err(|error| error.to_string())
-            .and_then(|report| serde_json::to_string(&report).map_err(|error| error.to_string())),
-        #[cfg(feature = "test-dump")]
-        "dump" => source.dump().map_err(|error| error.to_string()),
-        _ => Err("no such request".to_owned()),
-    };
+    let outcome = answer(request.trim());
     let (mark, text) = match &outcome {
         Ok(text) => ("ok\n", text),
         Err(text) => ("error\n", text),
@@ -156,8 +159,24 @@ fn answer(mut connection: UnixStream, source: &dyn Source) -> io::Result<()> {
     connection.write_all(text.as_bytes())
 }
 
-/// Asks the node at `path`.
-fn ask(path: &Path, request: &str) -> Result<String, AdminError> {
+/// What the node answers to `words`.
+fn report_or_dump(words: &str, source: &dyn Source) -> Result<String, String> {
+    match words {
+        "status" => source
+            .report()
+            .map_err(|error| error.to_string())
+            .and_then(|report| serde_json::to_string(&report).map_err(|error| error.to_string())),
+        #[cfg(feature = "test-dump")]
+        "dump" => source.dump().map_err(|error| error.to_string()),
+        _ => Err("no such request".to_owned()),
+    }
+}
+
+/// Asks the process at `path`.
+///
+/// # Errors
+/// See [`AdminError`].
+pub(crate) fn ask(path: &Path, request: &str) -> Result<String, AdminError> {
     let failed = |source| AdminError::Io {
         path: path.to_owned(),
         source,

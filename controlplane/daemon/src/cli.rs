@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
+use ain_dataplane::id::Pair;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -44,6 +45,10 @@ enum Command {
         /// Its configuration
         #[arg(long)]
         config: PathBuf,
+        /// Ask the AIN, through the endpoint that runs with this configuration, to end the AIVT of this host's datagrams from
+        /// SOURCE to DESTINATION, whether the host began it or answers on it
+        #[arg(long, num_args = 2, value_names = ["SOURCE", "DESTINATION"])]
+        close: Option<Vec<IpAddr>>,
     },
     /// Show what a running node is doing
     Status {
@@ -124,7 +129,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     start_log(&cli.log)?;
     match cli.command {
         Command::Run { config } => crate::run::node(&config),
-        Command::Endpoint { config } => crate::endpoint::endpoint(&config),
+        Command::Endpoint { config, close } => match close.as_deref() {
+            Some([source, destination]) => close_aivt(&config, *source, *destination),
+            _ => crate::endpoint::endpoint(&config),
+        },
         Command::Status { socket, json } => status(&socket, json),
         Command::Check { file } => check(&file),
         Command::Keygen(arguments) => make_keys(&arguments),
@@ -149,6 +157,12 @@ fn status(socket: &std::path::Path, json: bool) -> anyhow::Result<()> {
     } else {
         println!("{report}");
     }
+    Ok(())
+}
+
+fn close_aivt(config: &std::path::Path, source: IpAddr, destination: IpAddr) -> anyhow::Result<()> {
+    let outcome = crate::endpoint::close(config, Pair { source, destination })?;
+    println!("{outcome}");
     Ok(())
 }
 

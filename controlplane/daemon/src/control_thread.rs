@@ -198,6 +198,14 @@ impl Source for Asker {
     }
 }
 
+/// A buffer that holds `datagram`, if there is one.
+pub(crate) fn filled<A: BufPool>(pool: &mut A, datagram: &[u8]) -> Option<A::Buf> {
+    let mut buf = pool.alloc().filter(|buf| buf.tailroom() >= datagram.len())?;
+    buf.grow_back(datagram.len());
+    buf.data_mut().copy_from_slice(datagram);
+    Some(buf)
+}
+
 /// How the leave-taking of a node that goes down is getting on.
 struct Farewell {
     begun: Instant,
@@ -244,15 +252,15 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                 self.every_second(now);
                 next_second = now.plus(Now::SECOND);
             }
-            match &mut leaving {
-                None if shutdown.requested() => {
-                    info!("shutting down");
-                    self.node.handle_shutdown(now);
-                    leaving = Some(Farewell::default());
-                    continue;
+            if let Some(farewell) = &mut leaving {
+                if farewell.is_over(&self.node) {
+                    break;
                 }
-                Some(farewell) if farewell.is_over(&self.node) => break,
-                None | Some(_) => {}
+            } else if shutdown.requested() {
+                info!("shutting down");
+                self.node.handle_shutdown(now);
+                leaving = Some(Farewell::default());
+                continue;
             }
             if !busy {
                 let due = self
@@ -375,14 +383,10 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     }
 
     fn send(&mut self, peer: PeerId, datagram: &[u8]) {
-        match self.pool.alloc() {
-            Some(mut buf) if buf.tailroom() >= datagram.len() => {
-                buf.grow_back(datagram.len());
-                buf.data_mut().copy_from_slice(datagram);
-                self.writer.signal(peer, buf);
-            }
+        match filled(&mut self.pool, datagram) {
+            Some(buf) => self.writer.signal(peer, buf),
             // The signal is lost, as on a network; it is repeated if it matters.
-            Some(_) | None => debug!("no buffer for a signal"),
+            None => debug!("no buffer for a signal"),
         }
     }
 

@@ -1,17 +1,21 @@
 //! `ain endpoint`: the host's side of an ESP+AH tunnel on a TUN device, for hosts whose kernel has no IPsec. The same packet path
 //! as a node's, with one tunnel and no control node.
 
+mod close;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ain_controlplane::table_writer::{Rate, TableWriter};
 use ain_crypto::{Backend, Portable};
+use ain_dataplane::command::Event;
 use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::handoff::Mesh;
 use ain_dataplane::id::{Now, PeerId, WorkerId};
 use ain_dataplane::limits::HANDOFF_RING;
+use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::peers::{PeerKind, Peers};
 use ain_dataplane::publish::published;
 use ain_dataplane::table::flow_table;
@@ -25,8 +29,10 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tracing::{info, warn};
 
+pub use close::close;
+
 use crate::config::EndpointConfig;
-use crate::control_thread::{AllReins, Directions};
+use crate::control_thread::{AllReins, Directions, filled};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hardware::OnThread;
@@ -37,6 +43,7 @@ use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
 use crate::translate;
+use close::Closer;
 
 const CAPACITY: Capacity = Capacity {
     tvts: 0,
@@ -76,6 +83,7 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
     gateway.tunnel = slot;
 
     let pool = VecPool::new(BUFFERS, usize::from(config.mtu.max(config.inner_mtu)) + 256);
+    let mut control_pool = pool.clone();
     let port = AfPacketPort::open(&config.interface, pool.clone())?;
     let tun = TunPort::create(&config.tun, config.inner_mtu, pool.clone())?;
     interface::set_up(&config.tun, &config.addresses, &config.routes)?;
@@ -115,13 +123,23 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
     let nothing: OnThread = Arc::new(|| Ok(Box::new(())));
     let mut team = Team::default();
     team.add(None, worker, &nothing, &shutdown)?;
+    let mut closer = Closer::listen(config)?;
     info!(role = ?config.role, tun = config.tun, "running");
     let mut reins = AllReins(vec![rein]);
     let mut next_second = Now(0);
     while !shutdown.requested() {
         directions.refresh(clock.now());
         writer.pump(&mut reins);
-        while reins.0[0].events.pop().is_some() {}
+        while let Some(event) = reins.0[0].events.pop() {
+            if let Event::ForNode(_, datagram) = event {
+                closer.heard(datagram.data());
+            }
+        }
+        for datagram in closer.due(Instant::now(), || random.try_next_u32().unwrap_or_default()) {
+            if let Some(buf) = filled(&mut control_pool, &datagram) {
+                writer.signal(GATEWAY, buf);
+            }
+        }
         let now = clock.now();
         let mut kept = durable.write_accepted().and_then(|()| durable.top_up());
         if now >= next_second {

@@ -48,7 +48,7 @@ pub fn control_config(config: &NodeConfig, durable: &Durable) -> anyhow::Result<
         max_nodes: usize::from(config.network.max_path_nodes),
         profile: profile(config.network.cell_profile),
         inactivity_s: u32::try_from(config.network.inactivity.as_secs()).unwrap_or(u32::MAX),
-        lifetime_s: 0,
+        lifetime_s: config.network.lifetime_s,
         replay_floor_s: durable.replay_floor(),
         quotas: quotas(config),
     })

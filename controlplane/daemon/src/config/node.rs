@@ -77,6 +77,8 @@ pub struct Network {
     pub suite: u8,
     /// Without a packet for this long an AIVT ends.
     pub inactivity: Duration,
+    /// Age at which AIVTs made here end in any case, seconds; 0: none.
+    pub lifetime_s: u32,
     /// AINs on a path, entrance and exit included, at least.
     pub min_path_nodes: u8,
     /// The same, at most.
@@ -319,6 +321,7 @@ fn check_network(checker: &mut Checker, raw: &RawNetwork) -> Network {
         cell_profile: raw.cell_profile,
         suite,
         inactivity: Duration::from_secs(inactivity_s.into()),
+        lifetime_s: raw.lifetime_s,
         min_path_nodes: min,
         max_path_nodes: max,
     }

@@ -121,6 +121,8 @@ pub struct RawNetwork {
     pub suite: Spanned<u8>,
     /// Seconds without a packet after which an AIVT ends.
     pub inactivity_s: Spanned<u32>,
+    /// Seconds after which an AIVT that this node makes ends in any case; 0: never.
+    pub lifetime_s: u32,
     /// AINs on a path, entrance and exit included, at least.
     pub min_path_nodes: Spanned<u8>,
     /// The same, at most.
@@ -133,6 +135,7 @@ impl Default for RawNetwork {
             cell_profile: CellProfile::Standard,
             suite: unplaced(3),
             inactivity_s: unplaced(300),
+            lifetime_s: 0,
             min_path_nodes: unplaced(3),
             max_path_nodes: unplaced(3),
         }
