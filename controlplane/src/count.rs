@@ -67,6 +67,8 @@ pub struct Counts {
     pub repeated: u64,
     /// Requests given up after their last repetition.
     pub given_up: u64,
+    /// Parts of signals that take several datagrams, received.
+    pub parts: u64,
     /// Datagrams on a PVT that are no signals.
     pub malformed: u64,
     /// Signals about no AIVT of this node, or in a state that does not expect them.

@@ -14,7 +14,14 @@ use crate::action::HopKeys;
 
 /// K_i: 32 bytes that the entrance and AIN_i share, used for nothing but this schedule.
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub struct HopKey(pub(crate) [u8; 32]);
+pub struct HopKey([u8; 32]);
+
+impl HopKey {
+    /// The key of these bytes, which nobody can tell from random ones.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(*bytes)
+    }
+}
 
 /// Bytes that mark a creating signal in the replay cache; tell nothing about the keys.
 pub type ReplayTag = [u8; 16];

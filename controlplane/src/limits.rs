@@ -43,6 +43,12 @@ pub const PENDING_REQUESTS: usize = 16384;
 /// Message ids remembered for one neighbour: a minute of as many CREATEs as it may send, and as many DESTROYs. Requests beyond are
 /// dropped without ACK, so that they come again.
 pub const REMEMBERED_IDS: usize = 3 << 19;
+/// Parts of one signal at most: those of the longest creating signal.
+pub const PARTS_MAX: usize = 6;
+/// Signals of one neighbour of which some parts are there; the oldest gives way.
+pub const HALF_RECEIVED_PER_NEIGHBOUR: usize = 256;
+/// How long parts of a signal wait for the others: until its sender has given it up.
+pub const HALF_RECEIVED_MEMORY: u64 = 8 * Now::SECOND;
 /// Tags in the replay cache of creating signals.
 pub const REPLAY_TAGS: usize = 1 << 20;
 /// Failed nodes and links that path choice remembers.

@@ -17,6 +17,7 @@ use crate::limits::{
 };
 use crate::signal::frame::{Frame, Kind, Message, Signal, TooLong};
 use crate::signal::keepalive::{Check, Liveness};
+use crate::signal::part::Assembler;
 use crate::spi::{SpiError, SpiSource};
 
 /// A signal that cannot be sent.
@@ -34,7 +35,7 @@ pub enum SendError {
 struct Request {
     spi: u32,
     kind: Kind,
-    datagram: Vec<u8>,
+    datagrams: Vec<Vec<u8>>,
     due: Now,
     wait: u64,
     left: u8,
@@ -54,12 +55,12 @@ pub enum Arrival {
 /// What time brought.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Send this datagram.
+    /// Send this signal.
     Send {
         /// Its kind.
         kind: Kind,
-        /// The inner IP datagram.
-        datagram: Vec<u8>,
+        /// The inner IP datagrams.
+        datagrams: Vec<Vec<u8>>,
     },
     /// A request was repeated often enough.
     GivenUp {
@@ -79,6 +80,8 @@ pub struct Pvt {
     pub liveness: Liveness,
     /// SPIs of TVTs to the neighbour.
     pub spis: SpiSource,
+    /// Its signals that came in parts and are not whole yet.
+    pub halves: Assembler,
     own_spis: Vec<Spi>,
     creates: (Now, u32),
     process: u32,
@@ -106,6 +109,7 @@ impl Pvt {
             frame,
             liveness: Liveness::new(now),
             spis,
+            halves: Assembler::default(),
             own_spis,
             creates: (now, 0),
             process,
@@ -150,19 +154,19 @@ impl Pvt {
         self.creates.1 <= CREATES_PER_SECOND_PER_NEIGHBOUR
     }
 
-    /// Makes a request about `spi` and keeps it until it is ACKed. Returns its message id, never 0, and the datagram to send.
+    /// Makes a request about `spi` and keeps it until it is ACKed. Returns its message id, never 0, and the datagrams to send.
     pub fn request(
         &mut self,
         now: Now,
         spi: u32,
         message: Message,
         rng: &mut dyn CryptoRng,
-    ) -> Result<(u32, Vec<u8>), SendError> {
+    ) -> Result<(u32, Vec<Vec<u8>>), SendError> {
         if self.pending.len() >= PENDING_REQUESTS {
             return Err(SendError::Full);
         }
         let (kind, message_id) = (message.kind(), self.fresh_id());
-        let datagram = self.frame.encode(
+        let datagrams = self.frame.encode_all(
             &Signal {
                 spi,
                 message_id,
@@ -175,14 +179,14 @@ impl Pvt {
         let request = Request {
             spi,
             kind,
-            datagram: datagram.clone(),
+            datagrams: datagrams.clone(),
             due,
             wait,
             left: RETRANSMISSIONS,
         };
         self.due.insert((due, message_id));
         self.pending.insert(message_id, request);
-        Ok((message_id, datagram))
+        Ok((message_id, datagrams))
     }
 
     /// The answer to a request or KEEPALIVE: an ACK or KEEPALIVE-ACK with its message id.
@@ -212,6 +216,11 @@ impl Pvt {
         self.due.remove(&(request.due, message_id))
     }
 
+    /// Whether the request `message_id` of the neighbour has arrived before.
+    pub fn has_seen(&self, message_id: u32) -> bool {
+        self.seen.contains(&message_id)
+    }
+
     /// Whether the request `message_id` of the neighbour arrives for the first time; remembers it if so.
     pub fn arrival(&mut self, now: Now, message_id: u32) -> Arrival {
         self.forget(now);
@@ -234,10 +243,11 @@ impl Pvt {
             .is_some_and(|earlier| earlier != process)
     }
 
-    /// Forgets all requests under way; for a PVT that went down.
+    /// Forgets all requests under way, in both directions; for a PVT that went down.
     pub fn drop_requests(&mut self) {
         self.pending.clear();
         self.due.clear();
+        self.halves.clear();
     }
 
     /// What is due at `now`.
@@ -280,7 +290,7 @@ impl Pvt {
         self.due.insert((request.due, message_id));
         Some(Event::Send {
             kind: request.kind,
-            datagram: request.datagram.clone(),
+            datagrams: request.datagrams.clone(),
         })
     }
 
@@ -293,7 +303,7 @@ impl Pvt {
         let datagram = self.frame.encode(&signal, rng).expect("a KEEPALIVE has no payload");
         Event::Send {
             kind: Kind::Keepalive,
-            datagram,
+            datagrams: vec![datagram],
         }
     }
 
@@ -314,6 +324,7 @@ impl Pvt {
             self.seen.remove(message_id);
             self.seen_at.pop_front();
         }
+        self.halves.forget(now);
     }
 }
 

@@ -38,7 +38,7 @@ pub enum KeygenError {
 }
 
 /// `N` bytes from the operating system.
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, KeygenError> {
+pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, KeygenError> {
     let mut bytes = Zeroizing::new([0; N]);
     SysRng
         .try_fill_bytes(bytes.as_mut())

@@ -18,6 +18,7 @@ pub mod keygen;
 pub mod metrics;
 pub mod neighbours;
 pub mod node_report;
+pub mod onion_key;
 pub mod openers;
 pub mod rates;
 pub mod report;

@@ -7,6 +7,7 @@ use crate::action::{Action, Link};
 use crate::pvt::{Arrival, Event};
 use crate::signal::destroy::Reason;
 use crate::signal::frame::{Kind, Message, Signal};
+use crate::signal::part::{Contradiction, Part};
 
 impl Node {
     pub(super) fn receive(&mut self, now: Now, peer: PeerId, datagram: &[u8]) {
@@ -14,7 +15,15 @@ impl Node {
             self.counts.malformed += 1;
             return;
         };
-        let Ok(signal) = pvt.frame().decode(datagram) else {
+        let Ok(part) = pvt.frame().read(datagram) else {
+            self.counts.malformed += 1;
+            return;
+        };
+        if part.count > 1 {
+            pvt.liveness.heard(now);
+            return self.receive_part(now, peer, &part);
+        }
+        let Ok(signal) = part.signal() else {
             self.counts.malformed += 1;
             return;
         };
@@ -24,6 +33,24 @@ impl Node {
             self.receive_request(now, peer, signal);
         } else {
             self.receive_other(now, peer, &signal);
+        }
+    }
+
+    /// One part of a request. Those of a request that is whole already belong to a repetition.
+    fn receive_part(&mut self, now: Now, peer: PeerId, part: &Part<'_>) {
+        let Some(pvt) = self.pvts.get_mut(&peer) else { return };
+        self.counts.parts += 1;
+        if pvt.has_seen(part.message_id) {
+            self.counts.repeated += 1;
+            return self.answer(peer, part.spi, part.message_id, Message::Ack);
+        }
+        match pvt.halves.add(now, part) {
+            Ok(Some(signal)) => {
+                self.counts.received.add(part.kind);
+                self.receive_request(now, peer, signal);
+            }
+            Ok(None) => {}
+            Err(Contradiction) => self.counts.malformed += 1,
         }
     }
 
@@ -82,9 +109,9 @@ impl Node {
         let Some(pvt) = self.pvts.get_mut(&peer) else { return };
         for event in pvt.handle_timeout(now, &mut *self.rng) {
             match event {
-                Event::Send { kind, datagram } => {
+                Event::Send { kind, datagrams } => {
                     self.counts.resent += u64::from(kind != Kind::Keepalive);
-                    self.send(peer, kind, datagram);
+                    self.send(peer, kind, datagrams);
                 }
                 Event::GivenUp { spi, kind } => self.given_up(now, peer, spi, kind),
                 Event::Down => self.pvt_lost(now, peer),
@@ -111,8 +138,8 @@ impl Node {
         let pvt = self.pvts.get_mut(&peer).filter(|pvt| pvt.liveness.is_up())?;
         let kind = message.kind();
         match pvt.request(now, spi, message, &mut *self.rng) {
-            Ok((message_id, datagram)) => {
-                self.send(peer, kind, datagram);
+            Ok((message_id, datagrams)) => {
+                self.send(peer, kind, datagrams);
                 Some(message_id)
             }
             Err(_) => {
@@ -126,13 +153,14 @@ impl Node {
         if let Some(pvt) = self.pvts.get(&peer) {
             let kind = message.kind();
             let datagram = pvt.answer(spi, message_id, message, &mut *self.rng);
-            self.send(peer, kind, datagram);
+            self.send(peer, kind, vec![datagram]);
         }
     }
 
-    fn send(&mut self, peer: PeerId, kind: Kind, datagram: Vec<u8>) {
+    fn send(&mut self, peer: PeerId, kind: Kind, datagrams: Vec<Vec<u8>>) {
         self.counts.sent.add(kind);
-        self.actions.push_back(Action::Send { peer, datagram });
+        let send = |datagram| Action::Send { peer, datagram };
+        self.actions.extend(datagrams.into_iter().map(send));
     }
 
     /// Asks for more SPIs on disk if the PVT of `peer` runs low.

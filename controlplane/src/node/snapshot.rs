@@ -28,6 +28,10 @@ pub struct PvtStatus {
 pub struct Snapshot {
     /// PVTs, in the order of the configuration.
     pub pvts: Vec<PvtStatus>,
+    /// Signals of which only some parts are there.
+    pub half_received: usize,
+    /// Signals of which only some parts ever came, since the start.
+    pub never_whole: u64,
     /// Creating signals that wait to be opened.
     pub waiting: usize,
     /// Creating signals that are being opened.
@@ -53,7 +57,7 @@ impl Snapshot {
     pub fn is_empty(&self) -> bool {
         let waiting: usize = self.pvts.iter().map(|pvt| pvt.pending).sum();
         let aivts: usize = self.creating.iter().chain(&self.standing).sum();
-        let opening = self.waiting + self.opening;
+        let opening = self.half_received + self.waiting + self.opening;
         (waiting, opening, aivts, self.tvts, self.flows, self.bindings) == (0, 0, 0, 0, 0, 0)
     }
 }
@@ -64,6 +68,8 @@ impl Node {
         let creating = |role| self.aivts.tally(role, Stage::Asked) + self.aivts.tally(role, Stage::Installing);
         Snapshot {
             pvts: self.pvt_status(),
+            half_received: self.pvts.values().map(|pvt| pvt.halves.len()).sum(),
+            never_whole: self.pvts.values().map(|pvt| pvt.halves.never_whole()).sum(),
             waiting: self.openings.waiting(),
             opening: self.openings.under_way(),
             creating: RoleName::ALL.map(creating),

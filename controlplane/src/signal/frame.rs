@@ -1,7 +1,7 @@
 //! The datagram signals travel in: UDP inside the PVT, always of one length (protocol section 6, the paper's Figure 7).
 //!
 //! ```text
-//! IPv4[20] or IPv6[40] | UDP[8] | command u8 | fragment u8 | length u16 | SPI u32 | message id u32 | payload | random padding
+//! IPv4[20] or IPv6[40] | UDP[8] | command u8 | part u8 | length u16 | SPI u32 | message id u32 | payload | random padding
 //! |<------------------------------------ cell - 34 bytes --------------------------------------------------------->|
 //! ```
 
@@ -14,9 +14,11 @@ use thiserror::Error;
 use super::created::Confirmation;
 use super::destroy::Reason;
 use super::ends::Ends;
+use super::part::Part;
+use crate::limits::PARTS_MAX;
 
-/// Bytes of payload one fragment carries with standard cells, in either family.
-pub const CAPACITY: usize = 1314;
+/// Bytes by which the payload of one datagram is shorter than a cell, at most, in either family: 1314 in standard cells.
+pub const LESS_THAN_CELL: usize = SHORTER_THAN_CELL + 40 + 8 + HEADER_BYTES;
 /// Bytes by which the inner datagram is shorter than a cell: what ESP in tunnel mode adds.
 pub const SHORTER_THAN_CELL: usize = 34;
 /// The same on a PVT with a rate, whose cells come with a veil.
@@ -135,9 +137,9 @@ pub struct Signal {
     pub message: Message,
 }
 
-/// A payload that does not fit one fragment.
+/// A payload that does not fit.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a signal's payload of {0} bytes does not fit one fragment of {CAPACITY}")]
+#[error("a signal's payload of {0} bytes is too long")]
 pub struct TooLong(usize);
 
 /// A datagram that is no signal of this PVT.
@@ -163,13 +165,13 @@ pub enum FrameError {
     /// Not between the signalling ports.
     #[error("a signal is not between ports {PORT}")]
     Port,
-    /// A part of a longer signal; no suite of this version needs one.
-    #[error("fragment {index} of {count}: signals in several fragments are not supported")]
+    /// No part of a signal, or not the only one: see [`Part`].
+    #[error("part {index} of {count} is no signal, or none of that length")]
     Fragmented {
         /// Position, from 0.
-        index: u8,
-        /// Fragments in all.
-        count: u8,
+        index: usize,
+        /// Parts in all.
+        count: usize,
     },
     /// An unknown command.
     #[error("command {0} of a signal is unknown")]
@@ -191,6 +193,8 @@ pub struct Frame {
     pub ends: Ends,
     /// Bytes of every inner datagram.
     pub bytes: usize,
+    /// Bytes of payload in one of them at most.
+    pub capacity: usize,
 }
 
 impl Frame {
@@ -199,6 +203,7 @@ impl Frame {
         Self {
             ends: ends.into(),
             bytes: cell_bytes - SHORTER_THAN_CELL,
+            capacity: cell_bytes - LESS_THAN_CELL,
         }
     }
 
@@ -211,25 +216,48 @@ impl Frame {
         }
     }
 
-    /// The whole inner datagram from `local` to `remote`. Errors: an onion longer than one fragment.
-    pub fn encode(&self, signal: &Signal, rng: &mut dyn CryptoRng) -> Result<Vec<u8>, TooLong> {
+    /// The inner datagrams that carry `signal`, in order. Errors: it takes more than [`PARTS_MAX`].
+    pub fn encode_all(&self, signal: &Signal, rng: &mut dyn CryptoRng) -> Result<Vec<Vec<u8>>, TooLong> {
         let payload = signal.message.payload();
-        let length = u16::try_from(payload.len()).ok().filter(|_| payload.len() <= CAPACITY);
-        let length = length.ok_or(TooLong(payload.len()))?;
-        let mut datagram = vec![0; self.bytes];
-        let body = &mut datagram[self.ends.headers_bytes()..];
-        body[0] = signal.message.kind() as u8;
-        body[2..4].copy_from_slice(&length.to_be_bytes());
-        body[4..8].copy_from_slice(&signal.spi.to_be_bytes());
-        body[8..12].copy_from_slice(&signal.message_id.to_be_bytes());
-        body[HEADER_BYTES..][..payload.len()].copy_from_slice(&payload);
-        rng.fill_bytes(&mut body[HEADER_BYTES + payload.len()..]);
-        self.ends.write_headers(&mut datagram);
+        let count = payload.len().div_ceil(self.capacity).max(1);
+        if count > PARTS_MAX {
+            return Err(TooLong(payload.len()));
+        }
+        let part = |index| Part {
+            kind: signal.message.kind(),
+            spi: signal.spi,
+            message_id: signal.message_id,
+            index,
+            count,
+            payload: &payload[index * self.capacity..payload.len().min((index + 1) * self.capacity)],
+        };
+        Ok((0..count).map(|index| self.write(&part(index), rng)).collect())
+    }
+
+    /// The inner datagram that carries `signal`. Errors: it takes more than one.
+    pub fn encode(&self, signal: &Signal, rng: &mut dyn CryptoRng) -> Result<Vec<u8>, TooLong> {
+        let [datagram] =
+            <[_; 1]>::try_from(self.encode_all(signal, rng)?).map_err(|_| TooLong(signal.message.payload().len()))?;
         Ok(datagram)
     }
 
+    fn write(&self, part: &Part<'_>, rng: &mut dyn CryptoRng) -> Vec<u8> {
+        let length = u16::try_from(part.payload.len()).expect("shorter than a cell");
+        let mut datagram = vec![0; self.bytes];
+        let body = &mut datagram[self.ends.headers_bytes()..];
+        body[0] = part.kind as u8;
+        body[1] = (part.index << 4 | (part.count - 1)) as u8;
+        body[2..4].copy_from_slice(&length.to_be_bytes());
+        body[4..8].copy_from_slice(&part.spi.to_be_bytes());
+        body[8..12].copy_from_slice(&part.message_id.to_be_bytes());
+        body[HEADER_BYTES..][..part.payload.len()].copy_from_slice(part.payload);
+        rng.fill_bytes(&mut body[HEADER_BYTES + part.payload.len()..]);
+        self.ends.write_headers(&mut datagram);
+        datagram
+    }
+
     /// Reads an inner datagram that came from the neighbour. Errors: see [`FrameError`].
-    pub fn decode(&self, datagram: &[u8]) -> Result<Signal, FrameError> {
+    pub fn read<'a>(&self, datagram: &'a [u8]) -> Result<Part<'a>, FrameError> {
         if datagram.len() != self.bytes {
             return Err(FrameError::Length {
                 given: datagram.len(),
@@ -237,25 +265,41 @@ impl Frame {
             });
         }
         let body = self.ends.check_headers(datagram)?;
-        let (index, count) = (body[1] >> 4, (body[1] & 0x0f) + 1);
-        if (index, count) != (0, 1) {
-            return Err(FrameError::Fragmented { index, count });
-        }
         let kind = *Kind::ALL
             .get(usize::from(body[0]))
             .ok_or(FrameError::Command(body[0]))?;
+        let (index, count) = (usize::from(body[1] >> 4), usize::from(body[1] & 0x0f) + 1);
         let length = usize::from(u16::from_be_bytes([body[2], body[3]]));
-        let payload = body[HEADER_BYTES..].get(..length).filter(|_| length <= CAPACITY);
-        let message = payload.and_then(|payload| parse(kind, payload));
-        Ok(Signal {
+        let payload = body[HEADER_BYTES..].get(..length).filter(|_| length <= self.capacity);
+        let part = Part {
+            kind,
             spi: number(&body[4..]),
             message_id: number(&body[8..]),
-            message: message.ok_or(FrameError::Payload { kind, length })?,
-        })
+            index,
+            count,
+            payload: payload.ok_or(FrameError::Payload { kind, length })?,
+        };
+        if self.is_possible(&part) {
+            Ok(part)
+        } else {
+            Err(FrameError::Fragmented { index, count })
+        }
+    }
+
+    /// Only creating signals come in parts, and each part but the last is full.
+    fn is_possible(&self, part: &Part<'_>) -> bool {
+        let last = part.index + 1 == part.count;
+        let in_parts = part.kind == Kind::Create && part.count <= PARTS_MAX && !part.payload.is_empty();
+        part.index < part.count && (part.count == 1 || in_parts && (last || part.payload.len() == self.capacity))
+    }
+
+    /// Reads an inner datagram that is the neighbour's whole signal. Errors: see [`FrameError`].
+    pub fn decode(&self, datagram: &[u8]) -> Result<Signal, FrameError> {
+        self.read(datagram)?.signal()
     }
 }
 
-fn parse(kind: Kind, payload: &[u8]) -> Option<Message> {
+pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Message> {
     match (kind, payload.len()) {
         (Kind::Create, 1..) => Some(Message::Create {
             onion: payload.to_vec(),
@@ -313,7 +357,7 @@ mod tests {
 
     fn messages() -> impl Strategy<Value = Message> {
         prop_oneof![
-            prop::collection::vec(any::<u8>(), 1..=CAPACITY).prop_map(|onion| Message::Create { onion }),
+            prop::collection::vec(any::<u8>(), 1..=1314usize).prop_map(|onion| Message::Create { onion }),
             (any::<u32>(), 0..12u8).prop_map(|(create, reason)| Message::Destroy {
                 create,
                 reason: Reason::from_number(reason)
@@ -440,10 +484,8 @@ mod tests {
                 assert_eq!(esp::packet_len(Frame::new(ends, cell_bytes).bytes), cell_bytes);
             }
         }
-        assert_eq!(
-            CAPACITY,
-            1408 - SHORTER_THAN_CELL - both_families()[1].0.ends.headers_bytes() - HEADER_BYTES
-        );
+        let (six, _) = both_families()[1];
+        assert_eq!(six.capacity, six.bytes - six.ends.headers_bytes() - HEADER_BYTES);
     }
 
     #[test]
@@ -493,15 +535,69 @@ mod tests {
         );
     }
 
+    /// Onions of suites 3, 1, 2 and 4, and the longest that six datagrams take.
     #[test]
-    fn one_fragment_holds_no_more_than_its_capacity() {
+    fn line_2_long_signals_come_in_parts_of_one_length() {
         let signal = |bytes| Signal {
             spi: 256,
             message_id: 1,
             message: Message::Create { onion: vec![1; bytes] },
         };
-        let (a, _) = ends();
-        assert!(a.encode(&signal(CAPACITY), &mut rng()).is_ok());
-        assert_eq!(a.encode(&signal(CAPACITY + 1), &mut rng()), Err(TooLong(CAPACITY + 1)));
+        for (a, b) in both_families() {
+            assert_eq!(a.capacity, 1314);
+            for (bytes, count) in [
+                (1092, 1),
+                (1314, 1),
+                (1315, 2),
+                (2436, 2),
+                (3204, 3),
+                (7620, 6),
+                (7884, 6),
+            ] {
+                let datagrams = a.encode_all(&signal(bytes), &mut rng()).unwrap();
+                assert_eq!(datagrams.len(), count);
+                let read = |datagram: &Vec<u8>| b.read(datagram).map(|part| (part.index, part.payload.len()));
+                let parts: Vec<_> = datagrams.iter().map(|one| read(one).unwrap()).collect();
+                assert_eq!(parts[count - 1], (count - 1, bytes - (count - 1) * 1314));
+                assert!(datagrams.iter().all(|datagram| datagram.len() == 1374));
+            }
+            assert_eq!(a.encode(&signal(1315), &mut rng()), Err(TooLong(1315)));
+            assert_eq!(a.encode_all(&signal(7885), &mut rng()), Err(TooLong(7885)));
+        }
+        let jumbo = Frame::new((A, B), 8896);
+        assert_eq!(jumbo.encode_all(&signal(7620), &mut rng()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn line_2_parts_that_cannot_be_are_refused() {
+        let (_, b) = ends();
+        let part = |kind: u8, part: u8, length: usize| {
+            let mut datagram = sample();
+            datagram[26..28].fill(0);
+            (datagram[28], datagram[29]) = (kind, part);
+            datagram[30..32].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+            b.read(&datagram).map(|part| (part.index, part.count))
+        };
+        assert_eq!(part(0, 0x01, 1314), Ok((0, 2)));
+        assert_eq!(part(0, 0x11, 1), Ok((1, 2)));
+        assert_eq!(part(0, 0x55, 1050), Ok((5, 6)));
+        // Index beyond count; not full; empty; more than six; another kind.
+        for (kind, byte, length) in [
+            (0, 0x21, 1),
+            (0, 0xf0, 5),
+            (0, 0x01, 1313),
+            (0, 0x11, 0),
+            (0, 0x66, 5),
+            (0, 0x0f, 1314),
+            (1, 0x11, 5),
+            (2, 0x01, 1314),
+            (5, 0x11, 0),
+        ] {
+            let error = part(kind, byte, length);
+            assert!(
+                matches!(error, Err(FrameError::Fragmented { .. })),
+                "{kind} {byte:#x} {length}: {error:?}"
+            );
+        }
     }
 }

@@ -8,4 +8,5 @@ pub mod ends;
 pub mod frame;
 pub mod keepalive;
 pub mod onion;
+pub mod part;
 pub mod suite;

@@ -2,6 +2,7 @@
 //! an [`OnionPrivateKey`] how AIN_i decrypts.
 
 pub mod x25519;
+pub mod x_wing;
 
 use std::fmt;
 
@@ -49,6 +50,22 @@ impl Suite {
     }
 }
 
+/// Suite 1: RSA-2048 with OAEP, the paper's. The public key is the modulus; the exponent is 65537.
+pub static RSA_2048: Suite = Suite {
+    id: 1,
+    name: "rsa-2048",
+    public_key: 256,
+    kem_ct: 256,
+};
+
+/// Suite 2: RSA-3072 with OAEP. The public key is the modulus; the exponent is 65537.
+pub static RSA_3072: Suite = Suite {
+    id: 2,
+    name: "rsa-3072",
+    public_key: 384,
+    kem_ct: 384,
+};
+
 /// Suite 3: X25519.
 pub static X25519: Suite = Suite {
     id: 3,
@@ -57,9 +74,19 @@ pub static X25519: Suite = Suite {
     kem_ct: 32,
 };
 
+/// Suite 4: X-Wing, X25519 and ML-KEM-768.
+pub static X_WING: Suite = Suite {
+    id: 4,
+    name: "x-wing",
+    public_key: 1216,
+    kem_ct: 1120,
+};
+
 /// The row of `id`.
 pub fn by_id(id: u8) -> Option<&'static Suite> {
-    [&X25519].into_iter().find(|suite| suite.id == id)
+    [&RSA_2048, &RSA_3072, &X25519, &X_WING]
+        .into_iter()
+        .find(|suite| suite.id == id)
 }
 
 /// Writes the encapsulation for a public key and returns K_i; `None` if the key is unusable.
@@ -107,7 +134,8 @@ impl OnionPrivateKey {
         &self.public
     }
 
-    pub(crate) fn decapsulate(&self, kem_ct: &[u8]) -> HopKey {
+    /// K_i of an encapsulation of the suite's length: see [`Decapsulate`].
+    pub fn decapsulate(&self, kem_ct: &[u8]) -> HopKey {
         self.secret.decapsulate(kem_ct)
     }
 }

@@ -4,11 +4,10 @@ use std::net::Ipv4Addr;
 
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
-use ain_controlplane::signal::suite::x25519::KEM;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
-use super::{Net, id, onion_key};
+use super::{Net, id};
 
 impl Net {
     /// Node `at` hears `message` as if node `from` had said it.
@@ -22,16 +21,21 @@ impl Net {
         };
         let address = |node: usize| Ipv4Addr::new(192, 0, 2, u8::try_from(node).unwrap() + 1);
         let frame = Frame::new((address(from), address(at)), 1408);
-        let datagram = frame.encode(&signal, &mut ChaCha12Rng::seed_from_u64(1)).unwrap();
+        let datagrams = frame.encode_all(&signal, &mut ChaCha12Rng::seed_from_u64(1)).unwrap();
+        datagrams.iter().for_each(|datagram| self.hear(from, at, datagram));
+    }
+
+    /// Node `at` hears a datagram of node `from`.
+    pub fn hear(&mut self, from: usize, at: usize, datagram: &[u8]) {
         let peer = self.peer(at, from);
-        self.drive(at, |node, now, _| node.handle_signal(now, peer, &datagram));
+        self.drive(at, |node, now, _| node.handle_signal(now, peer, datagram));
     }
 
     /// A creating signal, good now, for a path over `path`.
     pub fn onion(&mut self, path: &[usize]) -> Vec<u8> {
         let rng = &mut ChaCha12Rng::seed_from_u64(u64::from(self.forged));
         let created = u32::try_from(self.wall() / 10 * 10).unwrap();
-        let keys: Vec<_> = path.iter().map(|node| onion_key(*node)).collect();
+        let keys: Vec<_> = path.iter().map(|node| (self.plan.onion_key)(*node)).collect();
         let hops: Vec<_> = path
             .iter()
             .zip(&keys)
@@ -46,6 +50,6 @@ impl Net {
             expires: 0,
             flow_token: FlowToken::random(rng),
         };
-        build(&KEM, &hops, &terms, rng).unwrap().0
+        build(&self.plan.kem, &hops, &terms, rng).unwrap().0
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
 use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
-use ain_controlplane::signal::suite::{OnionPrivateKey, x25519};
+use ain_controlplane::signal::suite::{Kem, OnionPrivateKey, x25519};
 use ain_dataplane::id::PeerId;
 use ain_dataplane::wire::ah::Family;
 use ed25519_dalek::SigningKey;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub option: SourceOption,
     pub lifetime_s: u32,
     pub quotas: Quotas,
+    pub kem: Kem,
+    pub onion_key: fn(usize) -> OnionPrivateKey,
 }
 
 impl Plan {
@@ -38,6 +40,8 @@ impl Plan {
             option: SourceOption::RandomPrivate,
             lifetime_s: 0,
             quotas: Quotas::default(),
+            kem: x25519::KEM,
+            onion_key,
         }
     }
 
@@ -64,7 +68,10 @@ impl Plan {
 
     fn directory(&self) -> Directory {
         let entry = |node: usize| Entry {
-            onion_keys: vec![OnionKey::always(3, onion_key(node).public().to_vec())],
+            onion_keys: vec![OnionKey::always(
+                self.kem.suite.id,
+                (self.onion_key)(node).public().to_vec(),
+            )],
             neighbours: self.neighbours(node).into_iter().map(id).collect(),
             exit_prefixes: vec![format!("198.51.{node}.0/24").parse().unwrap()],
             ..Entry::new(format!("ain{node}"), identity(node), self.address(node))
@@ -98,8 +105,8 @@ impl Plan {
         let neighbours = (0..).zip(self.neighbours(node)).map(neighbour);
         Config {
             id: id(node),
-            onion_keys: onion_key(node).into(),
-            kem: x25519::KEM,
+            onion_keys: (self.onion_key)(node).into(),
+            kem: self.kem,
             directory: self.directory(),
             peers: neighbours.chain([host(0), host(128)]).collect(),
             min_nodes: self.min_nodes,

@@ -58,5 +58,5 @@ fn extract(dh: &[u8; 32], ephemeral: &PublicKey, onion_key: &PublicKey) -> HopKe
     input[32..64].copy_from_slice(ephemeral.as_bytes());
     input[64..].copy_from_slice(onion_key.as_bytes());
     let (key, _) = Hkdf::<Sha256>::extract(Some(b"ain x25519"), input.as_slice());
-    HopKey(key.into())
+    HopKey::from_bytes(&key.into())
 }
