@@ -82,6 +82,9 @@ fn warn_of_test_builds() {
     if cfg!(feature = "test-no-onion") {
         warn!("TEST BUILD: cells are not encrypted; never let it serve users");
     }
+    if cfg!(feature = "test-tag") {
+        warn!("TEST BUILD: cells that are passed on are changed; never let it serve users");
+    }
 }
 
 /// `backend` makes one for each worker, of the kind that `chosen` names.

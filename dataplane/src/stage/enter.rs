@@ -104,7 +104,12 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         }
         match show(flow, buf.data_mut()) {
             Ok(()) => self.queue(now, peers, slot, buf, io),
-            Err(why) => self.counters.dropped(why),
+            Err(why) => {
+                let tunnel = flow.tunnel;
+                self.counters.dropped(why);
+                // An inner AH cannot live with another source: its sender shall know (protocol section 7).
+                self.complain(peers, tunnel, Problem::AdministrativelyProhibited, buf.data(), io);
+            }
         }
     }
 

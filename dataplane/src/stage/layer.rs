@@ -49,6 +49,21 @@ pub fn peel<C: Backend, B: PacketBuf>(
         crypto.apply(&mut jobs);
         pass += 1;
     }
+    #[cfg(feature = "test-tag")]
+    tag(tvts, lane);
+}
+
+/// What an AIN does that marks the cells it passes on, to see them again at another: flips one bit, in each cell another one.
+#[cfg(feature = "test-tag")]
+fn tag<C: Backend, B: PacketBuf>(tvts: &Slab<Tvt<C>>, lane: &mut Lane<Received<B>>) {
+    for packet in lane.iter_mut() {
+        let relays = tvts
+            .entry(packet.slot)
+            .is_some_and(|tvt| matches!(tvt.next, crate::entry::Next::Relay { .. }));
+        let cell = packet.buf.data_mut();
+        let bit = (packet.seq.0 as usize).wrapping_mul(2_654_435_761) % (8 * cell.len());
+        cell[bit / 8] ^= u8::from(relays) << (bit % 8);
+    }
 }
 
 /// An edge's layers on its own cells.
