@@ -8,14 +8,16 @@ mod plan;
 mod sim;
 mod world;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ain_controlplane::node::SourceOption;
 use ain_dataplane::id::Now;
+use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::ah::Family;
 use ain_dataplane::wire::ipv4::Ipv4;
+use ain_dataplane::wire::ipv6::Ipv6;
 use plan::Plan;
-use sim::datagram;
+use sim::{datagram, datagram_v6};
 use world::{MILLISECOND, World, inside};
 
 /// Seconds after which the plan's nodes end an idle AIVT.
@@ -124,4 +126,54 @@ fn avoid_a_dead_ain(family: Family) {
         1,
         "the other way is in use"
     );
+}
+
+/// Issue 4, line 1: what is inside and what is outside have nothing to do with each other.
+#[test]
+fn line_1_ipv6_inside_over_either_family() {
+    for family in [Family::V4, Family::V6] {
+        for option in [SourceOption::AsSent, SourceOption::RandomPrivate] {
+            let mut plan = Plan::chain(3);
+            (plan.family, plan.option) = (family, option);
+            let mut world = World::new(&plan, 1);
+            let inside = |node| Ipv6Addr::new(0x2001, 0xdb8, 0x33, node, 0, 0, 0, 1);
+            let own = inside(0);
+            for fill in 0..5 {
+                world.send(0, &datagram_v6((own, inside(2)), 64, 1000, fill));
+            }
+            world.run_for(Now::SECOND);
+            let arrived = world.delivered(2);
+            let shown = Ipv6::parse(&arrived[0]).unwrap().source();
+            match option {
+                SourceOption::AsSent => assert_eq!(shown, own),
+                SourceOption::RandomPrivate => assert_eq!(shown.octets()[0], 0xfd),
+            }
+            for (fill, bytes) in (0..).zip(&arrived) {
+                assert_eq!(*bytes, datagram_v6((shown, inside(2)), 63, 1000, fill));
+            }
+            world.send(2, &datagram_v6((inside(2), shown), 64, 1386, 9));
+            world.run_for(Now::SECOND);
+            assert_eq!(world.delivered(0), [datagram_v6((inside(2), own), 63, 1386, 9)]);
+            assert_eq!(world.sizes.len(), 1, "one size between AINs");
+            world.assert_no_drops_but(&[]);
+            // No host's beyond the link, or not this one's: no flow.
+            let stranger = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 1);
+            let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+            let mapped = Ipv4Addr::new(198, 51, 0, 1).to_ipv6_mapped();
+            let everyone = Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 0, 1);
+            let mut wrong = vec![
+                (link_local, inside(2)),
+                (mapped, inside(2)),
+                (own, everyone),
+                (own, link_local),
+            ];
+            wrong.extend((option == SourceOption::AsSent).then_some((stranger, inside(2))));
+            for pair in &wrong {
+                world.send(0, &datagram_v6(*pair, 64, 100, 0));
+            }
+            world.run_for(Now::SECOND);
+            assert_eq!(world.machines[&1].drops(DropReason::Refused), wrong.len() as u64);
+            assert_eq!(world.delivered(2), Vec::<Vec<u8>>::new());
+        }
+    }
 }

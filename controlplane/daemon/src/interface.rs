@@ -5,18 +5,28 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use ipnet::IpNet;
 
-/// Gives the device its addresses, brings it up and sends `routes` through it, with the first address as their source.
+/// Gives the device its addresses, brings it up and sends `routes` through it, with the first address of their family as source. The
+/// device gets no address by itself: nothing on it would answer one of its own link.
 ///
 /// # Errors
 /// What `ip` said.
 pub fn set_up(device: &str, addresses: &[IpNet], routes: &[IpNet]) -> anyhow::Result<()> {
+    if addresses.iter().any(|net| net.addr().is_ipv6()) {
+        ip(&["link", "set", device, "addrgenmode", "none"])?;
+    }
     for address in addresses {
-        ip(&["address", "replace", &address.to_string(), "dev", device])?;
+        let text = address.to_string();
+        // Nobody else is on the link who could have the address too.
+        let at_once = address.addr().is_ipv6().then_some("nodad");
+        let words = ["address", "replace", &text, "dev", device].into_iter().chain(at_once);
+        ip(&words.collect::<Vec<_>>())?;
     }
     ip(&["link", "set", device, "up"])?;
     for route in routes {
-        let source = addresses.first().map(|net| net.addr().to_string()).unwrap_or_default();
-        ip(&["route", "replace", &route.to_string(), "dev", device, "src", &source])?;
+        let of_family = |net: &&IpNet| net.addr().is_ipv4() == route.addr().is_ipv4();
+        let source = addresses.iter().find(of_family).map(|net| net.addr().to_string());
+        let (route, source) = (route.to_string(), source.unwrap_or_default());
+        ip(&["route", "replace", &route, "dev", device, "src", &source])?;
     }
     Ok(())
 }

@@ -73,13 +73,16 @@ impl Plan {
                 (self.onion_key)(node).public().to_vec(),
             )],
             neighbours: self.neighbours(node).into_iter().map(id).collect(),
-            exit_prefixes: vec![format!("198.51.{node}.0/24").parse().unwrap()],
+            exit_prefixes: [format!("198.51.{node}.0/24"), format!("2001:db8:33:{node}::/64")]
+                .map(|net| net.parse().unwrap())
+                .into(),
             ..Entry::new(format!("ain{node}"), identity(node), self.address(node))
         };
         Directory::new((0..self.nodes).map(entry).collect()).unwrap()
     }
 
-    /// Node `node`: its neighbours in order, then two host tunnels. The first host responds to 198.51.<node>.0/25.
+    /// Node `node`: its neighbours in order, then two host tunnels. The first host responds to 198.51.<node>.0/25 and
+    /// 2001:db8:33:<node>::/65.
     pub fn config(&self, node: usize, saved_spis: &HashMap<PeerId, u32>, replay_floor_s: u64) -> Config {
         let neighbour = |(index, other): (u16, usize)| {
             let (low, high) = (node.min(other), node.max(other));
@@ -94,7 +97,10 @@ impl Plan {
             })
         };
         let host = |half: u8| {
-            let prefixes = vec![format!("198.51.{node}.{half}/25").parse().unwrap()];
+            let v6 = format!("2001:db8:33:{node}:{:x}::/65", u16::from(half) << 8);
+            let prefixes = [format!("198.51.{node}.{half}/25"), v6]
+                .map(|net| net.parse().unwrap())
+                .into();
             let role = if half == 0 { HostRole::Both } else { HostRole::Initiator };
             Peer::Host(Host {
                 prefixes,

@@ -6,7 +6,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ain_controlplane::action::{HopKeys, Link, Route, Verdict};
 use ain_controlplane::table_writer::{Rate, TunnelShape};
@@ -105,6 +105,17 @@ pub fn shown(flow: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 99, 7, 2 * flow + 1)
 }
 
+/// The pair of a flow of IPv6 datagrams.
+pub fn pair_v6(flow: u8) -> (Ipv6Addr, Ipv6Addr) {
+    let address = |side, flow| Ipv6Addr::new(0x2001, 0xdb8, side, 0, 0, 0, 0, u16::from(flow) + 1);
+    (address(1, flow), address(2, flow))
+}
+
+/// The source that it may show.
+pub fn shown_v6(flow: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd99, 0x1234, 0x5678, 0x9abc, 1, 2, 3, u16::from(flow) + 1)
+}
+
 /// The AIVT of a flow.
 pub fn aivt(flow: u8) -> AivtId {
     AivtId(7 + u64::from(flow))
@@ -173,12 +184,13 @@ impl Chain {
         self.machines.get_mut(&number).expect("a machine of the chain")
     }
 
-    /// The pair of a flow where the initiator sends it.
-    pub fn pair(flow: u8) -> Pair {
-        Pair {
-            source: IpAddr::V4(initiator(flow)),
-            destination: IpAddr::V4(responder(flow)),
-        }
+    /// Whether a flow has this pair where the initiator sends it, in either family.
+    fn has_pair(flow: u8, pair: Pair) -> bool {
+        let (source, destination) = match pair.source {
+            IpAddr::V4(_) => (initiator(flow).into(), responder(flow).into()),
+            IpAddr::V6(_) => (pair_v6(flow).0.into(), pair_v6(flow).1.into()),
+        };
+        pair == Pair { source, destination }
     }
 
     /// Everything but the entrance's part, which waits for the first datagram.
@@ -249,7 +261,7 @@ impl Chain {
     fn begin(&mut self, number: u8, id: FlowId, tunnel: PeerId, pair: Pair) {
         assert_eq!((number, tunnel), (2, TO_HOST), "flows begin at the entrance");
         let (last, now, plan) = (self.exit(), self.now, self.plan);
-        let Some(flow) = (0..plan.flows).find(|flow| Self::pair(*flow) == pair) else {
+        let Some(flow) = (0..plan.flows).find(|flow| Self::has_pair(*flow, pair)) else {
             self.unserved.push(id);
             return self.machine(2).writer.note_flow(id, tunnel, pair);
         };
@@ -257,7 +269,11 @@ impl Chain {
         let writer = &mut self.machine(2).writer;
         writer.note_flow(id, tunnel, pair);
         if plan.shown {
-            writer.rewrite(id, IpAddr::V4(shown(flow)));
+            let source = match pair.source {
+                IpAddr::V4(_) => shown(flow).into(),
+                IpAddr::V6(_) => shown_v6(flow).into(),
+            };
+            writer.rewrite(id, source);
         }
         let route = Route::Entrance {
             flow: id,

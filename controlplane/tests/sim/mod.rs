@@ -28,6 +28,7 @@ use ain_dataplane::wire::ah::Family;
 use ain_dataplane::wire::cell::CellProfile;
 use ain_dataplane::wire::ethernet::MacAddr;
 use ain_dataplane::wire::ipv4::{self, Ipv4Fields};
+use ain_dataplane::wire::ipv6;
 use zeroize::Zeroizing;
 
 use crate::crypto::{Crypto, crypto};
@@ -492,4 +493,12 @@ pub fn datagram(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, len: usize, fi
     };
     ipv4::write_header(bytes.first_chunk_mut().expect("at least a header"), &fields);
     bytes
+}
+
+/// An IPv6 datagram of `len` bytes of a protocol that has no checksum.
+pub fn datagram_v6((source, destination): (Ipv6Addr, Ipv6Addr), hop_limit: u8, len: usize, fill: u8) -> Vec<u8> {
+    let payload = vec![fill; len - ipv6::HEADER_LEN];
+    let [high, low] = (payload.len() as u16).to_be_bytes();
+    let first = [0x60, 0, 0, 0, high, low, 253, hop_limit];
+    [&first, &source.octets()[..], &destination.octets(), &payload].concat()
 }

@@ -14,7 +14,7 @@ use super::raw::{CryptoChoice, RawEndpoint, RawEndpointFile, Role};
 use super::report::{Checker, Problems};
 use super::shape::host_shape;
 use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
-use super::{check_clock, check_ipv4, check_prefix, check_private, parse};
+use super::{check_clock, check_inner, check_ipv4, check_prefix, check_private, parse};
 
 /// A host's configuration, checked.
 #[derive(Debug)]
@@ -60,9 +60,9 @@ fn check(checker: &mut Checker, raw: RawEndpointFile, now: SystemTime) -> Option
     check_places(checker, &endpoint);
     check_inner_mtu(
         checker,
-        &endpoint.inner_mtu,
+        (&endpoint.inner_mtu, "endpoint.inner_mtu"),
         *endpoint.mtu.get_ref(),
-        "endpoint.inner_mtu",
+        endpoint.addresses.get_ref(),
     );
     let idle = check_idle(checker, endpoint.idle, endpoint.max_sleep_us, "endpoint.max_sleep_us");
     let mut register = Register::default();
@@ -117,13 +117,26 @@ fn check_places(checker: &mut Checker, raw: &RawEndpoint) {
         );
     }
     for (place, address) in raw.addresses.get_ref().iter().enumerate() {
-        let ip = Spanned::new(address.span(), address.get_ref().addr());
-        check_ipv4(checker, &ip, &format!("endpoint.addresses[{place}]"));
+        check_inner(checker, address, &format!("endpoint.addresses[{place}]"));
     }
     for (place, route) in raw.routes.iter().enumerate() {
         let field = format!("endpoint.routes[{place}]");
         check_prefix(checker, route, &field);
+        check_source(checker, raw.addresses.get_ref(), route, &field);
         check_no_loop(checker, route, *raw.remote.get_ref(), &field);
+    }
+}
+
+/// What goes through a route needs an inner address to come from.
+fn check_source(checker: &mut Checker, addresses: &[Spanned<IpNet>], route: &Spanned<IpNet>, field: &str) {
+    let net = *route.get_ref();
+    let of_family = |address: &Spanned<IpNet>| address.get_ref().addr().is_ipv4() == net.addr().is_ipv4();
+    if !addresses.is_empty() && !addresses.iter().any(of_family) {
+        checker.at(
+            route.span(),
+            field,
+            format_args!("{net}: endpoint.addresses has no address of its family"),
+        );
     }
 }
 

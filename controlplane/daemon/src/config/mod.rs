@@ -27,6 +27,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
+use ain_dataplane::wire::ip::is_single_host;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -185,21 +186,35 @@ fn check_ipv4(checker: &mut Checker, address: &Spanned<IpAddr>, field: &str) {
     }
 }
 
-/// A prefix, not an address with a length.
+/// An address that a host can have inside its tunnel.
+fn check_inner(checker: &mut Checker, net: &Spanned<IpNet>, field: &str) {
+    let ip = net.get_ref().addr();
+    if !is_single_host(ip) {
+        checker.at(net.span(), field, format_args!("{ip} is no host's address"));
+    }
+}
+
+/// A prefix of either family, not an address with a length.
 fn check_prefix(checker: &mut Checker, prefix: &Spanned<IpNet>, field: &str) {
     let net = prefix.get_ref();
-    if !matches!(net, IpNet::V4(_)) {
-        checker.at(
-            prefix.span(),
-            field,
-            format_args!("{net} is IPv6, which this release does not carry"),
-        );
-    } else if net.trunc() != *net {
+    let mapped = match net {
+        IpNet::V4(_) => None,
+        IpNet::V6(net) => net.addr().to_ipv4_mapped(),
+    };
+    if net.trunc() != *net {
         checker.at(
             prefix.span(),
             field,
             format_args!("{net} has bits set behind its prefix; {} is meant?", net.trunc()),
         );
+    } else if let Some(mapped) = mapped {
+        checker.at(
+            prefix.span(),
+            field,
+            format_args!("{net} is IPv4 written as IPv6; {mapped} is meant?"),
+        );
+    } else if net.prefix_len() == net.max_prefix_len() {
+        check_inner(checker, prefix, field);
     }
 }
 

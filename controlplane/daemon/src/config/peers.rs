@@ -1,10 +1,11 @@
 //! Neighbours and hosts: who is at the other end of a tunnel, and that no two clash.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use ipnet::{IpNet, Ipv4Net};
+use ain_dataplane::wire::ipv6;
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::directory::{Directory, Entry};
@@ -15,8 +16,8 @@ use super::shape::{host_shape, pvt_shape};
 use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
 use super::{check_ipv4, check_name, check_prefix, overlap};
 
-/// Smallest inner MTU: what every IPv4 host takes in (RFC 791 section 3.1).
-const INNER_MTU_MIN: u16 = 576;
+/// Smallest inner MTU of a tunnel without IPv6 addresses: what every IPv4 host takes in (RFC 791 section 3.1).
+const INNER_MTU_MIN_V4: u16 = 576;
 /// Outer bytes around an inner datagram at most: IPv6, AH of 40, ESP header, IV, trailer with pad, tag.
 const TUNNEL_OVERHEAD: u16 = 114;
 
@@ -239,9 +240,9 @@ fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Span
     if let Some((port, _)) = place {
         check_inner_mtu(
             checker,
-            &raw.inner_mtu,
+            (&raw.inner_mtu, &format!("{path}.inner_mtu")),
             peers.ports[port].mtu,
-            &format!("{path}.inner_mtu"),
+            &raw.addresses,
         );
     }
     let (port, local) = place?;
@@ -270,15 +271,26 @@ fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Span
     })
 }
 
-/// The inner MTU fits both ways.
-pub(super) fn check_inner_mtu(checker: &mut Checker, inner_mtu: &Spanned<u16>, mtu: u16, field: &str) {
+/// The inner MTU fits both ways, and IPv6 if the tunnel has such addresses.
+pub(super) fn check_inner_mtu(
+    checker: &mut Checker,
+    (inner_mtu, field): (&Spanned<u16>, &str),
+    mtu: u16,
+    addresses: &[Spanned<IpNet>],
+) {
+    let v6 = addresses.iter().any(|net| net.get_ref().addr().is_ipv6());
+    let (least, why) = if v6 {
+        (ipv6::MIN_MTU, "; no link of IPv6 carries less than 1280")
+    } else {
+        (INNER_MTU_MIN_V4, "")
+    };
     let most = mtu.saturating_sub(TUNNEL_OVERHEAD);
     let given = *inner_mtu.get_ref();
-    if !(INNER_MTU_MIN..=most).contains(&given) {
+    if !(least..=most).contains(&given) {
         checker.at(
             inner_mtu.span(),
             field,
-            format_args!("{given} is not {INNER_MTU_MIN} to {most} (the port's MTU less the tunnel's headers)"),
+            format_args!("{given} is not {least} to {most} (the port's MTU less the tunnel's headers{why})"),
         );
     }
 }
@@ -350,15 +362,16 @@ fn check_host_prefixes(checker: &mut Checker, raw: &[Spanned<RawHost>]) {
     }
 }
 
-/// Whether every address of the prefix is private (RFC 1918) or shared (RFC 6598).
+/// Whether every address of the prefix is private (RFC 1918, RFC 4193) or shared (RFC 6598).
 fn is_private(net: &IpNet) -> bool {
-    const PRIVATE: [(Ipv4Addr, u8); 4] = [
-        (Ipv4Addr::new(10, 0, 0, 0), 8),
-        (Ipv4Addr::new(172, 16, 0, 0), 12),
-        (Ipv4Addr::new(192, 168, 0, 0), 16),
-        (Ipv4Addr::new(100, 64, 0, 0), 10),
+    const PRIVATE: [(IpAddr, u8); 5] = [
+        (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+        (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+        (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+        (IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)), 10),
+        (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
     ];
     PRIVATE
         .iter()
-        .any(|(address, length)| Ipv4Net::new(*address, *length).is_ok_and(|private| IpNet::V4(private).contains(net)))
+        .any(|(address, length)| IpNet::new(*address, *length).is_ok_and(|private| private.contains(net)))
 }

@@ -10,6 +10,8 @@ use ain_dataplane::id::PeerId;
 use super::*;
 use crate::keygen;
 
+mod inner;
+
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/samples");
 
 fn now() -> SystemTime {
