@@ -126,6 +126,7 @@ fn config() -> anyhow::Result<Config> {
         lifetime_s: 0,
         replay_floor_s: 0,
         quotas: Quotas::halves(AIVTS_MAX, 1),
+        open_exit: None,
     })
 }
 

@@ -105,7 +105,7 @@ pub enum Action {
         aivt: AivtId,
         /// Forward pair.
         pair: Pair,
-        /// The responder's tunnel.
+        /// The responder's tunnel, or [`PeerId::INTERNET`] from an open exit.
         tunnel: PeerId,
     },
     /// The exit sends a verdict cell back; on an AIVT that is not bound it drops what waits. [`Action::Remove`] follows when the

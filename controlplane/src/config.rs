@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use ain_dataplane::id::Spi;
+use ain_dataplane::nat;
 pub use ain_dataplane::wire::cell::CellProfile;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
@@ -41,6 +43,8 @@ pub struct Config {
     pub replay_floor_s: u64,
     /// How much the node takes on.
     pub quotas: Quotas,
+    /// How the node reaches hosts without IPsec, if it does.
+    pub open_exit: Option<Arc<nat::Settings>>,
 }
 
 /// How much a node takes on, and how much of it may be one neighbour's or one host's.

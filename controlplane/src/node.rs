@@ -28,8 +28,10 @@ mod signals;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
+use ain_dataplane::nat;
 use rand::CryptoRng;
 
 use crate::action::Action;
@@ -68,6 +70,7 @@ struct Settings {
     inactivity: u64,
     lifetime_s: u32,
     quotas: Quotas,
+    open_exit: Option<Arc<nat::Settings>>,
 }
 
 /// The control node.
@@ -111,6 +114,7 @@ impl Node {
                 inactivity: u64::from(config.inactivity_s) * Now::SECOND,
                 lifetime_s: config.lifetime_s,
                 quotas: config.quotas,
+                open_exit: config.open_exit,
             },
             pvts,
             neighbours,

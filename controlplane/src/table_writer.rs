@@ -145,7 +145,8 @@ enum Part {
 struct ExitPart {
     keys: HopKeys,
     upstream: Link,
-    bound: Option<(PeerId, Pair)>,
+    /// Where the answers come in: their tunnel, its owner, and the forward pair.
+    bound: Option<(WorkerId, PeerId, Pair)>,
     /// Verdict cells sent back: what comes after them goes on numbering.
     verdicts: u64,
     activity: Arc<Activity>,
@@ -391,20 +392,25 @@ impl<C: Backend, B> TableWriter<C, B> {
         Ok(())
     }
 
-    /// Binds an exit's AIVT: first the way back, at the tunnel's owner, then the way out.
+    /// Binds an exit's AIVT: first the way back, at the owner of the responder's tunnel or, beyond an open exit, of the AIVT itself;
+    /// then the way out.
     ///
     /// # Errors
     /// [`TableError::Unknown`]; [`TableError::Full`] when the tunnel's owner has no slot for the way back. Nothing is bound then.
     pub fn bind(&mut self, aivt: AivtId, pair: Pair, tunnel: PeerId) -> Result<(), TableError> {
-        let owner = self.owner_of(tunnel)?;
+        let way = Box::new(self.way_back(aivt)?);
+        let half = self.aivts.of(aivt).and_then(|installed| installed.halves.first());
+        let forward = *half.ok_or(TableError::Unknown("AIVT"))?;
+        let owner = match tunnel {
+            PeerId::INTERNET => forward.worker,
+            _ => self.owner_of(tunnel)?,
+        };
         if !self.flow_room.is_left(owner) {
             return Err(TableError::Full("flow"));
         }
-        let way = Box::new(self.way_back(aivt)?);
         let installed = self.aivts.of_mut(aivt).ok_or(TableError::Unknown("AIVT"))?;
-        let forward = *installed.halves.first().ok_or(TableError::Unknown("AIVT"))?;
         if let Part::Exit(exit) = &mut installed.part {
-            exit.bound = Some((tunnel, pair));
+            exit.bound = Some((owner, tunnel, pair));
         }
         let answers = Flow {
             tunnel,
@@ -431,8 +437,8 @@ impl<C: Backend, B> TableWriter<C, B> {
     /// # Errors
     /// [`TableError::Unknown`].
     pub fn refuse(&mut self, aivt: AivtId, verdict: Verdict) -> Result<(), TableError> {
-        if let Some((tunnel, pair)) = self.bound(aivt) {
-            let (owner, pair, verdict) = (self.owner_of(tunnel)?, pair.reversed(), verdict as u8);
+        if let Some((owner, tunnel, pair)) = self.bound(aivt) {
+            let (pair, verdict) = (pair.reversed(), verdict as u8);
             self.command(owner, Command::Verdict { tunnel, pair, verdict });
             return Ok(());
         }
@@ -454,7 +460,7 @@ impl<C: Backend, B> TableWriter<C, B> {
     }
 
     /// What the exit's AIVT is bound to.
-    fn bound(&self, aivt: AivtId) -> Option<(PeerId, Pair)> {
+    fn bound(&self, aivt: AivtId) -> Option<(WorkerId, PeerId, Pair)> {
         match &self.aivts.of(aivt)?.part {
             Part::Exit(exit) => exit.bound,
             Part::Entrance(_) | Part::Intermediate => None,
@@ -482,9 +488,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 }
             }
             Part::Exit(exit) => {
-                if let Some((tunnel, pair)) = exit.bound
-                    && let Some(owner) = self.peers.get(&tunnel).map(|peer| peer.owner)
-                {
+                if let Some((owner, tunnel, pair)) = exit.bound {
                     self.flow_room.leave(owner);
                     self.command(owner, Command::RemoveAnswerFlow(tunnel, pair.reversed()));
                 }

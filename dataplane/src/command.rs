@@ -46,7 +46,7 @@ pub enum Command<C: Backend, B> {
     Bind {
         /// The inbound TVT.
         slot: u32,
-        /// The responder's tunnel.
+        /// The responder's tunnel, or [`PeerId::INTERNET`].
         tunnel: PeerId,
         /// The forward pair.
         pair: Pair,
@@ -148,6 +148,8 @@ pub enum Handoff<B> {
     Cell(PeerId, Spi, B),
     /// A datagram of this node's making that goes back into the AIVT of an answer flow, or into an initiator's flow.
     IntoFlow(PeerId, Pair, B),
+    /// A packet of the Internet, from its IP header on, for an external port of the other worker's.
+    FromInternet(B),
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
 
+use crate::nat::Made;
 use crate::verdict::DropReason;
 
 /// A node's part in an AIVT.
@@ -59,6 +60,10 @@ traffic! {
     PvtIn = ("pvt", "in"),
     /// Signals that went out through PVTs.
     PvtOut = ("pvt", "out"),
+    /// Packets of the Internet that an open exit put into AIVTs.
+    InternetIn = ("internet", "in"),
+    /// Packets that an open exit sent into the Internet.
+    InternetOut = ("internet", "out"),
 }
 
 /// What a slot of a tunnel with a rate was used for.
@@ -137,6 +142,7 @@ pub struct Counters {
     drops: CachePadded<Drops>,
     handed_over: CachePadded<Cell>,
     slots: CachePadded<[Cell; SlotUse::ALL.len()]>,
+    mappings: CachePadded<[Cell; 2]>,
 }
 
 impl Counters {
@@ -179,6 +185,19 @@ impl Counters {
     /// Slots by what they were used for.
     pub fn slots_used(&self, of: SlotUse) -> u64 {
         self.slots[of as usize].0.load(Relaxed)
+    }
+
+    /// Notes how many mappings the worker's open exit has made and ended since its start.
+    pub fn mappings(&self, now: Made) {
+        let [made, ended] = &*self.mappings;
+        made.0.store(now.made, Relaxed);
+        ended.0.store(now.ended, Relaxed);
+    }
+
+    /// Mappings that the worker's open exit has made and ended since its start.
+    pub fn mappings_made(&self) -> Made {
+        let [made, ended] = self.mappings.each_ref().map(|cell| cell.0.load(Relaxed));
+        Made { made, ended }
     }
 
     /// (packets, bytes) of one kind.

@@ -14,11 +14,13 @@ use crate::icmp::Problem;
 use crate::id::{FlowId, Now, Pair, PeerId, WorkerId};
 use crate::key::Keys;
 use crate::limits::{BURST, EDGES, KEY_SLOTS, WAITING};
+use crate::nat::{self, Nat};
 use crate::outside::Outside;
 use crate::packet::PacketBuf;
 use crate::peers::Peers;
 use crate::slab::Slab;
 use crate::stage::Lane;
+use crate::stage::internet::OpenExit;
 use crate::stage::pack::{FreshCell, next_cell};
 use crate::stage::shape::Shapers;
 use crate::table::Reader;
@@ -59,6 +61,7 @@ pub struct Engine<C: Backend, B> {
     pub(crate) outbox: Outbox<B>,
     pub(crate) into_flow: IntoFlow<B>,
     pub(crate) shapers: Shapers<B>,
+    pub(crate) open_exit: Option<Box<OpenExit>>,
 }
 
 impl<C: Backend, B: PacketBuf> Engine<C, B> {
@@ -81,7 +84,15 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             outbox: VecDeque::with_capacity(datagrams_a_burst),
             into_flow: VecDeque::with_capacity(datagrams_a_burst),
             shapers: Shapers::default(),
+            open_exit: None,
         }
+    }
+
+    /// Reaches hosts of the Internet from now on; `seed` is secret and another for each worker.
+    pub fn open_exit(&mut self, settings: Arc<nat::Settings>, seed: [u8; 32]) {
+        let flows = u32::try_from(self.flows.slab().capacity()).unwrap_or(u32::MAX);
+        let nat = Nat::new(self.id, settings, flows, seed);
+        self.open_exit = Some(Box::new(OpenExit::new(nat)));
     }
 
     /// This worker's counters.
@@ -120,9 +131,13 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             Command::CloseFlow(flow, closing) => self.close_flow(peers, flow, closing, io),
             Command::AnswerFlow(flow) => retire(self.flows.add_answers(flow).map(Retired::Flow), io),
             Command::RemoveAnswerFlow(tunnel, pair) => {
+                self.leave_internet(tunnel, pair);
                 retire(self.flows.remove_answers(tunnel, pair).map(Retired::Flow), io);
             }
-            Command::Bind { slot, tunnel, pair } => self.bind(peers, slot, EdgeTo::Responder { tunnel, pair }, io),
+            Command::Bind { slot, tunnel, pair } => {
+                let bound = self.bound(tunnel, pair);
+                self.bind(now, peers, slot, bound, io);
+            }
             Command::Refuse { slot, way, verdict } => self.refuse(peers, slot, way, verdict, io),
             Command::Verdict { tunnel, pair, verdict } => self.last_word(peers, tunnel, pair, verdict, io),
             Command::Signal(peer, datagram) => self.outbox.push_back((peer, datagram)),
@@ -182,10 +197,10 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         retire(flow.map(Retired::Flow), io);
     }
 
-    fn bind(&mut self, peers: &Peers, slot: u32, bound: EdgeTo, io: &mut impl Outside<C, B>) {
+    fn bind(&mut self, now: Now, peers: &Peers, slot: u32, bound: EdgeTo, io: &mut impl Outside<C, B>) {
         if let Some(Next::Edge(edge)) = self.tvts.entry_mut(slot).map(|tvt| &mut tvt.next) {
             edge.to = bound;
-            self.deliver_waiting(peers, slot, io);
+            self.deliver_waiting(now, peers, slot, io);
         }
     }
 

@@ -200,6 +200,13 @@ pub enum EdgeTo {
         /// The flow, as it leaves the AIVT.
         pair: Pair,
     },
+    /// The open exit's destination in the Internet.
+    Internet {
+        /// The flow, as it leaves the AIVT.
+        pair: Pair,
+        /// Slot of the flow that carries the answers.
+        answers: u32,
+    },
 }
 
 /// The way from an edge into an AIVT.

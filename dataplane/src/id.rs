@@ -8,6 +8,13 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct PeerId(pub u16);
 
+impl PeerId {
+    /// No peer at all: hosts of the Internet, beyond an open exit. No configuration has so many peers that one is called so.
+    pub const INTERNET: Self = Self(u16::MAX);
+    /// The same where the next router of IPv6 is meant, and not that of IPv4.
+    pub const INTERNET_V6: Self = Self(u16::MAX - 1);
+}
+
 /// Security parameter index (RFC 4301 section 4.1). 0..=255 are reserved and never made here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Spi(u32);

@@ -18,6 +18,7 @@ pub mod id;
 pub mod key;
 pub mod limits;
 pub mod mss;
+pub mod nat;
 pub mod outside;
 pub mod packet;
 pub mod peers;

@@ -36,3 +36,9 @@ pub const SLOT_GUARD_SHARE: u64 = 4;
 pub const KEY_SLOTS: usize = 4096;
 /// Packets and datagrams that wait between two workers.
 pub const HANDOFF_RING: usize = 4096;
+/// External ports that an open exit draws for a mapping, and as many more that it tries in order.
+pub const NAT_DRAWS: u32 = 64;
+/// Mappings that are looked at in a tick for having timed out: with a hundred ticks a second, a million in 80 s.
+pub const NAT_PLACES_A_TICK: usize = 128;
+/// Questions for the link-layer address of an open exit's addresses that a worker answers a second.
+pub const NEIGHBOUR_ANSWERS_PER_S: u32 = 100;

@@ -62,6 +62,46 @@ pub struct Peer {
     pub kind: PeerKind,
 }
 
+/// The way to the Internet in one address family, for an open exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Uplink {
+    /// The port towards the next router.
+    pub port: PortId,
+    /// Largest packet, bytes.
+    pub mtu: u16,
+    /// Known once the kernel has resolved the router.
+    pub link: Option<Link>,
+}
+
+/// The ways to the Internet; none where this node is no open exit.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Uplinks {
+    /// Of IPv4.
+    pub v4: Option<Uplink>,
+    /// Of IPv6.
+    pub v6: Option<Uplink>,
+}
+
+impl Uplinks {
+    /// The same ways with other link-layer addresses, of IPv4 and of IPv6.
+    pub fn with_links(mut self, v4: Option<Link>, v6: Option<Link>) -> Self {
+        for (uplink, link) in [(&mut self.v4, v4), (&mut self.v6, v6)] {
+            if let Some(uplink) = uplink {
+                uplink.link = link;
+            }
+        }
+        self
+    }
+
+    /// The way that packets to `destination` take.
+    pub const fn towards(&self, destination: IpAddr) -> Option<&Uplink> {
+        match destination {
+            IpAddr::V4(_) => self.v4.as_ref(),
+            IpAddr::V6(_) => self.v6.as_ref(),
+        }
+    }
+}
+
 /// All peers.
 #[derive(Clone, Debug)]
 pub struct Peers {
@@ -71,6 +111,7 @@ pub struct Peers {
     profile: CellProfile,
     /// Whether a peer's tunnel has a rate; empty if none has.
     rates: Vec<bool>,
+    uplinks: Uplinks,
 }
 
 impl Peers {
@@ -87,6 +128,7 @@ impl Peers {
             by_remote,
             profile,
             rates: Vec::new(),
+            uplinks: Uplinks::default(),
         }
     }
 
@@ -107,6 +149,17 @@ impl Peers {
     /// Whether the tunnel of a peer has a rate.
     pub fn has_rate(&self, id: PeerId) -> bool {
         self.rates.get(usize::from(id.0)).is_some_and(|has| *has)
+    }
+
+    /// These peers, and ways to the Internet.
+    pub fn with_uplinks(mut self, uplinks: Uplinks) -> Self {
+        self.uplinks = uplinks;
+        self
+    }
+
+    /// The ways to the Internet.
+    pub const fn uplinks(&self) -> &Uplinks {
+        &self.uplinks
     }
 
     /// The peer of this id.

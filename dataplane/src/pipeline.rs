@@ -4,6 +4,7 @@
 //!   from the wire      classify → verify → peel → forward → sign → out
 //!                                    │        └→ deliver → seal → sign → out
 //!                                    └→ open → enter → pack → wrap → sign → out
+//!                        └→ strays: of the Internet, for an open exit → pack → wrap → sign → out
 //!   from a worker      the same from `classify` on, or a datagram for a tunnel or a flow that this worker owns
 //!   from the device    (`ain endpoint`) seal → sign → out
 //!   out                at once, or in slots where the tunnel has a rate (`stage::shape`)
@@ -22,6 +23,7 @@ use crate::peers::{PeerKind, Peers};
 use crate::stage::classify::{Sorter, Source};
 use crate::stage::for_node::is_for;
 use crate::stage::forward::{forward, outgoing};
+use crate::stage::internet::Stray;
 use crate::stage::layer::{peel, wrap};
 use crate::stage::pack::{FreshCell, pack};
 use crate::stage::sign::sign;
@@ -38,16 +40,18 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
 
     /// What other workers handed over.
     pub fn from_workers(&mut self, now: Now, peers: &Peers, items: &mut Lane<Handoff<B>>, io: &mut impl Outside<C, B>) {
-        let mut packets = Lane::new();
+        let (mut packets, mut strays) = (Lane::new(), Lane::new());
         for item in items.drain(..) {
             match item {
                 Handoff::Packet(packet) => packets.push(packet),
                 Handoff::Datagram(tunnel, datagram) => self.outbox.push_back((tunnel, datagram)),
                 Handoff::Cell(peer, spi, cell) => self.queue_cell(peers, peer, spi, cell, io),
                 Handoff::IntoFlow(tunnel, pair, datagram) => self.into_flow.push_back((tunnel, pair, datagram)),
+                Handoff::FromInternet(packet) => strays.push(Stray::Ours(packet)),
             }
         }
         self.packets(now, peers, Source::Worker, &mut packets, io);
+        self.strays(now, peers, &mut strays, io);
         self.flush(now, peers, io);
     }
 
@@ -69,6 +73,10 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     pub fn tick(&mut self, now: Now) {
         let expired = self.pool.expire(now);
         self.counters.dropped_many(DropReason::ReassemblyLost, expired);
+        if let Some(open) = self.open_exit.as_mut() {
+            open.nat.tick(now);
+            self.counters.mappings(open.nat.made());
+        }
     }
 
     /// Packets from their IP header on (or from Ethernet, by `source`).
@@ -78,11 +86,15 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             table: &self.table,
             peers,
             counters: &self.counters,
+            keeps_strays: self.open_exit.is_some(),
         };
-        let (mut tvts, mut tunnels) = (Lane::new(), Lane::new());
-        sorter.classify(source, burst, &mut tvts, &mut tunnels, io);
+        let (mut tvts, mut tunnels, mut strays) = (Lane::new(), Lane::new(), Lane::new());
+        sorter.classify(source, burst, &mut tvts, &mut tunnels, &mut strays, io);
         self.cells(now, peers, &mut tvts, io);
         self.tunnel_packets(now, peers, &mut tunnels, io);
+        if !strays.is_empty() {
+            self.strays(now, peers, &mut strays, io);
+        }
     }
 
     /// TVT packets: one layer, then on, or out at an edge.
@@ -231,7 +243,10 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         datagram: B,
         io: &mut impl Outside<C, B>,
     ) {
-        let owner = peers.peer(tunnel).map(|peer| peer.owner);
+        let owner = match tunnel {
+            PeerId::INTERNET => Some(self.id),
+            _ => peers.peer(tunnel).map(|peer| peer.owner),
+        };
         if owner != Some(self.id) {
             let Some(owner) = owner else {
                 return self.counters.dropped(DropReason::Gone);

@@ -93,6 +93,18 @@ drop_reasons! {
     SequenceExhausted = "sequence_exhausted",
     /// The security association went away while the packet was on its way.
     Gone = "gone",
+    /// The open exit's policy refuses the destination, protocol or port.
+    OpenExitPolicy = "open_exit_policy",
+    /// The AIVT has all the mappings at the open exit that it may have, or makes them too fast.
+    OpenExitMappings = "open_exit_mappings",
+    /// The AIVT sends more packets a second through the open exit than it may.
+    OpenExitRate = "open_exit_rate",
+    /// No external port was free at the open exit.
+    OpenExitExhausted = "open_exit_exhausted",
+    /// A fragment at the open exit, which carries whole datagrams.
+    OpenExitFragment = "open_exit_fragment",
+    /// From the Internet to an address of the open exit, and no AIVT expects it from there.
+    OpenExitUnsolicited = "open_exit_unsolicited",
 }
 
 #[cfg(test)]

@@ -162,8 +162,17 @@ fn chunk<C: Fresh, M: Memory, P: Memories>(
             table: &held.table,
             peers: &site.peers,
             counters: &counters,
+            keeps_strays: false,
         };
-        sorter.classify::<C, _>(Source::Wire, &mut burst, &mut tvts, &mut tunnels, &mut site.io);
+        let mut strays = Lane::new();
+        sorter.classify::<C, _>(
+            Source::Wire,
+            &mut burst,
+            &mut tvts,
+            &mut tunnels,
+            &mut strays,
+            &mut site.io,
+        );
         lap(0);
         verify(&mut crypto, &held.keys, &mut held.tvts, &counters, &mut tvts);
         lap(1);

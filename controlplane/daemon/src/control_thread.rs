@@ -87,7 +87,12 @@ impl Directions {
                     })
                 };
                 let peers = self.publisher.current();
-                let changed = peers.with_links(peers.iter().map(|(id, _)| link(id)).collect::<Vec<_>>());
+                let uplinks = peers
+                    .uplinks()
+                    .with_links(link(PeerId::INTERNET), link(PeerId::INTERNET_V6));
+                let changed = peers
+                    .with_links(peers.iter().map(|(id, _)| link(id)).collect::<Vec<_>>())
+                    .with_uplinks(uplinks);
                 self.publisher.publish(changed);
             }
             Ok(false) => {

@@ -214,6 +214,18 @@ fn families(report: &Report) -> Vec<MetricFamily> {
         &[],
         [(vec![], report.flows)],
     );
+    all.gauge(
+        "open_exit_mappings",
+        "External ports of the open exit in use.",
+        &[],
+        [(vec![], report.open_exit_mappings)],
+    );
+    all.counter(
+        "open_exit_mappings_made",
+        "External ports that the open exit has given to AIVTs.",
+        &[],
+        [(vec![], report.open_exit_mappings_made)],
+    );
     all.sums(
         "aivts_ended",
         "AIVTs that stood and ended, by the reason first known here.",

@@ -40,7 +40,7 @@ pub type Mac = [u8; 6];
 /// Whom to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The peer.
+    /// The peer; of the next routers towards the Internet [`PeerId::INTERNET`] and [`PeerId::INTERNET_V6`].
     pub peer: PeerId,
     /// The port it is reached over.
     pub port: usize,
@@ -156,6 +156,11 @@ impl Neighbours {
     /// The peers whose next hop is known.
     pub fn found(&self) -> &HashMap<PeerId, Adjacency> {
         &self.found
+    }
+
+    /// How many next hops are not known.
+    pub fn unknown(&self) -> usize {
+        self.targets.len() - self.found.len()
     }
 
     /// How many times a known next hop became unknown.

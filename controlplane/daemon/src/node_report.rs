@@ -36,7 +36,6 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                 count: *count as u64,
             })
         });
-        let peers = self.directions.publisher.current().iter().count();
         let mut report = Report {
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -74,7 +73,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                 ],
             },
             ports: self.views.iter().map(port).collect(),
-            next_hops_unknown: peers.saturating_sub(found.len()) as u64,
+            next_hops_unknown: self.directions.neighbours.unknown() as u64,
             next_hops_lost: self.directions.neighbours.lost(),
             rate_mismatches: self.rates.wrong(),
             ..Report::default()

@@ -153,6 +153,12 @@ pub struct Report {
     pub slots: Vec<Sum>,
     /// Packets handed from one worker to another.
     pub handovers: u64,
+    /// External ports of the open exit in use.
+    #[serde(default)]
+    pub open_exit_mappings: u64,
+    /// The same since the start, ended ones included.
+    #[serde(default)]
+    pub open_exit_mappings_made: u64,
     /// Ports.
     pub ports: Vec<PortReport>,
     /// Peers, hosts included, whose next hop has no known link-layer address.
@@ -186,6 +192,10 @@ impl Report {
         for used in SlotUse::ALL {
             let count = workers.clone().map(|worker| worker.slots_used(used)).sum();
             self.slots.push(Sum::new(used.name(), count));
+        }
+        for made in workers.clone().map(Counters::mappings_made) {
+            self.open_exit_mappings_made += made.made;
+            self.open_exit_mappings += made.made.saturating_sub(made.ended);
         }
         self.handovers += workers.map(Counters::handovers).sum::<u64>();
     }
@@ -235,6 +245,10 @@ impl Report {
             )?;
         }
         writeln!(out, "  flows {:>32}", self.flows)?;
+        if self.open_exit_mappings_made > 0 {
+            let (now, made) = (self.open_exit_mappings, self.open_exit_mappings_made);
+            writeln!(out, "  open exit {now:>28} mappings, {made} since the start")?;
+        }
         for one in self.traffic.iter().filter(|one| one.packets > 0) {
             writeln!(
                 out,

@@ -1,5 +1,6 @@
 //! `ain run`: one appliance, from its configuration to its last packet.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -10,7 +11,7 @@ use ain_controlplane::table_writer::{Rate, Steering, TableWriter};
 use ain_crypto::{Backend, Portable};
 use ain_dataplane::engine::Engine;
 use ain_dataplane::handoff::Mesh;
-use ain_dataplane::id::WorkerId;
+use ain_dataplane::id::{PeerId, WorkerId};
 use ain_dataplane::limits::HANDOFF_RING;
 use ain_dataplane::packet::BufPool;
 use ain_dataplane::peers::Peers;
@@ -21,7 +22,7 @@ use ain_worker::pin::set_up_thread;
 use ain_worker::run::{Clock, Worker, reins};
 use anyhow::{Context, ensure};
 use rand::rngs::{StdRng, SysRng};
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use tracing::{info, warn};
 
 use crate::config::{Idle, NodeConfig};
@@ -118,11 +119,14 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     if let Some(benchmark) = &benchmark {
         benchmark.install(&mut writer).context("static AIVTs of [benchmark]")?;
     }
+    let open_exit = node_config.open_exit.clone();
+    let mut seeds = StdRng::from_rng(&mut rng);
     let node = Node::new(node_config, clock.now(), Box::new(rng))?;
 
     let (publisher, readers) = published(
         Peers::new(peers, translate::profile(config.network.cell_profile))
-            .with_rates(config.tunnels().map(|(_, _, tunnel)| tunnel.shape.rate != Rate::None)),
+            .with_rates(config.tunnels().map(|(_, _, tunnel)| tunnel.shape.rate != Rate::None))
+            .with_uplinks(translate::uplinks(&config)),
         usize::from(workers),
     );
     let shutdown = Shutdown::on_signals(thread::current())?;
@@ -131,7 +135,10 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     let meshes = Mesh::new(usize::from(workers), HANDOFF_RING).into_ends();
     for ((number, (station, mesh)), peers) in (0..workers).zip(hardware.stations.into_iter().zip(meshes)).zip(readers) {
         let profile = translate::profile(config.network.cell_profile);
-        let engine = Engine::new(WorkerId(number), backend()?, reader.clone(), capacity, profile);
+        let mut engine = Engine::new(WorkerId(number), backend()?, reader.clone(), capacity, profile);
+        if let Some(settings) = &open_exit {
+            engine.open_exit(Arc::clone(settings), seeds.random());
+        }
         counters.push(engine.counters());
         let (rein, bit) = reins();
         all_reins.push(rein);
@@ -167,12 +174,11 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         info!(%bound, "metrics");
     }
     let neighbours = Neighbours::new(targets(&config)?)?;
-    let spi_keys = config.neighbours.into_iter().zip(0..).map(|(one, id)| {
-        (
-            ain_dataplane::id::PeerId(id),
-            [one.tunnel.ah_in.key, one.tunnel.ah_out.key],
-        )
-    });
+    let spi_keys = config
+        .neighbours
+        .into_iter()
+        .zip(0..)
+        .map(|(one, id)| (PeerId(id), [one.tunnel.ah_in.key, one.tunnel.ah_out.key]));
     info!(name = config.name, workers, "running");
     let durable = ControlThread {
         name: config.name,
@@ -235,11 +241,20 @@ fn steering(config: &NodeConfig, views: &mut [PortView]) -> Steering {
     })
 }
 
+/// Peers, and the routers towards the Internet.
 fn targets(config: &NodeConfig) -> anyhow::Result<Vec<Target>> {
-    config
-        .tunnels()
-        .map(|(peer, port, tunnel)| {
-            let remote = ipv4(tunnel.remote).context("outer addresses are IPv4")?;
+    let tunnels = config.tunnels().map(|(peer, port, tunnel)| (peer, port, tunnel.remote));
+    let gateways = config.open_exit.iter().flat_map(|open| {
+        let gateways = open.gateways.iter();
+        gateways.map(|gateway| match gateway {
+            IpAddr::V4(_) => (PeerId::INTERNET, open.port, *gateway),
+            IpAddr::V6(_) => (PeerId::INTERNET_V6, open.port, *gateway),
+        })
+    });
+    tunnels
+        .chain(gateways)
+        .map(|(peer, port, remote)| {
+            let remote = ipv4(remote).context("outer addresses are IPv4")?;
             Ok(Target {
                 peer,
                 port,

@@ -1,12 +1,15 @@
 //! From the configuration's words to those of the control node, the table writer and the packet path.
 
+use std::sync::Arc;
+
 use ain_controlplane::config as control;
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
 use ain_controlplane::signal::suite::x25519;
 use ain_controlplane::table_writer::{InboundSa, OutboundSa, TunnelSpec};
 use ain_crypto::MacAlgorithm;
 use ain_dataplane::id::{PeerId, PortId, WorkerId};
-use ain_dataplane::peers::{HostPolicy, Peer, PeerKind};
+use ain_dataplane::nat;
+use ain_dataplane::peers::{HostPolicy, Peer, PeerKind, Uplink, Uplinks};
 use ain_dataplane::wire::cell;
 use anyhow::{Context, ensure};
 use zeroize::Zeroizing;
@@ -51,7 +54,35 @@ pub fn control_config(config: &NodeConfig, durable: &Durable) -> anyhow::Result<
         lifetime_s: config.network.lifetime_s,
         replay_floor_s: durable.replay_floor(),
         quotas: quotas(config),
+        open_exit: open_exit(config),
     })
+}
+
+/// The open exit as the control node and the workers know it.
+pub fn open_exit(config: &NodeConfig) -> Option<Arc<nat::Settings>> {
+    let open = config.open_exit.as_ref()?;
+    Some(Arc::new(open.settings.clone()))
+}
+
+/// The ways to the Internet; link-layer addresses come later.
+pub fn uplinks(config: &NodeConfig) -> Uplinks {
+    let Some(open) = &config.open_exit else {
+        return Uplinks::default();
+    };
+    let uplink = |v4: bool| {
+        open.gateways
+            .iter()
+            .any(|gateway| gateway.is_ipv4() == v4)
+            .then(|| Uplink {
+                port: port_id(open.port),
+                mtu: config.ports[open.port].mtu,
+                link: None,
+            })
+    };
+    Uplinks {
+        v4: uplink(true),
+        v6: uplink(false),
+    }
 }
 
 /// How much signalled work the node takes on: nothing in a benchmark. Its associations may have no anti-replay windows, and names of
@@ -142,9 +173,8 @@ pub fn peers(config: &NodeConfig, workers: u8) -> Vec<Peer> {
 
 /// One peer without slot and link-layer addresses.
 pub fn peer(port: usize, tunnel: &Tunnel, kind: PeerKind, owner: WorkerId) -> Peer {
-    let port = PortId(u8::try_from(port).unwrap_or(u8::MAX));
     Peer {
-        port,
+        port: port_id(port),
         local: tunnel.local,
         remote: tunnel.remote,
         link: None,
@@ -152,6 +182,10 @@ pub fn peer(port: usize, tunnel: &Tunnel, kind: PeerKind, owner: WorkerId) -> Pe
         tunnel: 0,
         kind,
     }
+}
+
+fn port_id(place: usize) -> PortId {
+    PortId(u8::try_from(place).unwrap_or(u8::MAX))
 }
 
 /// A tunnel's four associations, with numbers that no earlier process has used.

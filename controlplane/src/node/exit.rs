@@ -7,7 +7,7 @@ use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
 use ain_dataplane::wire::ip::is_single_host;
 use ipnet::IpNet;
 
-use super::{Node, Teller};
+use super::{Node, Settings, Teller};
 use crate::action::{Action, Verdict};
 use crate::aivt::Role;
 use crate::config::Host;
@@ -134,7 +134,7 @@ impl Node {
             return;
         };
         let flow_token = *flow_token;
-        let tunnel = self.responder_tunnel(pair.destination);
+        let tunnel = self.way_to(pair.destination);
         let Some(tunnel) = tunnel.filter(|_| is_single_host(pair.source)) else {
             return self.actions.push_back(Action::Refuse {
                 aivt: id,
@@ -170,6 +170,24 @@ impl Node {
                 verdict: Verdict::ExitRefused,
             });
         }
+    }
+
+    /// Where datagrams to `destination` leave: through a responder's tunnel, else into the Internet if this node is an open exit.
+    fn way_to(&self, destination: IpAddr) -> Option<PeerId> {
+        let open = || self.is_open_to(destination).then_some(PeerId::INTERNET);
+        self.responder_tunnel(destination).or_else(open)
+    }
+
+    /// Whether the open exit reaches `destination`: never a node of the network.
+    fn is_open_to(&self, destination: IpAddr) -> bool {
+        let Settings {
+            open_exit, directory, ..
+        } = &self.settings;
+        open_exit.as_ref().is_some_and(|open| {
+            open.policy.reaches(destination)
+                && open.pool.some_address(destination, 0).is_some()
+                && !directory.entries().iter().any(|entry| entry.address == destination)
+        })
     }
 
     /// The tunnel of the host that answers to `responder`. Tunnels do not overlap, so there is at most one.

@@ -203,6 +203,7 @@ mod tests {
             lifetime_s: 0,
             replay_floor_s: 0,
             quotas: Quotas::default(),
+            open_exit: None,
         };
         let mut node = Node::new(config, Now(0), Box::new(ChaCha12Rng::seed_from_u64(7))).unwrap();
         hear(&mut node, Now(0));

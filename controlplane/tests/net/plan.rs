@@ -122,6 +122,7 @@ impl Plan {
             lifetime_s: self.lifetime_s,
             replay_floor_s,
             quotas: self.quotas,
+            open_exit: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ain_crypto::{Backend, prefetch};
 
+use super::internet::Stray;
 use super::{Lane, Received};
 use crate::command::Handoff;
 use crate::count::Counters;
@@ -40,6 +41,8 @@ pub struct Sorter<'a> {
     pub peers: &'a Peers,
     /// Counters.
     pub counters: &'a Counters,
+    /// Whether somebody wants what is not IPsec.
+    pub keeps_strays: bool,
 }
 
 /// Outer source and destination of the packet before, and whose they are: most of a burst comes from few peers.
@@ -56,7 +59,8 @@ struct LastSeen {
 const HEADERS: usize = 128;
 
 impl Sorter<'_> {
-    /// Sorts a burst: TVT packets of this worker into `tvts`, its ESP+AH tunnel packets into `tunnels`, both empty before.
+    /// Sorts a burst: TVT packets of this worker into `tvts`, its ESP+AH tunnel packets into `tunnels`, what is not IPsec and wanted all
+    /// the same into `strays`; all empty before.
     ///
     /// Headers are read into `tvts`, where most packets stay; only a burst that has others is gone through again.
     pub fn classify<C: Backend, B: PacketBuf>(
@@ -65,9 +69,10 @@ impl Sorter<'_> {
         burst: &mut Lane<B>,
         tvts: &mut Lane<Received<B>>,
         tunnels: &mut Lane<Received<B>>,
+        strays: &mut Lane<Stray<B>>,
         io: &mut impl Outside<C, B>,
     ) {
-        self.read(source, burst, tvts);
+        self.read(source, burst, tvts, strays);
         let keys: Lane<_> = tvts.iter().map(|packet| (packet.peer, packet.spi)).collect();
         let mut targets = Lane::new();
         self.table.lookup_burst(&keys, &mut targets);
@@ -85,7 +90,13 @@ impl Sorter<'_> {
 
     /// Reads the headers of a burst, all of which are asked for before the first is read. The payloads come packet by packet, while
     /// the ICV of one before is computed ([`ain_crypto::Mac`]): asked for all at once they would only queue up here.
-    fn read<B: PacketBuf>(&self, source: Source, burst: &mut Lane<B>, into: &mut Lane<Received<B>>) {
+    fn read<B: PacketBuf>(
+        &self,
+        source: Source,
+        burst: &mut Lane<B>,
+        into: &mut Lane<Received<B>>,
+        strays: &mut Lane<Stray<B>>,
+    ) {
         for buf in burst.iter() {
             let data = buf.data();
             prefetch(&data[..data.len().min(HEADERS)]);
@@ -93,7 +104,8 @@ impl Sorter<'_> {
         }
         let mut last = LastSeen::default();
         for mut buf in burst.drain(..) {
-            let read = strip_ethernet(source, &mut buf).and_then(|family| match family {
+            let stripped = strip_ethernet(source, &mut buf);
+            let read = stripped.and_then(|family| match family {
                 Family::V4 => self.ipv4(buf.data(), &mut last.v4),
                 Family::V6 => self.ipv6(buf.data(), &mut last.v6),
             });
@@ -114,6 +126,10 @@ impl Sorter<'_> {
                         esn: false,
                     });
                 }
+                Err(DropReason::ForTheKernel) if self.keeps_strays => strays.push(match stripped {
+                    Ok(_) => Stray::Packet(buf),
+                    Err(_) => Stray::Frame(buf),
+                }),
                 Err(why) => self.counters.dropped(why),
             }
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ain_crypto::Backend;
 
 use super::enter::{icmp_error, look};
+use super::internet::OpenExit;
 use super::{Lane, Received};
 use crate::aggfrag::{self, Content, Opened};
 use crate::command::Event;
@@ -49,7 +50,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             let Edge { window, unpacker, to } = &mut **edge;
             let traffic = match to {
                 EdgeTo::Initiator { .. } => Traffic::EntranceBackward,
-                EdgeTo::Unbound { .. } | EdgeTo::Responder { .. } => Traffic::ExitForward,
+                EdgeTo::Unbound { .. } | EdgeTo::Responder { .. } | EdgeTo::Internet { .. } => Traffic::ExitForward,
             };
             self.counters.moved(traffic, packet.buf.data().len());
             let opened = aggfrag::open(packet.buf.data())
@@ -60,11 +61,13 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                     Ok(_) | Err(ReplayError::Repeated) => Err(Refused::Misbehaviour(DropReason::CellReplay)),
                 });
             let mut delivery = Delivery {
+                now,
                 peers,
                 counters: &self.counters,
                 outbox: &mut self.outbox,
                 into_flow: &mut self.into_flow,
                 waiting: &mut self.waiting,
+                open_exit: self.open_exit.as_deref_mut(),
                 slot: packet.slot,
                 aivt: tvt.aivt,
                 io,
@@ -101,16 +104,18 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     }
 
     /// Sends on what waited for the binding of the TVT in `slot`.
-    pub(crate) fn deliver_waiting(&mut self, peers: &Peers, slot: u32, io: &mut impl Outside<C, B>) {
+    pub(crate) fn deliver_waiting(&mut self, now: Now, peers: &Peers, slot: u32, io: &mut impl Outside<C, B>) {
         while let Some(buf) = self.waiting.take_first(WaitsFor::Binding(slot)) {
             let Some(tvt) = self.tvts.entry_mut(slot) else { continue };
             let Next::Edge(edge) = &mut tvt.next else { continue };
             let mut delivery = Delivery {
+                now,
                 peers,
                 counters: &self.counters,
                 outbox: &mut self.outbox,
                 into_flow: &mut self.into_flow,
                 waiting: &mut self.waiting,
+                open_exit: self.open_exit.as_deref_mut(),
                 slot,
                 aivt: tvt.aivt,
                 io,
@@ -121,7 +126,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
 }
 
 /// A datagram that came out of a cell.
-enum Datagram<'a, B> {
+pub(super) enum Datagram<'a, B> {
     /// Alone in its buffer.
     Own(B),
     /// Among others, or put together from pieces.
@@ -129,7 +134,7 @@ enum Datagram<'a, B> {
 }
 
 impl<B: PacketBuf> Datagram<'_, B> {
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(buf) => buf.data(),
             Self::Shared(bytes) => bytes,
@@ -137,7 +142,7 @@ impl<B: PacketBuf> Datagram<'_, B> {
     }
 
     /// The datagram in a buffer of its own.
-    fn into_buf<C: Backend>(self, io: &mut impl Outside<C, B>) -> Result<B, DropReason> {
+    pub(super) fn into_buf<C: Backend>(self, io: &mut impl Outside<C, B>) -> Result<B, DropReason> {
         match self {
             Self::Own(buf) => Ok(buf),
             Self::Shared(bytes) => copy_of(bytes, io),
@@ -153,15 +158,17 @@ fn alone<B: PacketBuf>(mut cell: B, len: usize) -> B {
 }
 
 /// Everything that bringing a datagram to its host may touch.
-struct Delivery<'a, B, O> {
-    peers: &'a Peers,
-    counters: &'a Counters,
+pub(super) struct Delivery<'a, B, O> {
+    pub(super) now: Now,
+    pub(super) peers: &'a Peers,
+    pub(super) counters: &'a Counters,
     outbox: &'a mut Outbox<B>,
     into_flow: &'a mut IntoFlow<B>,
     waiting: &'a mut Waiting<B>,
+    pub(super) open_exit: Option<&'a mut OpenExit>,
     slot: u32,
     aivt: AivtId,
-    io: &'a mut O,
+    pub(super) io: &'a mut O,
 }
 
 impl<B: PacketBuf, O> Delivery<'_, B, O> {
@@ -180,7 +187,9 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
     {
         match to {
             EdgeTo::Initiator { .. } => self.report(Event::Verdict(self.aivt, reason)),
-            EdgeTo::Unbound { .. } | EdgeTo::Responder { .. } => self.counters.dropped(DropReason::CellBroken),
+            EdgeTo::Unbound { .. } | EdgeTo::Responder { .. } | EdgeTo::Internet { .. } => {
+                self.counters.dropped(DropReason::CellBroken);
+            }
         }
     }
 
@@ -221,6 +230,12 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
                 }
                 let back = (tunnel, pair.reversed());
                 self.send_to_host(tunnel, back, seen.dont_fragment, datagram, |_| Ok(()))
+            }
+            EdgeTo::Internet { pair, answers } => {
+                if seen.pair != pair {
+                    return Err(DropReason::WrongPair);
+                }
+                self.send_to_internet((pair, answers), seen.dont_fragment, datagram)
             }
             EdgeTo::Unbound { ref mut asked } => {
                 if asked.is_some_and(|pair| pair != seen.pair) {
@@ -282,7 +297,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
             return send(self, own);
         }
         if dont_fragment {
-            self.too_big(back, mtu, datagram.bytes());
+            self.tell(back, Problem::TooBig(mtu), datagram.bytes());
             return Err(DropReason::TooBig);
         }
         let whole = Ipv4::parse(datagram.bytes()).map_err(|_| DropReason::InnerMalformed)?; // an IPv6 one would not be here
@@ -298,14 +313,13 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         Ok(())
     }
 
-    /// Answers in the name of the host that its tunnel is too narrow (RFC 1191, RFC 8201): the other end believes no one else, and
-    /// its entrance lets nothing else pass.
-    fn too_big<C: Backend>(&mut self, back: (PeerId, Pair), mtu: u16, datagram: &[u8])
+    /// Answers in the name of the host: the other end believes no one else, and its entrance lets nothing else pass.
+    pub(super) fn tell<C: Backend>(&mut self, back: (PeerId, Pair), problem: Problem, datagram: &[u8])
     where
         O: Outside<C, B>,
     {
         let host = look(datagram).map(|seen| seen.pair.destination);
-        let error = host.map(|host| icmp_error(host, Problem::TooBig(mtu), datagram, self.io));
+        let error = host.map(|host| icmp_error(host, problem, datagram, self.io));
         if let Ok(Some(error)) = error {
             self.into_flow.push_back((back.0, back.1, error));
         }

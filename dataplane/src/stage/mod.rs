@@ -16,6 +16,7 @@ pub mod enter;
 pub mod esp;
 pub mod for_node;
 pub mod forward;
+pub mod internet;
 pub mod layer;
 pub mod pack;
 pub mod replay;

@@ -12,6 +12,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use super::benchmark::{BenchmarkConfig, check_benchmark};
 use super::capacity::{Capacity, check_capacity};
 use super::directory::{Directory, Entry};
+use super::open_exit::{OpenExit, Surroundings, check_open_exit};
 use super::peers::{Host, Neighbour, Peers, check_hosts, check_neighbours};
 use super::port::{Port, check_ports};
 use super::raw::{CellProfile, CryptoChoice, RawDpdk, RawHuge, RawIdle, RawNetwork, RawNode, RawNodeFile, RawWorkers};
@@ -64,6 +65,8 @@ pub struct NodeConfig {
     pub hosts: Vec<Host>,
     /// Static AIVTs, on a node that is measured and serves nobody.
     pub benchmark: Option<BenchmarkConfig>,
+    /// How hosts without IPsec are reached, if they are.
+    pub open_exit: Option<OpenExit>,
     /// The network's directory.
     pub directory: Directory,
 }
@@ -172,8 +175,8 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
     let workers = check_workers(checker, raw.workers);
     let capacity = check_capacity(checker, raw.capacity);
     let ports = check_ports(checker, raw.ports, network.cell_profile);
-    if raw.neighbours.len() + raw.hosts.len() > usize::from(u16::MAX) {
-        checker.whole("more than 65535 neighbours and hosts");
+    if raw.neighbours.len() + raw.hosts.len() > usize::from(PeerId::INTERNET_V6.0) {
+        checker.whole("more than 65534 neighbours and hosts");
     }
     let mut peers = Peers::new(raw.node.name.get_ref(), directory.as_ref(), &ports);
     let mut neighbours = check_neighbours(checker, &mut peers, raw.neighbours);
@@ -190,6 +193,16 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
     if peers.has_inline_keys() {
         check_private(checker);
     }
+    let open_exit = raw.open_exit.and_then(|open_exit| {
+        let around = Surroundings {
+            ports: &ports,
+            neighbours: neighbours.as_deref().unwrap_or_default(),
+            hosts: hosts.as_deref().unwrap_or_default(),
+            directory: directory.as_ref(),
+            workers: workers.cores.len(),
+        };
+        check_open_exit(checker, open_exit, &around)
+    });
     Some(NodeConfig {
         name: raw.node.name.into_inner(),
         identity_key: identity_key?,
@@ -205,6 +218,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         neighbours: neighbours?,
         hosts: hosts?,
         benchmark,
+        open_exit,
         directory: directory?,
     })
 }

@@ -11,6 +11,7 @@ use toml::Spanned;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::capacity::RawCapacity;
+use super::open_exit::RawOpenExit;
 
 /// Text that holds a secret.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -57,6 +58,8 @@ pub struct RawNodeFile {
     pub hosts: Vec<Spanned<RawHost>>,
     /// Static AIVTs.
     pub benchmark: Option<Spanned<RawBenchmark>>,
+    /// Hosts without IPsec.
+    pub open_exit: Option<Spanned<RawOpenExit>>,
 }
 
 /// `[benchmark]`.

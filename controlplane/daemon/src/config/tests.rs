@@ -1,5 +1,7 @@
 //! The samples pass, and one change at a time makes each check speak.
 
+mod open_exit;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -1,0 +1,160 @@
+//! The sample passes, off and on, and one change at a time makes each check speak.
+
+use ain_dataplane::nat::mappings::Timeouts;
+use ain_dataplane::nat::transport::Protocol;
+
+use super::*;
+
+fn complains(from: &str, to: &str, expected: &str) {
+    one_problem("ain.toml", from, to, expected);
+}
+
+/// The same where the place is the line that begins with `place`.
+fn complains_at(place: &str, from: &str, to: &str, expected: &str) {
+    let samples = Samples::new();
+    let text = fs::read_to_string(samples.path("ain.toml")).unwrap();
+    let line = text.lines().position(|line| line.starts_with(place)).unwrap() + 1;
+    samples.edit("ain.toml", from, to);
+    assert_eq!(samples.problems("ain.toml"), [format!("ain.toml:{line}: {expected}")]);
+}
+
+fn enabled(samples: &Samples) -> OpenExit {
+    samples.edit("ain.toml", "enabled = false", "enabled = true");
+    match samples.check("ain.toml") {
+        Ok(AnyConfig::Node(node)) => node.open_exit.expect("enabled"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn line_9_off_unless_enabled() {
+    let samples = Samples::new();
+    let Ok(AnyConfig::Node(node)) = samples.check("ain.toml") else {
+        panic!("{:?}", samples.check("ain.toml"))
+    };
+    assert!(node.open_exit.is_none());
+    let open = enabled(&samples);
+    assert_eq!(
+        (open.port, open.gateways),
+        (0, vec!["203.0.113.254".parse::<IpAddr>().unwrap()])
+    );
+    assert_eq!(open.settings.pool.addresses().len(), 8);
+    assert_eq!(open.settings.timeouts, Timeouts::default());
+    assert_eq!(open.settings.limits.mappings_per_worker, 65_536);
+}
+
+#[test]
+fn line_9_the_rules_of_the_sample_mean_what_they_say() {
+    let policy = enabled(&Samples::new()).settings.policy;
+    let passes = |to: &str, protocol, port| {
+        let to = to.parse().unwrap();
+        policy.reaches(to) && policy.passes(to, protocol, port)
+    };
+    assert!(passes("9.9.9.9", Protocol::Tcp, 443) && passes("2620:fe::fe", Protocol::Udp, 53));
+    assert!(passes("9.9.9.9", Protocol::Tcp, 8999) && passes("9.9.9.9", Protocol::Echo, 0));
+    assert!(!passes("9.9.9.9", Protocol::Tcp, 25) && !passes("9.9.9.9", Protocol::Udp, 80));
+    for own in [
+        "203.0.113.1",
+        "203.0.113.64",
+        "203.0.113.254",
+        "192.0.2.10",
+        "198.51.100.1",
+        "10.0.0.1",
+    ] {
+        assert!(!passes(own, Protocol::Tcp, 80), "{own}");
+    }
+}
+
+#[test]
+fn line_9_own_addresses_stay_out_of_laboratories_too() {
+    let samples = Samples::new();
+    samples.edit(
+        "ain.toml",
+        "# closed_lab = [\"198.18.0.0/15\"]",
+        "closed_lab = [\"0.0.0.0/0\"]",
+    );
+    let policy = enabled(&samples).settings.policy;
+    let reaches = |to: &str| policy.reaches(to.parse().unwrap());
+    assert!(reaches("10.9.9.9") && reaches("203.0.113.200"));
+    for own in [
+        "203.0.113.1",
+        "203.0.113.2",
+        "203.0.113.71",
+        "203.0.113.254",
+        "192.0.2.20",
+        "198.51.100.1",
+    ] {
+        assert!(!reaches(own), "{own}");
+    }
+}
+
+#[test]
+fn line_9_addresses_are_checked() {
+    complains(
+        "\"203.0.113.64/29\"",
+        "\"203.0.113.65/29\"",
+        "@: open_exit.ipv4[0]: 203.0.113.65/29 has bits set behind its prefix",
+    );
+    complains(
+        "\"203.0.113.64/29\"",
+        "\"203.0.112.0/23\"",
+        "@: open_exit.ipv4[0]: 203.0.112.0/23 has more than 256 addresses",
+    );
+    complains(
+        "\"203.0.113.64/29\"",
+        "\"203.0.113.0/30\"",
+        "@: open_exit.ipv4[0]: 203.0.113.0/30 overlaps 203.0.113.1/32, a port's own address",
+    );
+    complains(
+        "\"203.0.113.64/29\"",
+        "\"198.51.100.8/32\"",
+        "@: open_exit.ipv4[0]: 198.51.100.8/32 overlaps 198.51.100.0/28, a host's prefix",
+    );
+    complains(
+        "\"203.0.113.64/29\"",
+        "\"203.0.113.64/29\", \"203.0.113.66/32\"",
+        "@: open_exit.ipv4[1]: 203.0.113.66/32 is named twice",
+    );
+}
+
+#[test]
+fn line_9_gateways_ports_limits_and_rules_are_checked() {
+    complains_at(
+        "[open_exit]",
+        "# ipv6_gateway = \"2001:db8:64::1\"",
+        "ipv6_gateway = \"2001:db8:64::1\"",
+        "open_exit.ipv6_gateway: needed with open_exit.ipv6, and only there",
+    );
+    complains(
+        "# port = \"wan\"",
+        "port = \"lan\"",
+        "@: open_exit.port: no port of this name; needed where there are several",
+    );
+    complains(
+        "ports = [1024, 65535]",
+        "ports = [2000, 1999]",
+        "@: open_exit.ports: 2000 to 1999 is no range of ports, or has less than one a worker",
+    );
+    complains(
+        "mappings_per_aivt = 64",
+        "mappings_per_aivt = 0",
+        "@: open_exit.mappings_per_aivt: 0 is not 1 to 4096",
+    );
+    complains(
+        "{ protocol = \"echo\" }",
+        "{ protocol = \"echo\", ports = [1] }",
+        "@: open_exit.allow[2]: echo has no ports",
+    );
+    complains_at(
+        "refuse = ",
+        "ports = [25] }",
+        "ports = [[25, 24]] }",
+        "open_exit.refuse[0]: no ports, or a range that ends before it begins",
+    );
+    complains_at(
+        "refuse = ",
+        "192.88.99.0/24",
+        "192.88.99.1/24",
+        "open_exit.refuse[1]: the prefix has bits set behind its length",
+    );
+}

@@ -1,0 +1,252 @@
+//! The mappings of one worker: (AIVT, protocol, inner port) and (external address, protocol, external port), each to the other.
+//!
+//! Everything is allocated at the start. A mapping ends with its AIVT, or when nothing passed for as long as its protocol's timeout
+//! says (RFC 4787 section 4.3, RFC 5382 section 5, RFC 5508 section 3.2).
+
+use std::collections::HashMap;
+
+use rustc_hash::FxHashMap;
+
+use super::pool::AddressId;
+use super::transport::Protocol;
+use crate::id::Now;
+
+/// What a mapping shows outside.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct External {
+    /// The address.
+    pub address: AddressId,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port, or the identifier of an echo.
+    pub port: u16,
+}
+
+/// What a mapping stands for: a port of an AIVT.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Internal {
+    /// The AIVT: slot of its backward flow.
+    pub flow: u32,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The initiator's port, or the identifier of an echo.
+    pub port: u16,
+}
+
+/// How long mappings live without a packet, nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// UDP.
+    pub udp: u64,
+    /// Echo.
+    pub echo: u64,
+    /// TCP that has been answered and not ended.
+    pub tcp_established: u64,
+    /// TCP else.
+    pub tcp_transitory: u64,
+}
+
+impl Default for Timeouts {
+    /// UDP 5 min (RFC 4787 REQ-5), echo 60 s (RFC 5508 REQ-1), TCP 2 h 4 min and 4 min (RFC 5382 REQ-5).
+    fn default() -> Self {
+        const MINUTE: u64 = 60 * Now::SECOND;
+        Self {
+            udp: 5 * MINUTE,
+            echo: MINUTE,
+            tcp_established: 124 * MINUTE,
+            tcp_transitory: 4 * MINUTE,
+        }
+    }
+}
+
+/// How far the TCP connection of a mapping has come; of several, the newest.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Connection {
+    answered: bool,
+    reset: bool,
+    /// FIN seen from the initiator, from the server.
+    ended: [bool; 2],
+}
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+impl Connection {
+    fn from_initiator(&mut self, flags: u8) {
+        if flags & (SYN | ACK) == SYN {
+            *self = Self::default();
+        }
+        self.reset |= flags & RST != 0;
+        self.ended[0] |= flags & FIN != 0;
+    }
+
+    fn from_server(&mut self, flags: u8) {
+        self.answered |= flags & RST == 0;
+        self.reset |= flags & RST != 0;
+        self.ended[1] |= flags & FIN != 0;
+    }
+
+    const fn is_established(self) -> bool {
+        self.answered && !self.reset && !(self.ended[0] && self.ended[1])
+    }
+}
+
+/// One mapping.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// Inside.
+    pub internal: Internal,
+    /// Outside.
+    pub external: External,
+    /// The destination port that the policy was last asked about, and said yes.
+    pub passed_port: u16,
+    connection: Connection,
+    last: Now,
+    /// The next mapping of the same AIVT.
+    next: Option<u32>,
+}
+
+impl Mapping {
+    /// The initiator sent something.
+    pub fn sent(&mut self, now: Now, tcp_flags: u8) {
+        self.last = now;
+        self.connection.from_initiator(tcp_flags);
+    }
+
+    /// The server sent something. That keeps only a connection alive: else anybody could keep a mapping (RFC 4787 REQ-6).
+    pub fn received(&mut self, now: Now, tcp_flags: u8) {
+        if self.internal.protocol == Protocol::Tcp {
+            self.last = now;
+            self.connection.from_server(tcp_flags);
+        }
+    }
+
+    fn timeout(&self, timeouts: &Timeouts) -> u64 {
+        match self.internal.protocol {
+            Protocol::Udp => timeouts.udp,
+            Protocol::Echo => timeouts.echo,
+            Protocol::Tcp if self.connection.is_established() => timeouts.tcp_established,
+            Protocol::Tcp => timeouts.tcp_transitory,
+        }
+    }
+}
+
+/// All mappings of a worker.
+pub struct Mappings {
+    places: Vec<Option<Mapping>>,
+    free: Vec<u32>,
+    /// Inner ports are the users' choice, hence the keyed hash of the standard library.
+    by_internal: HashMap<Internal, u32>,
+    by_external: FxHashMap<External, u32>,
+    /// The place that [`Self::expire`] looks at next.
+    hand: usize,
+}
+
+impl Mappings {
+    /// Room for `capacity` mappings.
+    pub fn new(capacity: u32) -> Self {
+        let room = capacity as usize;
+        Self {
+            places: vec![None; room],
+            free: (0..capacity).rev().collect(),
+            by_internal: HashMap::with_capacity(room),
+            by_external: FxHashMap::with_capacity_and_hasher(room, Default::default()),
+            hand: 0,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_internal.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The mapping of an AIVT's port.
+    pub fn of(&mut self, internal: Internal) -> Option<&mut Mapping> {
+        let at = *self.by_internal.get(&internal)?;
+        self.places[at as usize].as_mut()
+    }
+
+    /// The mapping behind an external port.
+    pub fn behind(&mut self, external: External) -> Option<&mut Mapping> {
+        let at = *self.by_external.get(&external)?;
+        self.places[at as usize].as_mut()
+    }
+
+    /// Whether an external port is taken.
+    pub fn is_taken(&self, external: External) -> bool {
+        self.by_external.contains_key(&external)
+    }
+
+    /// Whether there is no room for another.
+    pub fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// Makes a mapping, neither end of which has one, and links it before `first`, the AIVT's newest so far; returns its place, the
+    /// newest from now on. `None` if there is no room.
+    pub fn add(&mut self, now: Now, internal: Internal, external: External, first: Option<u32>) -> Option<u32> {
+        let at = self.free.pop()?;
+        self.places[at as usize] = Some(Mapping {
+            internal,
+            external,
+            passed_port: 0,
+            connection: Connection::default(),
+            last: now,
+            next: first,
+        });
+        self.by_internal.insert(internal, at);
+        self.by_external.insert(external, at);
+        Some(at)
+    }
+
+    /// Ends the mapping in a place and returns the next of the same AIVT.
+    pub fn end(&mut self, at: u32) -> Option<u32> {
+        let gone = self.places[at as usize].take()?;
+        self.by_internal.remove(&gone.internal);
+        self.by_external.remove(&gone.external);
+        self.free.push(at);
+        gone.next
+    }
+
+    /// Looks at the next `count` places and returns one whose mapping has timed out, if any, to be unlinked by [`Self::unlink`].
+    /// `None` when it has come through.
+    pub fn expire(&mut self, now: Now, timeouts: &Timeouts, count: &mut usize) -> Option<(u32, Internal)> {
+        while *count > 0 && !self.places.is_empty() {
+            *count -= 1;
+            let at = self.hand;
+            self.hand = (at + 1) % self.places.len();
+            if let Some(mapping) = &self.places[at]
+                && now.since(mapping.last) >= mapping.timeout(timeouts)
+            {
+                return Some((at as u32, mapping.internal));
+            }
+        }
+        None
+    }
+
+    /// Ends the mapping in the place `at` of the AIVT whose newest is `first`; returns the newest from now on.
+    pub fn unlink(&mut self, first: Option<u32>, at: u32) -> Option<u32> {
+        let next = self.end(at);
+        if first == Some(at) {
+            return next;
+        }
+        let mut here = first;
+        while let Some(place) = here
+            && let Some(mapping) = self.places[place as usize].as_mut()
+        {
+            if mapping.next == Some(at) {
+                mapping.next = next;
+                break;
+            }
+            here = mapping.next;
+        }
+        first
+    }
+}

@@ -1,0 +1,406 @@
+//! The open exit: source NAT between AIVTs and hosts of the Internet that know nothing of IPsec (protocol section 7).
+//!
+//! ```text
+//!   AIVT of (S, D)      S:sp ─► D:dp  ══ outbound ══►  E:ep ─► D:dp        E, ep: drawn from the pool, kept while the AIVT's port
+//!                       D:dp ─► S:sp  ◄═ inbound ═══  D:dp ─► E:ep               sp is in use, the same for every dp
+//!                       D ─► S: error ◄═ inbound ═══  R ─► E: error about E:ep ─► D:dp, from any router R
+//! ```
+//!
+//! * Mapping is endpoint-independent within an AIVT, and an AIVT shows one address (RFC 4787 REQ-1, REQ-2). Ports are drawn at random
+//!   (RFC 6056 section 3.3.1).
+//! * Filtering is address-dependent (RFC 4787 REQ-8): an AIVT has one destination, and hears nobody else. Of routers it hears errors
+//!   about its own packets; they go into the AIVT with the destination as source, for the entrance lets nothing else through.
+//! * Each worker has ports of its own ([`pool`]), so that nothing here is shared.
+//! * What may pass is the [`policy`]'s; what one AIVT may take is [`Limits`].
+
+pub mod mappings;
+pub mod neighbour;
+pub mod policy;
+pub mod pool;
+pub mod transport;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use self::mappings::{External, Internal, Mappings, Timeouts};
+use self::policy::Policy;
+use self::pool::{AddressId, Pool};
+use self::transport::{Message, Protocol, Transport, Unfit, locate, locate_quoted};
+use crate::id::{Now, Pair, WorkerId};
+use crate::limits::{NAT_DRAWS, NAT_PLACES_A_TICK};
+use crate::per_second::PerSecond;
+use crate::rewrite;
+use crate::slab::Slab;
+use crate::verdict::DropReason;
+use crate::wire::checksum::{checksum, transport_ipv6};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6::Ipv6;
+use crate::wire::protocol;
+
+/// What an AIVT may take of an open exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Mappings of one AIVT.
+    pub mappings_per_aivt: u32,
+    /// New mappings of one AIVT a second.
+    pub new_mappings_per_s: u32,
+    /// Packets of one AIVT a second, towards the Internet.
+    pub packets_per_s: u32,
+    /// Mappings of one worker.
+    pub mappings_per_worker: u32,
+}
+
+/// Everything that is configured of an open exit; workers share it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What it shows.
+    pub pool: Pool,
+    /// What it reaches.
+    pub policy: Policy,
+    /// What an AIVT may take.
+    pub limits: Limits,
+    /// When mappings end.
+    pub timeouts: Timeouts,
+}
+
+/// One AIVT that is bound to a destination in the Internet.
+struct Session {
+    /// (inner source, destination).
+    pair: Pair,
+    address: AddressId,
+    /// The newest of its mappings.
+    first: Option<u32>,
+    mappings: u32,
+    packets: PerSecond,
+    new_mappings: PerSecond,
+}
+
+/// Mappings made and ended by one worker, since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Made {
+    /// Made.
+    pub made: u64,
+    /// Ended.
+    pub ended: u64,
+}
+
+/// The open exit of one worker.
+pub struct Nat {
+    me: WorkerId,
+    settings: Arc<Settings>,
+    mappings: Mappings,
+    /// By slot of the backward flow.
+    sessions: Slab<Session>,
+    made: Made,
+    rng: ChaCha8Rng,
+}
+
+impl Nat {
+    /// The open exit of worker `me` with room for `flows` AIVTs. `seed` must be secret and another for each worker: it draws ports.
+    pub fn new(me: WorkerId, settings: Arc<Settings>, flows: u32, seed: [u8; 32]) -> Self {
+        Self {
+            me,
+            mappings: Mappings::new(settings.limits.mappings_per_worker.min(share(&settings.pool, me))),
+            sessions: Slab::new(flows as usize),
+            made: Made::default(),
+            rng: ChaCha8Rng::from_seed(seed),
+            settings,
+        }
+    }
+
+    /// Mappings made and ended so far.
+    pub fn made(&self) -> Made {
+        self.made
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The AIVT whose backward flow is in the slot `flow` is bound to `pair`. `false` where the pool has no address of its family.
+    pub fn begin(&mut self, flow: u32, pair: Pair) -> bool {
+        self.end(flow);
+        let Some(address) = self.settings.pool.some_address(pair.destination, self.rng.next_u32()) else {
+            return false;
+        };
+        let limits = self.settings.limits;
+        let session = Session {
+            pair,
+            address,
+            first: None,
+            mappings: 0,
+            packets: PerSecond::new(limits.packets_per_s),
+            new_mappings: PerSecond::new(limits.new_mappings_per_s),
+        };
+        self.sessions.put(flow, Box::new(session)).is_none()
+    }
+
+    /// The AIVT is gone, and its mappings with it.
+    pub fn end(&mut self, flow: u32) {
+        let mut next = self.sessions.take(flow).and_then(|session| session.first);
+        while let Some(at) = next {
+            next = self.mappings.end(at);
+            self.made.ended += 1;
+        }
+    }
+
+    /// Ends mappings that nothing passed through for long: some at a time. Call a few times a second.
+    pub fn tick(&mut self, now: Now) {
+        let mut count = NAT_PLACES_A_TICK;
+        while let Some((at, internal)) = self.mappings.expire(now, &self.settings.timeouts, &mut count) {
+            self.made.ended += 1;
+            match self.sessions.entry_mut(internal.flow) {
+                Some(session) => {
+                    session.first = self.mappings.unlink(session.first, at);
+                    session.mappings -= 1;
+                }
+                None => {
+                    self.mappings.end(at);
+                }
+            }
+        }
+    }
+
+    /// Makes the whole datagram `datagram`, which came out of an AIVT, one of this node's.
+    ///
+    /// # Errors
+    /// Why it may not leave, or could not come back; [`tells`] whether the initiator shall know. It may be changed then.
+    pub fn outbound(&mut self, now: Now, flow: u32, datagram: &mut [u8]) -> Result<(), DropReason> {
+        let Self {
+            settings,
+            sessions,
+            mappings,
+            ..
+        } = self;
+        let session = sessions.entry_mut(flow).ok_or(DropReason::Gone)?;
+        if !session.packets.admit(now) {
+            return Err(DropReason::OpenExitRate);
+        }
+        let transport = locate(datagram).map_err(unfit)?;
+        if transport.message != Message::Request {
+            return Err(DropReason::OpenExitPolicy);
+        }
+        let internal = Internal {
+            flow,
+            protocol: transport.protocol,
+            port: transport.source,
+        };
+        let (destination, port) = (session.pair.destination, transport.destination);
+        let known = mappings.of(internal);
+        let asked = known
+            .as_ref()
+            .is_some_and(|known| transport.protocol == Protocol::Echo || known.passed_port == port);
+        if !asked && !settings.policy.passes(destination, transport.protocol, port) {
+            return Err(DropReason::OpenExitPolicy);
+        }
+        if known.is_none() {
+            self.map(now, internal)?;
+        }
+        let mapping = self.mappings.of(internal).ok_or(DropReason::OpenExitExhausted)?;
+        mapping.passed_port = port;
+        mapping.sent(now, transport.tcp_flags);
+        let external = mapping.external;
+        let address = self.settings.pool.address(external.address).ok_or(DropReason::Gone)?;
+        rewrite::source(datagram, address).map_err(|_| DropReason::NotRewritable)?;
+        transport.set_source(datagram, external.port);
+        self.fresh_identification(datagram);
+        Ok(())
+    }
+
+    /// Makes a mapping for a port of an AIVT.
+    fn map(&mut self, now: Now, internal: Internal) -> Result<(), DropReason> {
+        let session = self.sessions.entry_mut(internal.flow).ok_or(DropReason::Gone)?;
+        if session.mappings >= self.settings.limits.mappings_per_aivt || !session.new_mappings.admit(now) {
+            return Err(DropReason::OpenExitMappings);
+        }
+        let (address, first) = (session.address, session.first);
+        let external = self
+            .draw(address, internal.protocol)
+            .ok_or(DropReason::OpenExitExhausted)?;
+        let made = self.mappings.add(now, internal, external, first);
+        let session = self.sessions.entry_mut(internal.flow).ok_or(DropReason::Gone)?;
+        session.first = Some(made.ok_or(DropReason::OpenExitExhausted)?);
+        session.mappings += 1;
+        self.made.made += 1;
+        Ok(())
+    }
+
+    /// A free port at random: one of some that are drawn, or one of as many that follow the last.
+    fn draw(&mut self, address: AddressId, protocol: Protocol) -> Option<External> {
+        if self.mappings.is_full() {
+            return None;
+        }
+        let pool = &self.settings.pool;
+        let external = |nth| External {
+            address,
+            protocol,
+            port: pool.port(self.me, nth),
+        };
+        let mut last = 0;
+        for _ in 0..NAT_DRAWS {
+            last = self.rng.next_u32() >> 8;
+            if !self.mappings.is_taken(external(last)) {
+                return Some(external(last));
+            }
+        }
+        (1..NAT_DRAWS)
+            .map(|step| external(last + step))
+            .find(|one| !self.mappings.is_taken(*one))
+    }
+
+    /// IPv4 datagrams that routers may fragment get identifications that do not clash with those of other AIVTs behind the same
+    /// address (RFC 6864 section 5.3); the others' mean nothing.
+    fn fresh_identification(&mut self, datagram: &mut [u8]) {
+        const IDENTIFICATION: std::ops::Range<usize> = 4..6;
+        if let Ok(ip) = Ipv4::parse(datagram)
+            && !ip.dont_fragment()
+        {
+            let [high, low, ..] = self.rng.next_u32().to_be_bytes();
+            datagram[IDENTIFICATION].copy_from_slice(&[high, low]);
+            // Its header has just been parsed.
+            let _whole = ipv4::refresh_checksum(datagram);
+        }
+    }
+
+    /// Whether a packet of the Internet, from its IP header on, is for this open exit, and then which worker knows its mapping.
+    pub fn owner(&self, packet: &[u8]) -> Option<WorkerId> {
+        let pair = pair_of(packet)?;
+        self.settings.pool.find(pair.destination)?;
+        let port = match locate(packet) {
+            Ok(error) if error.message == Message::Error => {
+                locate_quoted(error.quoted(packet)).map_or(0, |quoted| quoted.source)
+            }
+            Ok(transport) => transport.destination,
+            Err(_) => return Some(self.me),
+        };
+        Some(self.settings.pool.owner(port).unwrap_or(self.me))
+    }
+
+    /// Makes a packet of the Internet for a pool address one of an AIVT's: the slot of its backward flow.
+    ///
+    /// # Errors
+    /// Why it is for nobody. It may be changed then.
+    pub fn inbound(&mut self, now: Now, packet: &mut [u8]) -> Result<u32, DropReason> {
+        let transport = locate(packet).map_err(unfit)?;
+        match (transport.message, transport.protocol) {
+            (Message::Error, _) => self.error(packet, &transport),
+            (Message::Request, Protocol::Echo) => Err(DropReason::OpenExitUnsolicited),
+            (Message::Request | Message::Reply, _) => self.answer(now, packet, &transport),
+        }
+    }
+
+    fn answer(&mut self, now: Now, packet: &mut [u8], transport: &Transport) -> Result<u32, DropReason> {
+        let ends = pair_of(packet).ok_or(DropReason::Malformed)?;
+        let external = self.external(ends.destination, transport.protocol, transport.destination)?;
+        let mapping = self.mappings.behind(external).ok_or(DropReason::OpenExitUnsolicited)?;
+        let internal = mapping.internal;
+        let session = self.sessions.entry_mut(internal.flow).ok_or(DropReason::Gone)?;
+        if ends.source != session.pair.destination {
+            return Err(DropReason::OpenExitUnsolicited);
+        }
+        mapping.received(now, transport.tcp_flags);
+        rewrite::destination(packet, session.pair.source).map_err(|_| DropReason::NotRewritable)?;
+        transport.set_destination(packet, internal.port);
+        Ok(internal.flow)
+    }
+
+    /// An ICMP error about a packet of an AIVT (RFC 5508 section 4.2), from its destination or a router on the way.
+    fn error(&mut self, packet: &mut [u8], transport: &Transport) -> Result<u32, DropReason> {
+        if !is_intact(packet) {
+            return Err(DropReason::Malformed);
+        }
+        let ends = pair_of(packet).ok_or(DropReason::Malformed)?;
+        let quoted = locate_quoted(transport.quoted(packet)).map_err(unfit)?;
+        let about = pair_of(transport.quoted(packet)).ok_or(DropReason::Malformed)?;
+        if quoted.message != Message::Request || about.source != ends.destination {
+            return Err(DropReason::OpenExitUnsolicited);
+        }
+        let external = self.external(about.source, quoted.protocol, quoted.source)?;
+        let mapping = self.mappings.behind(external).ok_or(DropReason::OpenExitUnsolicited)?;
+        let internal = mapping.internal;
+        let session = self.sessions.entry_mut(internal.flow).ok_or(DropReason::Gone)?;
+        if about.destination != session.pair.destination {
+            return Err(DropReason::OpenExitUnsolicited);
+        }
+        transport.set_quoted_source(packet, &quoted, internal.port);
+        let Pair { source, destination } = session.pair;
+        // This also changes the address that is quoted.
+        rewrite::destination(packet, source)
+            .and_then(|()| rewrite::source(packet, destination))
+            .map_err(|_| DropReason::NotRewritable)?;
+        Ok(internal.flow)
+    }
+
+    fn external(&self, address: IpAddr, protocol: Protocol, port: u16) -> Result<External, DropReason> {
+        let address = self
+            .settings
+            .pool
+            .find(address)
+            .ok_or(DropReason::OpenExitUnsolicited)?;
+        Ok(External {
+            address,
+            protocol,
+            port,
+        })
+    }
+
+    /// Mappings and AIVTs at this moment.
+    pub fn in_use(&mut self) -> [usize; 2] {
+        [self.mappings.len(), self.sessions.iter_mut().count()]
+    }
+}
+
+/// Whether the initiator gets an ICMP error, administratively prohibited, about a datagram that was refused for this (RFC 6888
+/// REQ-8): not where the errors themselves would be the flood.
+pub const fn tells(why: DropReason) -> bool {
+    matches!(
+        why,
+        DropReason::OpenExitPolicy | DropReason::OpenExitMappings | DropReason::OpenExitExhausted
+    )
+}
+
+const fn unfit(why: Unfit) -> DropReason {
+    match why {
+        Unfit::Malformed => DropReason::InnerMalformed,
+        Unfit::Fragment => DropReason::OpenExitFragment,
+        Unfit::Protocol => DropReason::OpenExitPolicy,
+    }
+}
+
+/// Mappings that a worker's ports can make at most: of three protocols.
+fn share(pool: &Pool, me: WorkerId) -> u32 {
+    let addresses = u32::try_from(pool.addresses().len()).unwrap_or(u32::MAX);
+    pool.share(me).saturating_mul(3).saturating_mul(addresses)
+}
+
+/// Source and destination of a datagram or of the head of one.
+fn pair_of(head: &[u8]) -> Option<Pair> {
+    match head.first()? >> 4 {
+        4 => Some(Pair {
+            source: IpAddr::from(*head.get(12..)?.first_chunk::<4>()?),
+            destination: IpAddr::from(*head.get(16..)?.first_chunk::<4>()?),
+        }),
+        6 => Some(Pair {
+            source: IpAddr::from(*head.get(8..)?.first_chunk::<16>()?),
+            destination: IpAddr::from(*head.get(24..)?.first_chunk::<16>()?),
+        }),
+        _ => None,
+    }
+}
+
+/// Whether the checksum of an ICMP message is right (RFC 5508 REQ-3).
+fn is_intact(packet: &[u8]) -> bool {
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => Ipv4::parse(packet).is_ok_and(|ip| checksum(ip.payload()) == 0),
+        Some(6) => Ipv6::parse(packet)
+            .is_ok_and(|ip| transport_ipv6(ip.source(), ip.destination(), protocol::ICMPV6, ip.payload()) == 0),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

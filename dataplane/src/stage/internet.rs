@@ -1,0 +1,256 @@
+//! The open exit in the packet path: datagrams of AIVTs into the Internet, and the Internet's packets into AIVTs. What is done to them
+//! is [`crate::nat`]'s.
+
+use std::net::IpAddr;
+
+use ain_crypto::Backend;
+
+use super::Lane;
+use super::deliver::{Datagram, Delivery};
+use crate::command::Handoff;
+use crate::count::Traffic;
+use crate::engine::Engine;
+use crate::entry::EdgeTo;
+use crate::fragment::fragments;
+use crate::icmp::Problem;
+use crate::id::{Now, Pair, PeerId};
+use crate::limits::NEIGHBOUR_ANSWERS_PER_S;
+use crate::nat::neighbour::{self, ANSWER};
+use crate::nat::pool::Pool;
+use crate::nat::{Nat, tells};
+use crate::outside::Outside;
+use crate::packet::PacketBuf;
+use crate::peers::{Link, Peers, Uplink};
+use crate::per_second::PerSecond;
+use crate::verdict::DropReason;
+use crate::wire::datagram_len;
+use crate::wire::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader, MacAddr};
+use crate::wire::ipv4::Ipv4;
+
+/// A worker's open exit.
+pub(crate) struct OpenExit {
+    pub nat: Nat,
+    /// What is too long for one buffer is translated here.
+    scratch: Box<[u8]>,
+    answers: PerSecond,
+}
+
+impl OpenExit {
+    pub fn new(nat: Nat) -> Self {
+        Self {
+            nat,
+            scratch: vec![0; crate::aggfrag::MAX_DATAGRAM].into(),
+            answers: PerSecond::new(NEIGHBOUR_ANSWERS_PER_S),
+        }
+    }
+}
+
+/// What came in and is not IPsec.
+pub enum Stray<B> {
+    /// A whole frame that is not IP.
+    Frame(B),
+    /// An IP packet, from its header on.
+    Packet(B),
+    /// The same from another worker, which has found out that it is for this one.
+    Ours(B),
+}
+
+impl<C: Backend, B: PacketBuf> Engine<C, B> {
+    /// What is not IPsec: the Internet's packets for the open exit go into AIVTs, questions for its addresses are answered, the rest is
+    /// the kernel's.
+    pub(crate) fn strays(&mut self, now: Now, peers: &Peers, lane: &mut Lane<Stray<B>>, io: &mut impl Outside<C, B>) {
+        for stray in lane.drain(..) {
+            let taken = match stray {
+                Stray::Frame(buf) => self.question(now, peers, buf, neighbour::answer_arp, io),
+                Stray::Packet(buf) => self.packet_of_internet(now, peers, buf, io),
+                Stray::Ours(buf) => self.into_aivt(now, peers, buf, io),
+            };
+            if let Err(why) = taken {
+                self.counters.dropped(why);
+            }
+        }
+    }
+
+    /// What the datagrams of an exit's AIVT are for, whose answers have their flow already.
+    pub(crate) fn bound(&mut self, tunnel: PeerId, pair: Pair) -> EdgeTo {
+        if tunnel != PeerId::INTERNET {
+            return EdgeTo::Responder { tunnel, pair };
+        }
+        let begun = self.flows.find(tunnel, pair.reversed()).filter(|answers| {
+            let open = self.open_exit.as_mut();
+            open.is_some_and(|open| open.nat.begin(*answers, pair))
+        });
+        // Without room for the answers there is no flow: what is sent then is dropped.
+        let answers = begun.unwrap_or(u32::MAX);
+        EdgeTo::Internet { pair, answers }
+    }
+
+    /// The AIVT with these answers is gone.
+    pub(crate) fn leave_internet(&mut self, tunnel: PeerId, answers: Pair) {
+        if tunnel == PeerId::INTERNET
+            && let Some(slot) = self.flows.find(tunnel, answers)
+            && let Some(open) = self.open_exit.as_mut()
+        {
+            open.nat.end(slot);
+        }
+    }
+
+    fn packet_of_internet(
+        &mut self,
+        now: Now,
+        peers: &Peers,
+        buf: B,
+        io: &mut impl Outside<C, B>,
+    ) -> Result<(), DropReason> {
+        match self.open_exit.as_ref().and_then(|open| open.nat.owner(buf.data())) {
+            None => self.question(now, peers, buf, neighbour::answer_solicitation, io),
+            Some(owner) if owner == self.id => self.into_aivt(now, peers, buf, io),
+            Some(owner) => match io.hand_over(owner, Handoff::FromInternet(buf)) {
+                Ok(()) => {
+                    self.counters.handed_over();
+                    Ok(())
+                }
+                Err(_) => Err(DropReason::HandoffFull),
+            },
+        }
+    }
+
+    fn into_aivt(
+        &mut self,
+        now: Now,
+        peers: &Peers,
+        mut buf: B,
+        io: &mut impl Outside<C, B>,
+    ) -> Result<(), DropReason> {
+        let open = self.open_exit.as_mut().ok_or(DropReason::Gone)?;
+        // Ethernet's padding is no part of it.
+        buf.truncate(datagram_len(buf.data()).map_err(|_| DropReason::Malformed)?);
+        let flow = open.nat.inbound(now, buf.data_mut())?;
+        self.counters.moved(Traffic::InternetIn, buf.data().len());
+        self.queue(now, peers, flow, buf, io);
+        Ok(())
+    }
+
+    /// Answers who asks for the link-layer address of a pool address, some times a second.
+    fn question(
+        &mut self,
+        now: Now,
+        peers: &Peers,
+        mut buf: B,
+        answer: impl Fn(&[u8], MacAddr, &Pool, &mut [u8; ANSWER]) -> Option<usize>,
+        io: &mut impl Outside<C, B>,
+    ) -> Result<(), DropReason> {
+        let open = self.open_exit.as_mut().ok_or(DropReason::ForTheKernel)?;
+        let uplink = peers.uplinks().v4.or(peers.uplinks().v6);
+        let (port, own) = uplink
+            .and_then(|uplink| Some((uplink.port, uplink.link?.source)))
+            .ok_or(DropReason::ForTheKernel)?;
+        let mut frame = [0; ANSWER];
+        let len = answer(buf.data(), own, &open.nat.settings().pool, &mut frame).ok_or(DropReason::ForTheKernel)?;
+        if !open.answers.admit(now) {
+            return Err(DropReason::OpenExitRate);
+        }
+        let missing = len.saturating_sub(buf.data().len());
+        if buf.tailroom() < missing {
+            return Err(DropReason::NoBuffer);
+        }
+        buf.grow_back(missing);
+        buf.truncate(len);
+        buf.data_mut().copy_from_slice(&frame[..len]);
+        io.transmit(port, buf);
+        Ok(())
+    }
+}
+
+impl<B: PacketBuf, O> Delivery<'_, B, O> {
+    /// Sends a datagram of the AIVT that answers in the flow `answers` into the Internet.
+    pub(super) fn send_to_internet<C: Backend>(
+        &mut self,
+        (pair, answers): (Pair, u32),
+        dont_fragment: bool,
+        datagram: Datagram<'_, B>,
+    ) -> Result<(), DropReason>
+    where
+        O: Outside<C, B>,
+    {
+        let uplink = *self.peers.uplinks().towards(pair.destination).ok_or(DropReason::Gone)?;
+        let link = uplink.link.ok_or(DropReason::NoNeighbour)?;
+        let back = (PeerId::INTERNET, pair.reversed());
+        if datagram.bytes().len() > usize::from(uplink.mtu) {
+            if dont_fragment {
+                self.tell(back, Problem::TooBig(uplink.mtu), datagram.bytes());
+                return Err(DropReason::TooBig);
+            }
+            return self.send_in_pieces(answers, (uplink, link), datagram.bytes());
+        }
+        let mut own = datagram.into_buf(self.io)?;
+        let Some(open) = self.open_exit.as_mut() else {
+            return Err(DropReason::Gone);
+        };
+        if let Err(why) = open.nat.outbound(self.now, answers, own.data_mut()) {
+            if tells(why) {
+                self.tell(back, Problem::AdministrativelyProhibited, own.data());
+            }
+            return Err(why);
+        }
+        self.transmit(uplink, link, pair.destination, own)
+    }
+
+    /// A datagram too long for the port, which may be cut.
+    fn send_in_pieces<C: Backend>(
+        &mut self,
+        answers: u32,
+        (uplink, link): (Uplink, Link),
+        datagram: &[u8],
+    ) -> Result<(), DropReason>
+    where
+        O: Outside<C, B>,
+    {
+        let Some(open) = self.open_exit.as_mut() else {
+            return Err(DropReason::Gone);
+        };
+        let mut scratch = std::mem::take(&mut open.scratch);
+        let whole = &mut scratch[..datagram.len()];
+        whole.copy_from_slice(datagram);
+        let sent = open.nat.outbound(self.now, answers, whole);
+        let sent = sent.and_then(|()| self.pieces((uplink, link), whole));
+        if let Some(open) = self.open_exit.as_mut() {
+            open.scratch = scratch;
+        }
+        sent
+    }
+
+    fn pieces<C: Backend>(&mut self, (uplink, link): (Uplink, Link), whole: &[u8]) -> Result<(), DropReason>
+    where
+        O: Outside<C, B>,
+    {
+        let whole = Ipv4::parse(whole).map_err(|_| DropReason::InnerMalformed)?;
+        for piece in fragments(&whole, usize::from(uplink.mtu)).map_err(|_| DropReason::TooBig)? {
+            let mut buf = self.io.alloc().ok_or(DropReason::NoBuffer)?;
+            if buf.tailroom() < piece.total_len() {
+                return Err(DropReason::NoBuffer);
+            }
+            buf.grow_back(piece.total_len());
+            piece.write(buf.data_mut());
+            self.transmit(uplink, link, IpAddr::V4(whole.destination()), buf)?;
+        }
+        Ok(())
+    }
+
+    fn transmit<C: Backend>(&mut self, uplink: Uplink, link: Link, to: IpAddr, mut buf: B) -> Result<(), DropReason>
+    where
+        O: Outside<C, B>,
+    {
+        self.counters.moved(Traffic::InternetOut, buf.data().len());
+        if buf.headroom() < ethernet::HEADER_LEN {
+            return Err(DropReason::NoBuffer);
+        }
+        buf.grow_front(ethernet::HEADER_LEN);
+        let ethertype = if to.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+        EthernetHeader::new(link.destination, link.source, ethertype)
+            .write(buf.data_mut())
+            .map_err(|_| DropReason::NoBuffer)?;
+        self.io.transmit(uplink.port, buf);
+        Ok(())
+    }
+}
