@@ -7,12 +7,15 @@ mod sim;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ain_controlplane::action::Verdict;
+use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::verdict::DropReason;
+use ain_dataplane::wire::ah::Family;
 use ain_dataplane::wire::checksum::transport_ipv6;
 use ain_dataplane::wire::ip::Ip;
+use ain_dataplane::wire::ipv4::refresh_checksum;
 use ain_dataplane::wire::ipv6::{Ipv6, Ipv6Header};
-use sim::chain::{Chain, Heard, Plan, aivt, initiator, pair_v6, responder, shown_v6};
-use sim::{GMAC, GMAC_V6, HMAC, HMAC_V6, datagram, datagram_v6, outer_of};
+use sim::chain::{Chain, Heard, Plan, aivt, ends, initiator, pair_v6, responder, shown_v6};
+use sim::{Buf, GMAC, GMAC_V6, HMAC, HMAC_V6, datagram, datagram_v6, outer_of};
 use zerocopy::IntoBytes;
 
 fn answers_to(source: Ipv6Addr) -> (Ipv6Addr, Ipv6Addr) {
@@ -207,5 +210,61 @@ fn line_1_what_cannot_be_rewritten_is_dropped() {
         } else {
             assert_eq!(arrived, [ah, routing]);
         }
+    }
+}
+
+/// Every packet is marked on its way, as a router or somebody else could: what is inside comes out as it was sent, and nothing of it
+/// shows outside.
+#[test]
+fn line_5_dscp_and_ecn_stay_inside() {
+    for suite in [GMAC, GMAC_V6] {
+        let mut chain = Chain::new(Plan {
+            flows: 2,
+            ..Plan::new(3, suite)
+        });
+        let marked = |ttl| {
+            let mut four = datagram(initiator(1), responder(1), ttl, 100, 1);
+            four[1] = 0xba;
+            refresh_checksum(&mut four).unwrap();
+            let mut six = datagram_v6(pair_v6(0), ttl, 100, 2);
+            six[..4].copy_from_slice(&[0x6b, 0xa5, 0x43, 0x21]);
+            vec![four, six]
+        };
+        let now = chain.now;
+        chain
+            .machine(1)
+            .send(now, marked(64).iter().map(|bytes| Buf::of(bytes)));
+        let last = chain.responder();
+        let mut seen = 0;
+        loop {
+            chain.control();
+            let moving: Vec<Buf> = chain
+                .machines
+                .values_mut()
+                .flat_map(|m| m.io.frames.drain(..))
+                .collect();
+            if moving.is_empty() {
+                break;
+            }
+            for mut frame in moving {
+                let to = ends(&frame).1;
+                let outer = &mut frame.data_mut()[14..];
+                if suite.family == Family::V4 {
+                    assert_eq!(outer[1], 0);
+                    outer[1] = 0x03;
+                    refresh_checksum(outer).unwrap();
+                } else {
+                    assert_eq!(outer[..4], [0x60, 0, 0, 0]);
+                    outer[..4].copy_from_slice(&[0x60, 0x30, 0, 7]);
+                }
+                chain.machine(to).receive(now, 0, [frame]);
+                seen += 1;
+            }
+        }
+        assert!(seen >= 6, "{seen} packets");
+        let mut arrived = chain.delivered(last);
+        arrived.sort();
+        assert_eq!(arrived, marked(63));
+        chain.assert_no_drops();
     }
 }
