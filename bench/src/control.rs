@@ -127,6 +127,7 @@ fn config() -> anyhow::Result<Config> {
         replay_floor_s: 0,
         quotas: Quotas::halves(AIVTS_MAX, 1),
         open_exit: None,
+        tickets: None,
     })
 }
 
@@ -211,6 +212,7 @@ impl<C: Fresh, M: Memory> Control<C, M> {
             id: NodeId::of(&identity(number)),
             onion_key,
             created,
+            ticket: None,
         };
         let terms = Terms {
             profile: PROFILE as u8,
@@ -323,7 +325,11 @@ impl<C: Fresh, M: Memory> Control<C, M> {
                 Action::Open(opening) => self.node.handle_opened(self.now, self.wall(), opening.open()),
                 Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
                 Action::Remove { aivt } => self.site.writer.remove(aivt),
-                Action::Bind { .. } | Action::Refuse { .. } | Action::Rewrite { .. } | Action::CloseFlow { .. } => {}
+                Action::Enter { .. }
+                | Action::Bind { .. }
+                | Action::Refuse { .. }
+                | Action::Rewrite { .. }
+                | Action::CloseFlow { .. } => {}
             }
         }
         Ok(())

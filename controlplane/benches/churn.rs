@@ -242,6 +242,7 @@ impl World {
             id: id(node),
             onion_key: &keys[node - 1],
             created,
+            ticket: None,
         });
         let terms = Terms {
             profile: 0,

@@ -84,6 +84,13 @@ pub enum Action {
         /// The inner IP datagram; a signal is already padded to the network's one length.
         datagram: Vec<u8>,
     },
+    /// A datagram of the node's own enters the packet path as if it came from a host, `peer` being the node itself.
+    Enter {
+        /// The node as its own host.
+        peer: PeerId,
+        /// The inner IP datagram.
+        datagram: Vec<u8>,
+    },
     /// Install `route`; answer with `Node::handle_installed` when every worker has it. CREATED leaves only then.
     Install {
         /// The AIVT.

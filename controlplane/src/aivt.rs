@@ -55,6 +55,15 @@ pub struct Downstream {
     pub redraws: u8,
 }
 
+/// What a CREATE was let in for, which an exit must remember.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// All that AIVTs do.
+    Full,
+    /// It came without the ticket that the node demands, to get some: it may bind to the node itself and to nothing else.
+    ForIssuance,
+}
+
 /// What only one role knows.
 pub enum Role {
     /// This node made the AIVT.
@@ -77,6 +86,8 @@ pub enum Role {
         flow_token: FlowToken,
         /// The first datagram's pair.
         bound: Option<Box<Pair>>,
+        /// What its CREATE was let in for.
+        admission: Admission,
     },
 }
 

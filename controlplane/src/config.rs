@@ -4,9 +4,10 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use ain_dataplane::id::Spi;
+use ain_dataplane::id::{PeerId, Spi};
 use ain_dataplane::nat;
 pub use ain_dataplane::wire::cell::CellProfile;
+use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -14,6 +15,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::directory::{Directory, NodeId};
 use crate::limits::{AIVTS, AIVTS_MAX, FLOWS, FLOWS_REMEMBERED};
 use crate::signal::suite::{Kem, OnionKeys};
+use crate::ticket::{Mark, TicketSeed};
 
 /// Everything a node knows from its configuration.
 #[derive(Debug)]
@@ -45,6 +47,36 @@ pub struct Config {
     pub quotas: Quotas,
     /// How the node reaches hosts without IPsec, if it does.
     pub open_exit: Option<Arc<nat::Settings>>,
+    /// Tickets of protocol section 8; without them it neither issues, nor fetches, nor demands any.
+    pub tickets: Option<Tickets>,
+}
+
+impl Config {
+    /// The name of the node as its own host, if it is one.
+    pub fn own_peer(&self) -> Option<PeerId> {
+        let after_all = u16::try_from(self.peers.len()).ok()?;
+        self.tickets.as_ref().map(|_| PeerId(after_all))
+    }
+}
+
+/// What a node needs for tickets. The node itself becomes a host of its own, the [`ain_dataplane::id::PeerId`] after all peers: its
+/// requests are datagrams of that host.
+#[derive(Debug)]
+pub struct Tickets {
+    /// The key of the node's id: signs its requests.
+    pub identity: SigningKey,
+    /// From which the keys of all slices come whose public halves are in the node's directory entry.
+    pub seed: TicketSeed,
+    /// Length of a slice, seconds; a constant of the network.
+    pub slice_s: u32,
+    /// Whether a CREATE needs a ticket.
+    pub demand: bool,
+    /// Tickets issued to one entrance in a slice at most.
+    pub quota: u32,
+    /// Tickets of one issuer and slice in this node's wallet; 0: it fetches none.
+    pub wallet: usize,
+    /// Spent here before, in slices that may still be good: see [`crate::node::Node::take_spent_tickets`].
+    pub spent: Vec<Mark>,
 }
 
 /// How much a node takes on, and how much of it may be one neighbour's or one host's.

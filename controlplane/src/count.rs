@@ -54,9 +54,38 @@ impl PerOutcome {
     }
 }
 
+/// Tickets since the start: issued, fetched, spent and refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TicketCounts {
+    /// Issued to entrances, repeated answers not counted.
+    pub issued: u64,
+    /// Requests for tickets that got no answer.
+    pub not_issued: u64,
+    /// Fetched for the wallet.
+    pub received: u64,
+    /// Datagrams for this node itself that are no request and no answer that it waits for.
+    pub malformed: u64,
+    /// Spent here.
+    pub spent: u64,
+    /// CREATEs refused: no ticket.
+    pub missing: u64,
+    /// CREATEs refused: no ticket of this node.
+    pub wrong: u64,
+    /// CREATEs refused: the ticket's slice is over or far ahead.
+    pub stale: u64,
+    /// CREATEs refused: the ticket was spent before.
+    pub spent_twice: u64,
+    /// CREATEs refused: no room to remember another spent ticket.
+    pub no_room: u64,
+    /// Flows refused because their host had its share of AIVTs of the slice.
+    pub host_quota: u64,
+}
+
 /// Totals since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
+    /// Tickets.
+    pub tickets: TicketCounts,
     /// Signals sent, repetitions included.
     pub sent: PerKind,
     /// Signals received, repetitions included.

@@ -151,6 +151,8 @@ pub const BATCHES_PER_SECOND: u32 = 32;
 pub const REQUEST_ANSWERS: u8 = 4;
 /// How often the wallet is looked at.
 pub const TICKET_TICK: u64 = Now::SECOND;
+/// How often the directory is searched for a first issuer.
+pub const NO_ISSUER_TICK: u64 = 10 * Now::SECOND;
 /// How long an entrance waits for an answer of an issuer before it asks again.
 pub const REQUEST_WAIT: u64 = 3 * Now::SECOND;
 /// Requests without answer after which an issuer is left alone.
@@ -161,5 +163,5 @@ pub const ISSUER_REST: u64 = 15 * Now::SECOND;
 pub const ISSUER_REST_MAX: u64 = 240 * Now::SECOND;
 /// Requests of one entrance under way.
 pub const REQUESTS_AT_A_TIME: usize = 16;
-/// AIVTs without a ticket, for issuance alone, that one neighbour may ask for in a minute.
-pub const TICKETLESS_PER_MINUTE: u32 = 60;
+/// AIVTs without a ticket, for issuance alone, that one neighbour may ask for in a second.
+pub const TICKETLESS_PER_SECOND: u32 = 4;

@@ -26,6 +26,7 @@ mod requests;
 mod shutdown;
 mod signals;
 mod snapshot;
+mod tickets;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -56,6 +57,7 @@ use lost::Lost;
 use requests::Closing;
 use shutdown::Leaving;
 pub use snapshot::{PvtStatus, Snapshot};
+use tickets::Ticketing;
 
 /// What never changes.
 struct Settings {
@@ -85,6 +87,9 @@ pub struct Node {
     lost: Lost,
     closing: Closing,
     leaving: Leaving,
+    tickets: Option<Ticketing>,
+    /// This node as its own host, if it has to do with tickets.
+    own: Option<PeerId>,
     replay: ReplayCache,
     penalties: Penalties,
     /// Each flow's next attempt, or its oblivion. AIVTs have deadlines of their own.
@@ -100,6 +105,7 @@ impl Node {
     pub fn new(config: Config, now: Now, mut rng: Box<dyn CryptoRng + Send>) -> Result<Self, ConfigError> {
         checks::check(&config)?;
         let (pvts, neighbours, hosts) = checks::split_peers(&config, now, &mut *rng)?;
+        let own = config.own_peer();
         let mut node = Self {
             replay: ReplayCache::new(REPLAY_TAGS, config.replay_floor_s),
             settings: Settings {
@@ -125,6 +131,8 @@ impl Node {
             lost: Lost::default(),
             closing: Closing::default(),
             leaving: Leaving::default(),
+            own,
+            tickets: config.tickets.map(|tickets| Ticketing::new(config.id, tickets)),
             penalties: Penalties::default(),
             timers: Timers::new(),
             actions: VecDeque::new(),
@@ -215,6 +223,8 @@ impl Node {
         self.end_lost(now);
         self.say_last_words(now);
         self.leave(now);
+        self.turn_slice(wall);
+        self.fetch_tickets(now, wall);
         due.into_iter().for_each(|peer| self.drive_pvt(now, peer));
         for _ in 0..ENDS_AT_A_TIME {
             let Some(id) = self.aivts.due(now) else { break };
@@ -234,6 +244,7 @@ impl Node {
             .chain(self.lost.next_due())
             .chain(self.closing.next_due())
             .chain(self.leaving.next_due())
+            .chain(self.tickets_due())
             .chain(self.aivts.next_due())
             .chain(self.timers.next())
             .min()

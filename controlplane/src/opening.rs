@@ -17,12 +17,14 @@ use crate::action::Link;
 use crate::limits::{OPENINGS_AT_A_TIME, OPENINGS_WAITING_PER_NEIGHBOUR};
 use crate::signal::create::{CreateError, Peeled, peel};
 use crate::signal::suite::OnionKeys;
+use crate::ticket::{Presented, Verifier};
 
 /// A creating signal to open, with all it takes. May go to any thread.
 pub struct Opening {
     number: u64,
     onion: Vec<u8>,
     keys: Arc<OnionKeys>,
+    tickets: Option<Arc<Verifier>>,
 }
 
 /// What came of an [`Opening`].
@@ -30,10 +32,12 @@ pub struct Opened {
     number: u64,
     /// The node's layer.
     pub(crate) peeled: Result<Peeled, CreateError>,
+    /// What it presented as ticket, if the node demands one.
+    pub(crate) presented: Option<Presented>,
 }
 
 impl Opening {
-    /// The private-key operation, tens of microseconds to milliseconds by suite. Tells [`crate::node::Node::handle_opened`].
+    /// The private-key operation, and the check of the ticket if one is demanded: tens of microseconds to milliseconds by suite. Tells [`crate::node::Node::handle_opened`].
     pub fn open(self) -> Opened {
         let open = |key| peel(&self.onion, key);
         // Only the right key makes a mac right; which key it was is no secret.
@@ -41,9 +45,14 @@ impl Opening {
             (Err(CreateError::Unauthentic), Some(previous)) => open(previous),
             (peeled, _) => peeled,
         };
+        let presented = match (&self.tickets, &peeled) {
+            (Some(tickets), Ok(peeled)) => Some(tickets.check(&peeled.ticket)),
+            _ => None,
+        };
         Opened {
             number: self.number,
             peeled,
+            presented,
         }
     }
 }
@@ -74,6 +83,7 @@ struct Queue {
 /// All creating signals that are to be opened.
 pub(crate) struct Openings {
     keys: Arc<OnionKeys>,
+    tickets: Option<Arc<Verifier>>,
     queues: BTreeMap<PeerId, Queue>,
     /// Neighbours of which something waits, each once, the next first.
     turn: VecDeque<PeerId>,
@@ -88,6 +98,7 @@ impl Openings {
     pub(crate) fn new(keys: OnionKeys) -> Self {
         Self {
             keys: Arc::new(keys),
+            tickets: None,
             queues: BTreeMap::new(),
             turn: VecDeque::new(),
             wanted: HashMap::new(),
@@ -99,6 +110,11 @@ impl Openings {
     /// From now on `keys` open them. The old ones are erased when what is being opened with them is done.
     pub(crate) fn set_keys(&mut self, keys: OnionKeys) {
         self.keys = Arc::new(keys);
+    }
+
+    /// From now on `tickets` looks at their tickets.
+    pub(crate) fn demand_tickets(&mut self, tickets: Arc<Verifier>) {
+        self.tickets = Some(tickets);
     }
 
     /// How many are wanted.
@@ -168,6 +184,7 @@ impl Openings {
                 number: self.last,
                 onion,
                 keys: Arc::clone(&self.keys),
+                tickets: self.tickets.clone(),
             });
         }
         None

@@ -122,9 +122,16 @@ pub enum TableError {
 #[derive(Clone, Copy)]
 struct PeerKeys {
     owner: WorkerId,
+    /// None for the node itself, which has no tunnel.
+    tvts: Option<TvtKeys>,
+}
+
+/// What a neighbour's TVTs go by.
+#[derive(Clone, Copy)]
+struct TvtKeys {
     key_in: KeySlot,
     key_out: KeySlot,
-    /// Its TVTs ride on its own AH association.
+    /// They ride on the tunnel's own AH association.
     carries: bool,
 }
 
@@ -325,12 +332,19 @@ impl<C: Backend, B> TableWriter<C, B> {
             .map_err(|_| TableError::Full("association"))?;
         let keys = PeerKeys {
             owner: spec.owner,
-            key_in: slot_in,
-            key_out: slot_out,
-            carries: spec.shape.is_carrier(),
+            tvts: Some(TvtKeys {
+                key_in: slot_in,
+                key_out: slot_out,
+                carries: spec.shape.is_carrier(),
+            }),
         };
         self.peers.insert(spec.peer, keys);
         Ok((slot, progress))
+    }
+
+    /// The node's own datagrams have `owner`.
+    pub fn add_own(&mut self, peer: PeerId, owner: WorkerId) {
+        self.peers.insert(peer, PeerKeys { owner, tvts: None });
     }
 
     /// Every worker gets the schedule, and its own IVs under it.
@@ -528,6 +542,13 @@ impl<C: Backend, B> TableWriter<C, B> {
         }
     }
 
+    /// A datagram of the node's own enters, from `peer`, which [`Self::add_own`] made known.
+    pub fn enter(&mut self, peer: PeerId, datagram: B) {
+        if let Some(owner) = self.peers.get(&peer).map(|keys| keys.owner) {
+            self.command(owner, Command::Enter(peer, datagram));
+        }
+    }
+
     #[cfg(feature = "test-dump")]
     pub(crate) fn known_flows(&self) -> impl Iterator<Item = (Pair, Option<IpAddr>)> {
         self.flows.values().map(|facts| (facts.pair, facts.shown))
@@ -581,7 +602,7 @@ impl<C: Backend, B> TableWriter<C, B> {
     fn carrier_owner(&self, link: Link) -> Option<WorkerId> {
         self.peers
             .get(&link.peer)
-            .filter(|peer| peer.carries)
+            .filter(|peer| peer.tvts.is_some_and(|tvts| tvts.carries))
             .map(|peer| peer.owner)
     }
 

@@ -23,6 +23,7 @@ use subtle::ConstantTimeEq;
 use voprf::{BlindedElement, EvaluationElement, Group, Proof, Ristretto255, VoprfClient, VoprfServer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::directory::TicketKey;
 use crate::limits::TICKET_CLOCK_SLACK_S;
 use crate::signal::suite::TICKET_BYTES;
 use message::Answer;
@@ -113,8 +114,11 @@ pub struct SliceKey {
 
 impl SliceKey {
     /// The public half, for the directory.
-    pub fn public(&self) -> [u8; ELEMENT_BYTES] {
-        Ristretto255::serialize_elem(self.server.get_public_key()).into()
+    pub fn entry(&self) -> TicketKey {
+        TicketKey {
+            slice: self.slice.0,
+            key: Ristretto255::serialize_elem(self.server.get_public_key()).into(),
+        }
     }
 
     /// Evaluates a batch, and proves that it was this key that did.

@@ -44,6 +44,7 @@ fn specs(hops: &[Hop]) -> Vec<HopSpec<'_>> {
             id: hop.id,
             onion_key: &hop.public,
             created: hop.created,
+            ticket: None,
         })
         .collect()
 }

@@ -295,6 +295,7 @@ impl World {
             id: id(*node),
             onion_key,
             created,
+            ticket: None,
         };
         let hops: Vec<_> = path
             .iter()

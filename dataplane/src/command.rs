@@ -71,6 +71,8 @@ pub enum Command<C: Backend, B> {
     },
     /// Seal a whole inner datagram, a signal or an answer of this node, into the tunnel of a peer.
     Signal(PeerId, B),
+    /// A datagram of the node's own, from [`crate::peers::PeerKind::Own`].
+    Enter(PeerId, B),
 }
 
 /// Whether a closed flow's initiator hears of it.
@@ -102,7 +104,8 @@ impl IvSource {
 pub enum Event<C: Backend, B> {
     /// A signal came through a PVT: the inner datagram.
     Signal(PeerId, B),
-    /// The other end of a host tunnel sent this end itself a datagram (UDP port 4797).
+    /// A datagram for this node itself: from the other end of a host tunnel (UDP port 4797), or out of an AIVT for the node as its own
+    /// host.
     ForNode(PeerId, B),
     /// An initiator's datagram with no AIVT; it waits.
     NewFlow {

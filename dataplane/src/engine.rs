@@ -141,6 +141,10 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             Command::Refuse { slot, way, verdict } => self.refuse(peers, slot, way, verdict, io),
             Command::Verdict { tunnel, pair, verdict } => self.last_word(peers, tunnel, pair, verdict, io),
             Command::Signal(peer, datagram) => self.outbox.push_back((peer, datagram)),
+            Command::Enter(id, datagram) => match peers.peer(id).and_then(|peer| peer.kind.policy()) {
+                Some(policy) => self.enter(now, peers, (id, policy), datagram, io),
+                None => self.counters.dropped(DropReason::Gone),
+            },
         }
         self.flush(now, peers, io);
     }

@@ -19,8 +19,21 @@ pub enum PeerKind {
     Neighbour,
     /// A user's host behind an ESP+AH tunnel.
     Host(HostPolicy),
+    /// This node itself as its own host, without a tunnel: datagrams of the control thread enter as an initiator's do, and what an exit
+    /// would send to the host goes to the control thread.
+    Own(HostPolicy),
     /// The AIN, seen from the host's own side (`ain endpoint`): datagrams come from and go to a local device.
     Gateway,
+}
+
+impl PeerKind {
+    /// What the host may do, if it is one.
+    pub const fn policy(&self) -> Option<&HostPolicy> {
+        match self {
+            Self::Host(policy) | Self::Own(policy) => Some(policy),
+            Self::Neighbour | Self::Gateway => None,
+        }
+    }
 }
 
 /// What a host may do.
@@ -191,7 +204,7 @@ impl Peers {
                 let covers = policy.addresses.iter().filter(|net| net.contains(&address));
                 covers.map(|net| net.prefix_len()).max().map(|length| (length, id))
             }
-            PeerKind::Neighbour | PeerKind::Gateway => None,
+            PeerKind::Neighbour | PeerKind::Own(_) | PeerKind::Gateway => None,
         });
         lengths.max().map(|(_, id)| id)
     }

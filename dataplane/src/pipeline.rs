@@ -142,6 +142,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 _ if is_for(known.local, datagram.data()) => self.for_node(now, (peer, known), datagram, io),
                 PeerKind::Host(policy) => self.enter(now, peers, (peer, policy), datagram, io),
                 PeerKind::Gateway => self.device(datagram, io),
+                PeerKind::Own(_) => self.counters.dropped(DropReason::Gone),
             }
         }
     }
@@ -205,7 +206,12 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                     self.counters.dropped(DropReason::Gone);
                     continue;
                 };
-                if peer.owner == self.id {
+                if matches!(peer.kind, PeerKind::Own(_)) {
+                    self.counters.moved(Traffic::HostOut, datagram.data().len());
+                    if io.report(Event::ForNode(id, datagram)).is_err() {
+                        self.counters.dropped(DropReason::ControlFull);
+                    }
+                } else if peer.owner == self.id {
                     let traffic = if matches!(peer.kind, PeerKind::Neighbour) {
                         Traffic::PvtOut
                     } else {

@@ -19,6 +19,7 @@ static ONION: LazyLock<Vec<u8>> = LazyLock::new(|| {
         id: NodeId([id; 32]),
         onion_key: KEY.public(),
         created: 1,
+        ticket: None,
     };
     let terms = Terms {
         profile: 0,

@@ -347,7 +347,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         };
         match event {
             Event::Signal(peer, datagram) => self.node.handle_signal(now, peer, datagram.data()),
-            Event::ForNode(tunnel, datagram) => self.node.handle_for_node(now, tunnel, datagram.data()),
+            Event::ForNode(tunnel, datagram) => self.node.handle_for_node(now, wall(), tunnel, datagram.data()),
             Event::NewFlow { flow, tunnel, pair } => {
                 self.writer.note_flow(flow, tunnel, pair);
                 self.node.handle_new_flow(now, wall(), flow, tunnel, pair);
@@ -362,6 +362,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     fn act(&mut self, now: Now, action: Action) {
         match action {
             Action::Send { peer, datagram } => self.send(peer, &datagram),
+            Action::Enter { peer, datagram } => self.enter(peer, &datagram),
             Action::Install { aivt, route, activity } => {
                 if let Err(error) = self.writer.install(aivt, route, &activity) {
                     debug!(%error, "AIVT not installed");
@@ -392,6 +393,13 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             Some(buf) => self.writer.signal(peer, buf),
             // The signal is lost, as on a network; it is repeated if it matters.
             None => debug!("no buffer for a signal"),
+        }
+    }
+
+    fn enter(&mut self, peer: PeerId, datagram: &[u8]) {
+        match filled(&mut self.pool, datagram) {
+            Some(buf) => self.writer.enter(peer, buf),
+            None => debug!("no buffer for a datagram of this node"),
         }
     }
 

@@ -55,6 +55,7 @@ pub fn control_config(config: &NodeConfig, durable: &Durable) -> anyhow::Result<
         replay_floor_s: durable.replay_floor(),
         quotas: quotas(config),
         open_exit: open_exit(config),
+        tickets: None,
     })
 }
 

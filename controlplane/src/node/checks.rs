@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use rand::CryptoRng;
 use thiserror::Error;
 
-use crate::config::{Config, Host, Neighbour, Peer};
+use crate::config::{Config, Host, HostRole, Neighbour, Peer, SourceOption};
 use crate::directory::NodeId;
 use crate::limits::{MAX_PATH_NODES, MIN_PATH_NODES};
 use crate::pvt::Pvt;
@@ -108,7 +108,11 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn check_hosts(config: &Config) -> Result<(), ConfigError> {
-    let mut claimed: Vec<(IpNet, usize)> = Vec::new();
+    let mut claimed: Vec<(IpNet, usize)> = own_host(config)
+        .into_iter()
+        .flat_map(|(_, own)| own.prefixes)
+        .map(|prefix| (prefix, config.peers.len()))
+        .collect();
     for (peer, host) in config.peers.iter().enumerate() {
         let Peer::Host(host) = host else { continue };
         // Hosts that only initiate may well use the same private addresses: their flows tell them apart.
@@ -132,11 +136,22 @@ fn check_hosts(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// The node as its own host, which fetches and issues tickets: its flows show nothing of its address.
+fn own_host(config: &Config) -> Option<(PeerId, Host)> {
+    let own = Host {
+        prefixes: vec![config.directory.entry(&config.id)?.address.into()],
+        role: HostRole::Both,
+        option: SourceOption::RandomPrivate,
+    };
+    Some((config.own_peer()?, own))
+}
+
 type Peers = (BTreeMap<PeerId, Pvt>, HashMap<NodeId, PeerId>, BTreeMap<PeerId, Host>);
 
 /// The PVTs, their peers by node, and the host tunnels of `config`.
 pub(super) fn split_peers(config: &Config, now: Now, rng: &mut dyn CryptoRng) -> Result<Peers, ConfigError> {
-    let (mut pvts, mut neighbours, mut hosts) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+    let (mut pvts, mut neighbours) = (BTreeMap::new(), HashMap::new());
+    let mut hosts: BTreeMap<_, _> = own_host(config).into_iter().collect();
     let process = rng.next_u32();
     for (position, (index, peer)) in (0u16..).zip(&config.peers).enumerate() {
         let id = PeerId(index);

@@ -14,7 +14,9 @@ use crate::config::{Host, SourceOption};
 use crate::directory::NodeId;
 use crate::flow::{Carrier, Flow, FlowNumber};
 use crate::key_schedule::HopSecrets;
-use crate::limits::{CREATED_STEP_S, EXPIRES_STEP_S, FLOW_MEMORY, FLOW_PATIENCE, PATH_RETRY};
+use crate::limits::{
+    CREATED_STEP_S, EXPIRES_STEP_S, FLOW_MEMORY, FLOW_PATIENCE, MIN_PATH_NODES, PATH_RETRY, PATH_SAMPLES,
+};
 use crate::path::{self, Wish};
 use crate::signal::create::{FlowToken, HopSpec, Terms, build};
 use crate::signal::created::{Confirmation, is_confirmed};
@@ -116,9 +118,9 @@ impl Node {
         else {
             return;
         };
-        let (wanted, exit) = (flow.wanted, flow.exit);
+        let (wanted, exit, for_issuance) = (flow.wanted, flow.exit, self.is_own(flow.tunnel));
         let begun = self
-            .choose_path(now, wall, exit)
+            .choose_path_with_tickets(now, wall, exit, for_issuance)
             .and_then(|path| self.begin(now, wall, number, path));
         if let Some(id) = begun {
             self.timers.clear(number);
@@ -133,7 +135,29 @@ impl Node {
         }
     }
 
-    fn choose_path(&mut self, now: Now, wall: u64, exit: NodeId) -> Option<Vec<NodeId>> {
+    /// A path whose every node that wants a ticket can get one. `for_issuance`: to the exit itself, which makes no secret of the length.
+    fn choose_path_with_tickets(
+        &mut self,
+        now: Now,
+        wall: u64,
+        exit: NodeId,
+        for_issuance: bool,
+    ) -> Option<Vec<NodeId>> {
+        let least = if for_issuance {
+            MIN_PATH_NODES
+        } else {
+            self.settings.min_nodes
+        };
+        for _ in 0..PATH_SAMPLES {
+            let path = self.choose_path(now, wall, exit, least)?;
+            if self.has_tickets(wall, &path, for_issuance) {
+                return Some(path);
+            }
+        }
+        None
+    }
+
+    fn choose_path(&mut self, now: Now, wall: u64, exit: NodeId, min_nodes: usize) -> Option<Vec<NodeId>> {
         let Self {
             settings,
             neighbours,
@@ -145,7 +169,7 @@ impl Node {
         if !pvts.values().any(|pvt| pvt.liveness.is_up()) {
             return None;
         }
-        let (entrance, min_nodes, max_nodes) = (settings.id, settings.min_nodes, settings.max_nodes);
+        let (entrance, max_nodes) = (settings.id, settings.max_nodes);
         let wish = Wish {
             entrance,
             exit,
@@ -170,22 +194,24 @@ impl Node {
             return None;
         }
         let flow = self.flows.by_number(number)?;
-        let flow_token = flow.token;
+        let (flow_token, for_issuance) = (flow.token, self.is_own(flow.tunnel));
+        let tickets = self.take_tickets(wall, &path, for_issuance);
         let terms = Terms {
             profile: self.settings.profile as u8,
             expires: self.expiry(wall),
             flow_token,
         };
         let Self { settings, rng, .. } = &mut *self;
-        let hop = |id: &NodeId| {
+        let hops = path[1..].iter().zip(&tickets).map(|(id, ticket)| {
             let onion_key = settings.directory.entry(id)?.onion_key(settings.kem.suite.id, wall)?;
             Some(HopSpec {
                 id: *id,
                 onion_key,
                 created: creation_date(wall, &mut **rng),
+                ticket: ticket.as_ref(),
             })
-        };
-        let hops: Option<Vec<_>> = path[1..].iter().map(hop).collect();
+        });
+        let hops: Option<Vec<_>> = hops.collect();
         let Ok((onion, secrets)) = build(&settings.kem, &hops?, &terms, &mut **rng) else {
             self.penalties.suspect_path(now, &path);
             return None;

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{Node, Settings, Teller};
 use crate::action::{Action, Verdict};
-use crate::aivt::Role;
+use crate::aivt::{Admission, Role};
 use crate::config::Host;
 use crate::limits::{PAIR_MEMORY, PAIRS_REMEMBERED};
 use crate::signal::create::{FlowToken, TokenTag};
@@ -129,13 +129,14 @@ impl Node {
         let Some(Role::Exit {
             flow_token,
             bound: None,
+            admission,
         }) = self.aivts.by_id(id).map(|aivt| &aivt.role)
         else {
             return;
         };
-        let flow_token = *flow_token;
+        let (flow_token, any) = (*flow_token, *admission == Admission::Full);
         let tunnel = self.way_to(pair.destination);
-        let Some(tunnel) = tunnel.filter(|_| is_single_host(pair.source)) else {
+        let Some(tunnel) = tunnel.filter(|tunnel| (any || self.is_own(*tunnel)) && is_single_host(pair.source)) else {
             return self.actions.push_back(Action::Refuse {
                 aivt: id,
                 verdict: Verdict::ExitRefused,

@@ -204,6 +204,7 @@ mod tests {
             replay_floor_s: 0,
             quotas: Quotas::default(),
             open_exit: None,
+            tickets: None,
         };
         let mut node = Node::new(config, Now(0), Box::new(ChaCha12Rng::seed_from_u64(7))).unwrap();
         hear(&mut node, Now(0));

@@ -1,17 +1,18 @@
 //! A CREATE on its way in: the order of work of protocol section 5, cheap things first, the private-key operation elsewhere.
 //!
 //! ```text
-//!  create: known SPI? quota? ─► Openings ─► Action::Open ── openers ──► handle_opened: mac, time, replay tag ─► join
+//!  create: known SPI? quota? ─► Openings ─► Action::Open ── openers ──► handle_opened: mac, time, replay tag, ticket ─► join
 //! ```
 
 use ain_dataplane::id::{Now, PeerId};
 
 use super::Node;
 use crate::action::{Action, Link};
+use crate::aivt::Admission;
 use crate::limits::PENDING_CREATES_PER_NEIGHBOUR;
 use crate::opening::{Asked, Opened};
 use crate::replay::NotFresh;
-use crate::signal::create::{CreateError, Peeled};
+use crate::signal::create::{Next, Peeled};
 use crate::signal::destroy::Reason;
 
 impl Node {
@@ -49,8 +50,8 @@ impl Node {
     pub(super) fn opened(&mut self, now: Now, wall: u64, opened: Opened) {
         if let Some(Asked { link, create_id }) = self.openings.finish(&opened) {
             let joined = self
-                .accept(wall, link, opened.peeled)
-                .and_then(|peeled| self.join(now, wall, link, create_id, peeled));
+                .accept((now, wall), link, opened)
+                .and_then(|(peeled, admission)| self.join(now, wall, (link, create_id), peeled, admission));
             if let Err(reason) = joined {
                 self.refuse(now, link.peer, link.spi.value(), create_id, reason);
             }
@@ -58,8 +59,8 @@ impl Node {
         self.open_next();
     }
 
-    fn accept(&mut self, wall: u64, link: Link, peeled: Result<Peeled, CreateError>) -> Result<Peeled, Reason> {
-        let peeled = peeled.map_err(|_| Reason::ProtocolError)?;
+    fn accept(&mut self, (now, wall): (Now, u64), link: Link, opened: Opened) -> Result<(Peeled, Admission), Reason> {
+        let peeled = opened.peeled.map_err(|_| Reason::ProtocolError)?;
         // This node may have drawn the SPI in the meantime, if the neighbour did not keep to its side.
         if self.aivts.uses(&link) {
             return Err(Reason::SpiCollision);
@@ -71,10 +72,13 @@ impl Node {
             return Err(Reason::Expired);
         }
         match self.replay.accept(wall, u64::from(peeled.created), peeled.replay) {
-            Ok(()) => Ok(peeled),
-            Err(NotFresh::Full) => Err(Reason::ResourceLimit),
-            Err(NotFresh::Stale | NotFresh::Future | NotFresh::Seen) => Err(Reason::ReplayedCreate),
+            Ok(()) => {}
+            Err(NotFresh::Full) => return Err(Reason::ResourceLimit),
+            Err(NotFresh::Stale | NotFresh::Future | NotFresh::Seen) => return Err(Reason::ReplayedCreate),
         }
+        let is_exit = matches!(peeled.next, Next::Exit { .. });
+        let admission = self.spend((now, wall), link.peer, opened.presented, is_exit)?;
+        Ok((peeled, admission))
     }
 
     fn open_next(&mut self) {

@@ -4,7 +4,7 @@ use ain_dataplane::id::{AivtId, Now, PeerId, Spi};
 
 use super::{Node, Teller};
 use crate::action::{Link, Route};
-use crate::aivt::{Aivt, Downstream, NEVER, Role, Stage, Upstream, Waiting};
+use crate::aivt::{Admission, Aivt, Downstream, NEVER, Role, Stage, Upstream, Waiting};
 use crate::directory::NodeId;
 use crate::limits::SPI_REDRAWS;
 use crate::signal::create::{Next, Peeled};
@@ -24,9 +24,9 @@ impl Node {
         &mut self,
         now: Now,
         wall: u64,
-        link: Link,
-        create_id: u32,
+        (link, create_id): (Link, u32),
         peeled: Peeled,
+        admission: Admission,
     ) -> Result<(), Reason> {
         let expires = until(now, wall, peeled.expires);
         let upstream = Some(Upstream {
@@ -39,6 +39,7 @@ impl Node {
                 let role = Role::Exit {
                     flow_token,
                     bound: None,
+                    admission,
                 };
                 let stage = Stage::Installing;
                 let id = self.insert(Aivt {

@@ -35,8 +35,11 @@ impl Closing {
 }
 
 impl Node {
-    /// `datagram` came out of the tunnel of the host `tunnel`, for this node itself.
-    pub fn handle_for_node(&mut self, now: Now, tunnel: PeerId, datagram: &[u8]) {
+    /// `datagram` came out of the tunnel of the host `tunnel`, or out of an AIVT if that is the node itself, for this node.
+    pub fn handle_for_node(&mut self, now: Now, wall: u64, tunnel: PeerId, datagram: &[u8]) {
+        if self.is_own(tunnel) {
+            return self.own_datagram(now, wall, datagram);
+        }
         let Ok((ends, payload)) = open(datagram) else {
             self.counts.requests_malformed += 1;
             return;

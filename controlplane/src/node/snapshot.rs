@@ -3,6 +3,7 @@
 use ain_dataplane::id::PeerId;
 
 use super::Node;
+use super::tickets::Ticketing;
 use crate::aivt::{RoleName, Stage};
 use crate::directory::NodeId;
 
@@ -50,6 +51,10 @@ pub struct Snapshot {
     pub bindings: usize,
     /// Creating signals in the replay cache.
     pub replay_tags: usize,
+    /// Tickets of other nodes in the wallet.
+    pub wallet: usize,
+    /// Tickets of this node that are spent and remembered.
+    pub spent_tickets: usize,
 }
 
 impl Snapshot {
@@ -79,6 +84,8 @@ impl Node {
             remembered_flows: self.flows.len() - self.flows.open(),
             bindings: self.bindings.len(),
             replay_tags: self.replay.len(),
+            wallet: self.tickets.as_ref().map_or(0, Ticketing::held),
+            spent_tickets: self.tickets.as_ref().map_or(0, Ticketing::remembered),
         }
     }
 

@@ -13,10 +13,11 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use super::onion::{self, HEAD_BYTES, Layer};
-use super::suite::{Kem, OnionPrivateKey};
+use super::suite::{Kem, OnionPrivateKey, ROUTING_BYTES, TICKET_BYTES};
 use crate::action::HopKeys;
 use crate::directory::NodeId;
 use crate::key_schedule::{ConfirmKey, HopSecrets, ReplayTag};
+use crate::ticket::Ticket;
 
 const FLAG_EXIT: u8 = 1;
 
@@ -67,6 +68,8 @@ pub struct HopSpec<'a> {
     pub onion_key: &'a [u8],
     /// Date of the signal for this node, Unix seconds, rounded and jittered.
     pub created: u32,
+    /// What this node demands, if the entrance has one.
+    pub ticket: Option<&'a Ticket>,
 }
 
 /// What every node of a path is told alike, and the exit's flow token.
@@ -121,12 +124,15 @@ pub fn build(
     Ok((onion::wrap(kem.suite, &layers, rng), secrets))
 }
 
-/// flags u8 | profile u8 | 0 u16 | expires u32 | created u32 | 0 u32 | next id[32] | flow token[16] | ticket[96], all zero.
+/// flags u8 | profile u8 | 0 u16 | expires u32 | created u32 | 0 u32 | next id[32] | flow token[16] | ticket[96], zero for none.
 fn head(hop: &HopSpec<'_>, next: Option<NodeId>, terms: &Terms) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
     head[1] = terms.profile;
     head[4..8].copy_from_slice(&terms.expires.to_be_bytes());
     head[8..12].copy_from_slice(&hop.created.to_be_bytes());
+    if let Some(ticket) = hop.ticket {
+        head[ROUTING_BYTES..].copy_from_slice(ticket.bytes());
+    }
     match next {
         Some(next) => head[16..48].copy_from_slice(&next.0),
         None => {
@@ -181,6 +187,8 @@ pub struct Peeled {
     pub confirm: ConfirmKey,
     /// Where it goes.
     pub next: Next,
+    /// What stands in the ticket's place; not looked at.
+    pub ticket: [u8; TICKET_BYTES],
 }
 
 /// Opens this node's layer of `onion`. The ticket is not looked at. Errors: see [`CreateError`].
@@ -195,6 +203,7 @@ pub fn peel(onion: &[u8], key: &OnionPrivateKey) -> Result<Peeled, CreateError> 
         keys: schedule.hop_keys(layer.suite.id),
         confirm: schedule.confirm_key(),
         next: next(head, layer.next)?,
+        ticket: field(head, ROUTING_BYTES),
     })
 }
 

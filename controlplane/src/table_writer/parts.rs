@@ -11,7 +11,7 @@ use ain_dataplane::sa::TvtWindow;
 use ain_dataplane::table::{Target, TargetKind};
 use arrayvec::ArrayVec;
 
-use super::{ExitPart, FlowFacts, Half, Installed, Part, PeerKeys, TableError, TableWriter};
+use super::{ExitPart, FlowFacts, Half, Installed, Part, TableError, TableWriter, TvtKeys};
 use crate::action::{HopKeys, Link};
 
 impl<C: Backend, B> TableWriter<C, B> {
@@ -150,12 +150,17 @@ impl<C: Backend, B> TableWriter<C, B> {
         }
     }
 
+    fn tvt_keys(&self, link: Link) -> Result<TvtKeys, TableError> {
+        let keys = self.peers.get(&link.peer).and_then(|peer| peer.tvts);
+        keys.ok_or(TableError::Unknown("neighbour"))
+    }
+
     pub(super) fn tvt_out(&self, link: Link) -> Result<TvtOut, TableError> {
-        let keys = self.peers.get(&link.peer).ok_or(TableError::Unknown("neighbour"))?;
+        let TvtKeys { key_out, .. } = self.tvt_keys(link)?;
         Ok(TvtOut {
             peer: link.peer,
             spi: link.spi,
-            key: keys.key_out,
+            key: key_out,
             next_seq: 1,
         })
     }
@@ -166,7 +171,7 @@ impl<C: Backend, B> TableWriter<C, B> {
         link: Link,
         make: impl FnOnce(KeySlot) -> Tvt<C>,
     ) -> Result<Half, TableError> {
-        let PeerKeys { key_in, carries, .. } = *self.peers.get(&link.peer).ok_or(TableError::Unknown("neighbour"))?;
+        let TvtKeys { key_in, carries, .. } = self.tvt_keys(link)?;
         let slots = &mut self.tvt_slots[usize::from(worker.0)];
         let slot = slots.free.pop().ok_or(TableError::Full("TVT"))?;
         let target = Target {

@@ -151,6 +151,11 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Whether a message claims to be an answer, and not a request.
+pub(crate) fn is_answer(bytes: &[u8]) -> bool {
+    bytes.get(1) == Some(&ANSWER)
+}
+
 /// An answer.
 pub struct Answer {
     /// Batch, slice and nonce of the request.

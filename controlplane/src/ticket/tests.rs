@@ -10,7 +10,7 @@ use super::issuer::{Issuer, NotIssued};
 use super::message::{Answer, Request};
 use super::wallet::{IssuerKeys, NotAccepted, Wallet};
 use super::*;
-use crate::directory::NodeId;
+use crate::directory::{NodeId, TicketKey};
 use crate::limits::{REQUEST_WAIT, TICKETS_A_BATCH};
 
 const HOUR: u32 = 3600;
@@ -67,7 +67,7 @@ struct Two {
     issuer: Issuer,
     wallet: Wallet,
     entrance: SigningKey,
-    keys: Vec<(u32, [u8; 32])>,
+    keys: Vec<TicketKey>,
     now: Now,
     rng: ChaCha20Rng,
 }
@@ -79,7 +79,7 @@ impl Two {
         let seed = TicketSeed::from_bytes([3; 32]);
         let entrance = SigningKey::from_bytes(&[5; 32]);
         let me = NodeId::of(&entrance.verifying_key().to_bytes());
-        let keys = (SLICE.0..SLICE.0 + 3).map(|slice| (slice, seed.key(Slice(slice)).public()));
+        let keys = (SLICE.0..SLICE.0 + 3).map(|slice| seed.key(Slice(slice)).entry());
         Self {
             keys: keys.collect(),
             issuer: Issuer::new(ISSUER, HOUR, quota),

@@ -18,13 +18,14 @@ use thiserror::Error;
 
 use super::message::{Answer, Head, Malformed, Nonce, Request};
 use super::{Batch, ELEMENT_BYTES, Slice, Ticket};
-use crate::directory::NodeId;
+use crate::directory::{NodeId, TicketKey};
 use crate::limits::{
-    ISSUER_REST, ISSUER_REST_MAX, REQUEST_WAIT, REQUESTS_AT_A_TIME, REQUESTS_BEFORE_REST, TICKET_TICK, TICKETS_A_BATCH,
+    ISSUER_REST, ISSUER_REST_MAX, NO_ISSUER_TICK, REQUEST_WAIT, REQUESTS_AT_A_TIME, REQUESTS_BEFORE_REST, TICKET_TICK,
+    TICKETS_A_BATCH,
 };
 
 /// A node that issues tickets: itself, and the public halves of its keys by slice, as the directory has them.
-pub type IssuerKeys<'a> = (NodeId, &'a [(u32, [u8; ELEMENT_BYTES])]);
+pub type IssuerKeys<'a> = (NodeId, &'a [TicketKey]);
 
 /// A request for this issuer.
 pub type ToIssuer = (NodeId, Vec<u8>);
@@ -113,8 +114,11 @@ impl Wallet {
         let earliest = Slice::at(wall, self.slice_s).previous();
         self.held.retain(|(_, slice), _| *slice >= earliest);
         let mut requests = self.repeat(now);
-        let mut issuers: Vec<_> = issuers.filter(|(issuer, _)| *issuer != self.me).collect();
-        if !issuers.is_empty() {
+        let issues = |(issuer, keys): &IssuerKeys<'_>| *issuer != self.me && !keys.is_empty();
+        let mut issuers: Vec<_> = issuers.filter(issues).collect();
+        if issuers.is_empty() {
+            self.due = now.plus(NO_ISSUER_TICK);
+        } else {
             let first = rng.random_range(0..issuers.len());
             issuers.rotate_left(first);
         }
@@ -123,11 +127,11 @@ impl Wallet {
                 continue;
             }
             for slice in self.wanted(wall) {
-                let Some((_, public)) = keys.iter().find(|(of, _)| *of == slice.0) else {
+                let Some(key) = keys.iter().find(|key| key.slice == slice.0) else {
                     continue;
                 };
                 while self.asked.len() < REQUESTS_AT_A_TIME && self.has_room(issuer, slice) {
-                    requests.push((issuer, self.ask(now, issuer, slice, *public, rng)));
+                    requests.push((issuer, self.ask(now, issuer, slice, key.key, rng)));
                 }
             }
         }

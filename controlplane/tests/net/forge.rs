@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
+use ain_controlplane::ticket::Ticket;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
@@ -33,16 +34,23 @@ impl Net {
 
     /// A creating signal, good now, for a path over `path`.
     pub fn onion(&mut self, path: &[usize]) -> Vec<u8> {
+        self.onion_with(path, &[])
+    }
+
+    /// The same with tickets for the first nodes of the path.
+    pub fn onion_with(&mut self, path: &[usize], tickets: &[Ticket]) -> Vec<u8> {
         let rng = &mut ChaCha12Rng::seed_from_u64(u64::from(self.forged));
         let created = u32::try_from(self.wall() / 10 * 10).unwrap();
         let keys: Vec<_> = path.iter().map(|node| (self.plan.onion_key)(*node)).collect();
         let hops: Vec<_> = path
             .iter()
             .zip(&keys)
-            .map(|(node, key)| HopSpec {
+            .enumerate()
+            .map(|(at, (node, key))| HopSpec {
                 id: id(*node),
                 onion_key: key.public(),
                 created,
+                ticket: tickets.get(at),
             })
             .collect();
         let terms = Terms {

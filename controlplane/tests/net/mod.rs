@@ -19,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 #[allow(unused_imports, reason = "each test program uses a part")]
-pub use plan::{Plan, id, onion_key};
+pub use plan::{Plan, SLICE_S, id, onion_key, ticket_seed};
 use site::Site;
 
 pub const MS: u64 = Now::SECOND / 1000;
@@ -78,7 +78,7 @@ enum Event {
     Opened {
         node: usize,
         life: u32,
-        opened: Opened,
+        opened: Box<Opened>,
     },
     Saved {
         node: usize,
@@ -217,7 +217,7 @@ impl Net {
                 });
             }
             Event::Opened { node, life, opened } if self.sites[node].life == life => {
-                self.drive(node, |node, now, wall| node.handle_opened(now, wall, opened));
+                self.drive(node, |node, now, wall| node.handle_opened(now, wall, *opened));
             }
             Event::Saved {
                 node,
@@ -289,7 +289,7 @@ impl Net {
                 Action::Open(opening) => {
                     let free = self.sites[index].opener_free.max(self.now).plus(self.open_ms * MS);
                     self.sites[index].opener_free = free;
-                    let opened = opening.open();
+                    let opened = Box::new(opening.open());
                     self.later(
                         free.since(self.now),
                         Event::Opened {

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
+use ain_controlplane::config::Tickets;
+use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey, TicketKey};
 use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
 use ain_controlplane::signal::suite::{Kem, OnionPrivateKey, x25519};
+use ain_controlplane::ticket::{Mark, Slice, TicketSeed};
 use ain_dataplane::id::PeerId;
 use ain_dataplane::wire::ah::Family;
 use ed25519_dalek::SigningKey;
@@ -26,6 +28,10 @@ pub struct Plan {
     pub quotas: Quotas,
     pub kem: Kem,
     pub onion_key: fn(usize) -> OnionPrivateKey,
+    /// How many tickets the wallet of each node holds, if nodes issue and demand them.
+    pub tickets: Option<fn(usize) -> usize>,
+    /// Tickets that every node knows as spent at its start.
+    pub spent: Vec<Mark>,
 }
 
 impl Plan {
@@ -42,6 +48,8 @@ impl Plan {
             quotas: Quotas::default(),
             kem: x25519::KEM,
             onion_key,
+            tickets: None,
+            spent: Vec::new(),
         }
     }
 
@@ -76,9 +84,22 @@ impl Plan {
             exit_prefixes: [format!("198.51.{node}.0/24"), format!("2001:db8:33:{node}::/64")]
                 .map(|net| net.parse().unwrap())
                 .into(),
+            ticket_keys: self.ticket_keys(node),
             ..Entry::new(format!("ain{node}"), identity(node), self.address(node))
         };
         Directory::new((0..self.nodes).map(entry).collect()).unwrap()
+    }
+
+    /// Of an hour before and two after the tests' beginning.
+    fn ticket_keys(&self, node: usize) -> Vec<TicketKey> {
+        let (seed, now) = (ticket_seed(node), Slice::at(WALL, SLICE_S).0);
+        let slices = now - 6..now + 12;
+        let keys = slices.map(|slice| seed.key(Slice(slice)).entry());
+        if self.tickets.is_some() {
+            keys.collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Node `node`: its neighbours in order, then two host tunnels. The first host responds to 198.51.<node>.0/25 and
@@ -123,6 +144,10 @@ impl Plan {
             replay_floor_s,
             quotas: self.quotas,
             open_exit: None,
+            tickets: self.tickets.map(|wallet| Tickets {
+                spent: self.spent.clone(),
+                ..tickets(node, wallet(node))
+            }),
         }
     }
 }
@@ -139,4 +164,26 @@ pub fn id(node: usize) -> NodeId {
 
 pub fn onion_key(node: usize) -> OnionPrivateKey {
     x25519::onion_key(&[u8::try_from(node).unwrap() + 101; 32])
+}
+
+const WALL: u64 = 1_800_000_000;
+/// Length of a slice, seconds.
+pub const SLICE_S: u32 = 600;
+
+/// What node `node` needs for tickets, which it demands.
+pub fn tickets(node: usize, wallet: usize) -> Tickets {
+    Tickets {
+        identity: SigningKey::from_bytes(&[u8::try_from(node).unwrap() + 1; 32]),
+        seed: ticket_seed(node),
+        slice_s: SLICE_S,
+        demand: true,
+        quota: 1000,
+        wallet,
+        spent: Vec::new(),
+    }
+}
+
+/// From which the ticket keys of `node` come.
+pub fn ticket_seed(node: usize) -> TicketSeed {
+    TicketSeed::from_bytes([u8::try_from(node).unwrap() + 201; 32])
 }

@@ -90,6 +90,8 @@ impl Site {
                 self.shown.remove(&flow);
                 self.closed.push((sender, refused));
             }
+            // There is no packet path that it could enter.
+            Action::Enter { .. } => {}
             Action::Send { .. } | Action::Install { .. } | Action::Open(_) | Action::ReserveSpis { .. } => {
                 unreachable!("handled before")
             }

@@ -297,6 +297,26 @@ impl Machine {
         }
     }
 
+    /// The node as its own host, under the name that its control node has for it.
+    pub fn add_own(&mut self, own: PeerId, owner: WorkerId) {
+        let mut list: Vec<Peer> = self.peers.iter().map(|(_, peer)| peer.clone()).collect();
+        // Hosts of the plan that have no machine.
+        list.resize(usize::from(own.0), list[0].clone());
+        list.push(Peer {
+            remote: list[0].local,
+            link: None,
+            owner,
+            kind: PeerKind::Own(HostPolicy {
+                initiator: true,
+                addresses: Vec::new(),
+                inner_mtu: 1386,
+            }),
+            ..list[0].clone()
+        });
+        self.peers = Peers::new(list, CellProfile::Standard);
+        self.writer.add_own(own, owner);
+    }
+
     /// Carries out what the table writer has queued, and what workers have handed each other.
     pub fn settle(&mut self, now: Now) {
         loop {

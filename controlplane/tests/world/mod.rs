@@ -72,6 +72,8 @@ pub struct World {
     pub cut: BTreeSet<(u8, u8)>,
     /// Unix time at the start.
     pub wall_at_start: u64,
+    /// Seconds by which a node's clock is off.
+    pub clock_off: BTreeMap<u8, i64>,
     late: Vec<(Now, u8, Buf)>,
     asked: u32,
     family: Family,
@@ -128,6 +130,7 @@ impl World {
             weather: FAIR,
             cut: BTreeSet::new(),
             wall_at_start,
+            clock_off: BTreeMap::new(),
             late: Vec::new(),
             asked: 0,
             family: plan.family,
@@ -145,6 +148,9 @@ impl World {
                 world.machines.insert(number, Machine::new(number, workers, mine));
             }
             let config = plan.config(usize::from(node), &HashMap::new(), wall_at_start - 60);
+            if let (Some(own), Some(machine)) = (config.own_peer(), world.machines.get_mut(&(node + 1))) {
+                machine.add_own(own, WorkerId(workers - 1));
+            }
             let rng = Box::new(ChaCha20Rng::seed_from_u64(u64::from(node) + 7));
             world.nodes.insert(node + 1, Node::new(config, world.now, rng).unwrap());
         }
@@ -165,7 +171,8 @@ impl World {
                 let Some(machine) = self.machines.get_mut(number) else {
                     continue;
                 };
-                drive(node, machine, self.now, wall);
+                let off = self.clock_off.get(&(number - 1)).copied().unwrap_or(0);
+                drive(node, machine, self.now, wall.saturating_add_signed(off));
             }
             let frames: Vec<Buf> = self.machines.values_mut().flat_map(|m| m.io.frames.drain(..)).collect();
             if frames.is_empty() {
@@ -330,7 +337,7 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
     while let Some(event) = machine.io.events.pop_front() {
         match event {
             Event::Signal(peer, datagram) => node.handle_signal(now, peer, datagram.data()),
-            Event::ForNode(tunnel, datagram) => node.handle_for_node(now, tunnel, datagram.data()),
+            Event::ForNode(tunnel, datagram) => node.handle_for_node(now, wall, tunnel, datagram.data()),
             Event::NewFlow { flow, tunnel, pair } => {
                 machine.writer.note_flow(flow, tunnel, pair);
                 node.handle_new_flow(now, wall, flow, tunnel, pair);
@@ -355,6 +362,7 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
                 Action::Rewrite { flow, source } => machine.writer.rewrite(flow, source),
                 Action::CloseFlow { flow, refused } => machine.writer.close_flow(flow, refused),
                 Action::ReserveSpis { peer, up_to } => node.handle_spis_reserved(peer, up_to),
+                Action::Enter { peer, datagram } => machine.writer.enter(peer, Buf::of(&datagram)),
                 Action::Open(opening) => node.handle_opened(now, wall, opening.open()),
             }
         }

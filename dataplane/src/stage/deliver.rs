@@ -17,7 +17,7 @@ use crate::icmp::Problem;
 use crate::id::{AivtId, Now, Pair, PeerId};
 use crate::outside::Outside;
 use crate::packet::PacketBuf;
-use crate::peers::{PeerKind, Peers};
+use crate::peers::Peers;
 use crate::sa::ReplayError;
 use crate::verdict::DropReason;
 use crate::waiting::{Waiting, WaitsFor};
@@ -282,7 +282,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
     where
         O: Outside<C, B>,
     {
-        let Some(PeerKind::Host(policy)) = self.peers.peer(tunnel).map(|peer| &peer.kind) else {
+        let Some(policy) = self.peers.peer(tunnel).and_then(|peer| peer.kind.policy()) else {
             return Err(DropReason::Gone);
         };
         let mtu = policy.inner_mtu;

@@ -147,7 +147,7 @@ impl<B> Shapers<B> {
                 Ok(())
             }
             PeerKind::Neighbour => Err(datagram),
-            PeerKind::Host(_) | PeerKind::Gateway => shaper.queue.push(ONE_LINE, datagram),
+            PeerKind::Host(_) | PeerKind::Own(_) | PeerKind::Gateway => shaper.queue.push(ONE_LINE, datagram),
         };
         if queued.is_err() {
             counters.dropped(DropReason::RateFull);
