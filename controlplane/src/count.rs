@@ -77,8 +77,6 @@ pub struct TicketCounts {
     pub spent_twice: u64,
     /// CREATEs refused: no room to remember another spent ticket.
     pub no_room: u64,
-    /// Flows refused because their host had its share of AIVTs of the slice.
-    pub host_quota: u64,
 }
 
 /// Totals since the start.

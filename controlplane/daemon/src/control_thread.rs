@@ -30,13 +30,14 @@ use tracing::{debug, info, warn};
 
 use crate::benchmark;
 use crate::config::secret::KeyMaterial;
-use crate::durable::{Durable, DurableError};
+use crate::durable::Durable;
 use crate::hardware::PortView;
 use crate::neighbours::Neighbours;
 use crate::openers::Openers;
 use crate::rates::RateWatch;
 use crate::report::{CryptoReport, Report, Source, Stalled};
 use crate::shutdown::Shutdown;
+use crate::tickets::SpentLog;
 
 /// Longest sleep: commands, numbers and requests are looked at this often at least.
 const NAP: Duration = Duration::from_millis(5);
@@ -156,6 +157,8 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub clock: Clock,
     /// Requests of the admin socket and the metrics endpoint.
     pub requests: Receiver<Request>,
+    /// Tickets of this node that are spent.
+    pub spent: SpentLog,
     /// SPI reservations that did not reach the disk, to be tried again.
     pub unreserved: BTreeMap<PeerId, u32>,
     /// When to say next that numbers are not kept.
@@ -309,6 +312,10 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         if self.node.poll_timeout().is_some_and(|due| due <= now) {
             self.node.handle_timeout(now, wall());
         }
+        let spent = self.node.take_spent_tickets();
+        if let Err(error) = self.spent.write(&spent) {
+            self.complain(now, &error);
+        }
         while let Some(action) = self.node.poll_action() {
             self.act(now, action);
         }
@@ -417,7 +424,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     }
 
     /// Says that numbers are not kept, once a second at most.
-    fn complain(&mut self, now: Now, error: &DurableError) {
+    fn complain(&mut self, now: Now, error: &dyn std::error::Error) {
         if now >= self.next_complaint {
             warn!(%error, "numbers not kept");
             self.next_complaint = now.plus(Now::SECOND);
@@ -426,6 +433,9 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
 
     fn every_second(&mut self, now: Now) {
         self.rates.look(now);
+        if let Err(error) = self.spent.sync(wall()) {
+            self.complain(now, &error);
+        }
         if let Err(error) = self.durable.sync_accepted() {
             self.complain(now, &error);
         }

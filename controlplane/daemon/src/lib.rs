@@ -31,4 +31,5 @@ pub mod state;
 pub mod team;
 #[cfg(test)]
 mod testnet;
+pub mod tickets;
 pub mod translate;

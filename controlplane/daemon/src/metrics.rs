@@ -226,6 +226,12 @@ fn families(report: &Report) -> Vec<MetricFamily> {
         &[],
         [(vec![], report.open_exit_mappings_made)],
     );
+    all.gauge(
+        "wallet_tickets",
+        "Tickets of other nodes that this entrance holds.",
+        &[],
+        [(vec![], report.wallet)],
+    );
     all.sums(
         "aivts_ended",
         "AIVTs that stood and ended, by the reason first known here.",

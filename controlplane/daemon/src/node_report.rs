@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ain_controlplane::aivt::RoleName;
-use ain_controlplane::count::{PerKind, PerReason};
+use ain_controlplane::count::{PerKind, PerReason, TicketCounts};
 use ain_controlplane::request::Outcome;
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::Kind;
@@ -46,6 +46,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             neighbours: neighbours.collect(),
             aivts: aivts.collect(),
             flows: snapshot.flows as u64,
+            wallet: snapshot.wallet as u64,
             control: vec![
                 Sum::new("rebuilds", counts.rebuilds),
                 Sum::new("flows_refused", counts.flows_refused),
@@ -55,7 +56,10 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                 Sum::new("requests_unknown", counts.requests.of(Outcome::Unknown)),
                 Sum::new("requests_not_understood", counts.requests.of(Outcome::NotUnderstood)),
                 Sum::new("requests_malformed", counts.requests_malformed),
-            ],
+            ]
+            .into_iter()
+            .chain(tickets(&counts.tickets))
+            .collect(),
             ended: reasons(&counts.ended),
             failed: reasons(&counts.failed),
             signals: SignalReport {
@@ -81,6 +85,22 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         report.add_workers(self.counters.iter().map(|counters| &**counters));
         report
     }
+}
+
+fn tickets(counts: &TicketCounts) -> [Sum; 10] {
+    [
+        ("tickets_issued", counts.issued),
+        ("tickets_not_issued", counts.not_issued),
+        ("tickets_received", counts.received),
+        ("tickets_malformed", counts.malformed),
+        ("tickets_spent", counts.spent),
+        ("tickets_missing", counts.missing),
+        ("tickets_wrong", counts.wrong),
+        ("tickets_stale", counts.stale),
+        ("tickets_spent_twice", counts.spent_twice),
+        ("tickets_no_room", counts.no_room),
+    ]
+    .map(|(name, count)| Sum::new(name, count))
 }
 
 fn kinds(per: &PerKind) -> Vec<Sum> {

@@ -137,6 +137,9 @@ pub struct Report {
     pub aivts: Vec<AivtSum>,
     /// Flows that have, or wait for, an AIVT at this entrance.
     pub flows: u64,
+    /// Tickets of other nodes that this entrance holds.
+    #[serde(default)]
+    pub wallet: u64,
     /// Figures of the control node without a label of their own, as in `ain_{name}_total`.
     pub control: Vec<Sum>,
     /// AIVTs that stood and ended, by reason.

@@ -26,7 +26,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use tracing::{info, warn};
 
 use crate::config::{Idle, NodeConfig};
-use crate::control_thread::{AllReins, Asker, ControlThread, Directions};
+use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hardware::{Hardware, PortView};
@@ -36,7 +36,8 @@ use crate::rates::RateWatch;
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
-use crate::{admin, benchmark, metrics, room, secrets, translate};
+use crate::tickets::SpentLog;
+use crate::{admin, benchmark, metrics, room, secrets, tickets, translate};
 
 /// Runs the node that a file describes until it is told to stop.
 ///
@@ -98,7 +99,11 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
 ) -> anyhow::Result<()> {
     let workers = u8::try_from(hardware.stations.len()).context("too many workers")?;
     let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
-    let node_config = translate::control_config(&config, &durable)?;
+    let mut node_config = translate::control_config(&config, &durable)?;
+    let (spent, known) = SpentLog::open(&config.state_dir, config.network.ticket_slice_s, wall())?;
+    if config.benchmark.is_none() {
+        node_config.tickets = Some(tickets::of(&config, known)?);
+    }
     let clock = Clock::start();
     let capacity = room::of_each_worker(&config);
     let (table, reader) = flow_table(
@@ -115,7 +120,11 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         }
     }
     let mut rates = RateWatch::default();
-    let peers = install_tunnels(&config, workers, &mut writer, &mut durable, &mut rates)?;
+    let mut peers = install_tunnels(&config, workers, &mut writer, &mut durable, &mut rates)?;
+    if let (Some(own), Some(entry)) = (node_config.own_peer(), config.own_entry()) {
+        writer.add_own(own, WorkerId(0));
+        peers.push(translate::own_peer(entry.address, WorkerId(0)));
+    }
     if let Some(benchmark) = &benchmark {
         benchmark.install(&mut writer).context("static AIVTs of [benchmark]")?;
     }
@@ -197,6 +206,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         views: hardware.views,
         clock,
         requests,
+        spent,
         unreserved: std::collections::BTreeMap::new(),
         next_complaint: ain_dataplane::id::Now(0),
     }

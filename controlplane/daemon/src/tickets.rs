@@ -13,12 +13,17 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use ain_controlplane::config::Tickets;
 use ain_controlplane::directory::TicketKey;
 use ain_controlplane::ticket::{Mark, Slice, TicketSeed, TicketTag};
+use anyhow::Context;
+use ed25519_dalek::SigningKey;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::config::NodeConfig;
 
 const SEED_FILE: &str = "tickets.seed";
 const SPENT_PREFIX: &str = "spent-";
@@ -56,8 +61,13 @@ pub fn seed(state_dir: &Path) -> Result<TicketSeed, TicketStoreError> {
     let path = state_dir.join(SEED_FILE);
     let mut bytes = Zeroizing::new([0; 32]);
     let opened = File::open(&path);
-    if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        SysRng.try_fill_bytes(&mut *bytes).map_err(|_| TicketStoreError::Random)?;
+    if opened
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    {
+        SysRng
+            .try_fill_bytes(&mut *bytes)
+            .map_err(|_| TicketStoreError::Random)?;
         make_seed(&path, &bytes).map_err(failed(&path))?;
         return Ok(TicketSeed::from_bytes(*bytes));
     }
@@ -84,34 +94,59 @@ fn make_seed(path: &Path, bytes: &[u8; 32]) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// What the control node of `config` needs for tickets, of which `spent` are spent already.
+///
+/// # Errors
+/// The identity key is not 32 bytes long; [`TicketStoreError`].
+pub fn of(config: &NodeConfig, spent: Vec<Mark>) -> anyhow::Result<Tickets> {
+    let identity = config.identity_key.expose_array();
+    Ok(Tickets {
+        identity: SigningKey::from_bytes(identity.context("the identity key is not 32 bytes long")?),
+        seed: seed(&config.state_dir)?,
+        slice_s: config.network.ticket_slice_s,
+        demand: config.tickets.demand,
+        quota: config.tickets.quota,
+        wallet: config.tickets.wallet,
+        spent,
+    })
+}
+
 /// The public halves of `count` slices from the one that is before `wall`, for the node's directory entry.
 pub fn public_keys(seed: &TicketSeed, wall: u64, slice_s: u32, count: u32) -> Vec<TicketKey> {
     let first = Slice::at(wall, slice_s).previous().0;
-    (first..first.saturating_add(count)).map(|slice| seed.key(Slice(slice)).entry()).collect()
+    (first..first.saturating_add(count))
+        .map(|slice| seed.key(Slice(slice)).entry())
+        .collect()
 }
 
 /// The files of spent tickets.
 pub struct SpentLog {
     directory: PathBuf,
+    slice_s: u32,
     files: BTreeMap<Slice, File>,
     unsynced: bool,
 }
 
 impl SpentLog {
-    /// Opens the files in `state_dir`, and removes those of slices before `earliest`. What is in the others is returned.
+    /// Opens the files in `state_dir`, and removes those of slices, `slice_s` long, whose tickets are good no more at the Unix time
+    /// `wall`. What is in the others is returned.
     ///
     /// # Errors
     /// See [`TicketStoreError`].
-    pub fn open(state_dir: &Path, earliest: Slice) -> Result<(Self, Vec<Mark>), TicketStoreError> {
+    pub fn open(state_dir: &Path, slice_s: u32, wall: u64) -> Result<(Self, Vec<Mark>), TicketStoreError> {
+        let earliest = Slice::at(wall, slice_s).previous();
         let mut log = Self {
             directory: state_dir.to_owned(),
+            slice_s,
             files: BTreeMap::new(),
             unsynced: false,
         };
         let mut spent = Vec::new();
         for entry in fs::read_dir(state_dir).map_err(failed(state_dir))? {
             let path = entry.map_err(failed(state_dir))?.path();
-            let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix(SPENT_PREFIX)?.parse().ok());
+            let number = path
+                .file_name()
+                .and_then(|name| name.to_str()?.strip_prefix(SPENT_PREFIX)?.parse().ok());
             match number.map(Slice) {
                 Some(slice) if slice < earliest => fs::remove_file(&path).map_err(failed(&path))?,
                 Some(slice) => {
@@ -137,13 +172,9 @@ impl SpentLog {
         let path = self.path(slice);
         Ok(match self.files.entry(slice) {
             std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::btree_map::Entry::Vacant(none) => none.insert(
-                OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .mode(0o600)
-                    .open(path)?,
-            ),
+            std::collections::btree_map::Entry::Vacant(none) => {
+                none.insert(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?)
+            }
         })
     }
 
@@ -161,11 +192,12 @@ impl SpentLog {
         Ok(())
     }
 
-    /// Brings to disk what was written, and removes the files of slices before `earliest`.
+    /// Brings to disk what was written, and removes the files of slices whose tickets are good no more at `wall`.
     ///
     /// # Errors
     /// See [`TicketStoreError`].
-    pub fn sync(&mut self, earliest: Slice) -> Result<(), TicketStoreError> {
+    pub fn sync(&mut self, wall: u64) -> Result<(), TicketStoreError> {
+        let earliest = Slice::at(wall, self.slice_s).previous();
         let kept = self.files.split_off(&earliest);
         for slice in std::mem::replace(&mut self.files, kept).into_keys() {
             let path = self.path(slice);
@@ -205,7 +237,7 @@ mod tests {
     #[test]
     fn line_7_spent_tickets_outlive_the_process_but_not_their_slice() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, none) = SpentLog::open(dir.path(), Slice(4)).unwrap();
+        let (mut log, none) = SpentLog::open(dir.path(), 100, 500).unwrap();
         assert_eq!(none, []);
         log.write(&[mark(4, 1), mark(5, 2), mark(5, 3)]).unwrap();
         drop(log);
@@ -214,14 +246,14 @@ mod tests {
         let mut bytes = fs::read(&cut).unwrap();
         bytes.truncate(20);
         fs::write(&cut, bytes).unwrap();
-        let (mut log, spent) = SpentLog::open(dir.path(), Slice(4)).unwrap();
+        let (mut log, spent) = SpentLog::open(dir.path(), 100, 500).unwrap();
         assert!(spent.len() == 2 && spent.contains(&mark(4, 1)) && spent.contains(&mark(5, 2)));
         log.write(&[mark(5, 4)]).unwrap();
-        log.sync(Slice(5)).unwrap();
+        log.sync(600).unwrap();
         assert!(!dir.path().join("spent-4").exists());
-        let (_, spent) = SpentLog::open(dir.path(), Slice(5)).unwrap();
+        let (_, spent) = SpentLog::open(dir.path(), 100, 600).unwrap();
         assert_eq!(spent, [mark(5, 2), mark(5, 4)]);
-        let (_, spent) = SpentLog::open(dir.path(), Slice(6)).unwrap();
+        let (_, spent) = SpentLog::open(dir.path(), 100, 700).unwrap();
         assert_eq!(spent, []);
     }
 }

@@ -1,5 +1,6 @@
 //! From the configuration's words to those of the control node, the table writer and the packet path.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ain_controlplane::config as control;
@@ -17,6 +18,9 @@ use zeroize::Zeroizing;
 use crate::config::secret::KeyMaterial;
 use crate::config::{self, AnonymityOption, CellProfile, Host, Neighbour, NodeConfig, Role, Sa, Tunnel};
 use crate::durable::Durable;
+
+/// Largest datagram of the node's own: as in a host tunnel.
+const OWN_MTU: u16 = 1386;
 
 /// The packet path's name of the cell profile.
 pub fn profile(profile: CellProfile) -> cell::CellProfile {
@@ -182,6 +186,23 @@ pub fn peer(port: usize, tunnel: &Tunnel, kind: PeerKind, owner: WorkerId) -> Pe
         owner,
         tunnel: 0,
         kind,
+    }
+}
+
+/// The node as its own host, at its signalling address: it has no tunnel.
+pub fn own_peer(address: IpAddr, owner: WorkerId) -> Peer {
+    Peer {
+        port: PortId(0),
+        local: address,
+        remote: address,
+        link: None,
+        owner,
+        tunnel: 0,
+        kind: PeerKind::Own(HostPolicy {
+            initiator: true,
+            addresses: Vec::new(),
+            inner_mtu: OWN_MTU,
+        }),
     }
 }
 

@@ -68,6 +68,7 @@ fn line_2_five_hops_open_their_layers_in_every_suite() {
                 id: id(node),
                 onion_key: key.public(),
                 created: 1000,
+                ticket: None,
             })
             .collect();
         let terms = Terms {

@@ -26,6 +26,9 @@ pub enum ConfigError {
     /// The onion key is not the directory's.
     #[error("the onion key of this node is not the one in its directory entry")]
     OnionKey,
+    /// Tickets demanded that nobody can get.
+    #[error("this node demands tickets, but its directory entry has no ticket keys")]
+    NoTicketKeys,
     /// A path length out of order.
     #[error(
         "min_nodes {min} and max_nodes {max} must satisfy {MIN_PATH_NODES} <= min_nodes <= max_nodes <= {MAX_PATH_NODES}"
@@ -93,6 +96,10 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let is_listed = listed.any(|listed| (listed.suite, &listed.key[..]) == (own.suite().id, own.public()));
     if own.suite() != config.kem.suite || !is_listed {
         return Err(ConfigError::OnionKey);
+    }
+    let demands = config.tickets.as_ref().is_some_and(|tickets| tickets.demand);
+    if demands && entry.ticket_keys.is_empty() {
+        return Err(ConfigError::NoTicketKeys);
     }
     let (min, max) = (config.min_nodes, config.max_nodes);
     if min < MIN_PATH_NODES || max < min || max > MAX_PATH_NODES {

@@ -20,6 +20,7 @@ mod raw;
 pub mod report;
 pub mod secret;
 mod shape;
+mod tickets;
 mod tunnel;
 
 use std::fs::File;
@@ -45,6 +46,7 @@ pub use open_exit::OpenExit;
 pub use peers::{Host, Neighbour};
 pub use port::Port;
 pub use raw::{AnonymityOption, CellProfile, CryptoChoice, Role};
+pub use tickets::Tickets;
 pub use tunnel::{Sa, Tunnel};
 
 use report::{Checker, Problems};

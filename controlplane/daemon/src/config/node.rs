@@ -19,6 +19,7 @@ use super::raw::{CellProfile, CryptoChoice, RawDpdk, RawHuge, RawIdle, RawNetwor
 use super::report::{Checker, Problems};
 use super::secret::{KeyMaterial, LongTermKey, read_long_term};
 use super::shape::fill_own_slots;
+use super::tickets::{Tickets, check_tickets};
 use super::tunnel::Tunnel;
 use super::{check_clock, check_private, parse};
 
@@ -26,6 +27,8 @@ use super::{check_clock, check_private, parse};
 const PATH_NODES: std::ops::RangeInclusive<u8> = 2..=6;
 /// Longest inactivity, seconds: a day.
 const INACTIVITY_S_MAX: u32 = 86_400;
+/// Lengths of slices that leave room for clocks that differ, and keep the memory of spent tickets small.
+const SLICES_S: std::ops::RangeInclusive<u32> = 240..=86_400;
 /// Longest sleep of an adaptive worker, microseconds.
 const SLEEP_US_MAX: u32 = 10_000;
 /// Sleep of an adaptive worker unless configured, microseconds.
@@ -57,6 +60,8 @@ pub struct NodeConfig {
     pub workers: Workers,
     /// Room.
     pub capacity: Capacity,
+    /// Tickets, own and others'.
+    pub tickets: Tickets,
     /// Ports; at least one.
     pub ports: Vec<Port>,
     /// PVTs. Their [`PeerId`]s count from 0.
@@ -86,6 +91,8 @@ pub struct Network {
     pub min_path_nodes: u8,
     /// The same, at most.
     pub max_path_nodes: u8,
+    /// Length of the slices of time that tickets are good in, seconds.
+    pub ticket_slice_s: u32,
 }
 
 /// Settings of DPDK.
@@ -174,6 +181,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
     let dpdk = check_dpdk(raw.dpdk);
     let workers = check_workers(checker, raw.workers);
     let capacity = check_capacity(checker, raw.capacity);
+    let tickets = check_tickets(checker, &raw.tickets);
     let ports = check_ports(checker, raw.ports, network.cell_profile);
     if raw.neighbours.len() + raw.hosts.len() > usize::from(PeerId::INTERNET_V6.0) {
         checker.whole("more than 65534 neighbours and hosts");
@@ -214,6 +222,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         dpdk,
         workers,
         capacity,
+        tickets,
         ports,
         neighbours: neighbours?,
         hosts: hosts?,
@@ -331,6 +340,14 @@ fn check_network(checker: &mut Checker, raw: &RawNetwork) -> Network {
             format_args!("{min} is above max_path_nodes, {max}"),
         );
     }
+    let ticket_slice_s = *raw.ticket_slice_s.get_ref();
+    if !SLICES_S.contains(&ticket_slice_s) {
+        checker.at(
+            raw.ticket_slice_s.span(),
+            "network.ticket_slice_s",
+            format_args!("{ticket_slice_s} is not {} to {}", SLICES_S.start(), SLICES_S.end()),
+        );
+    }
     Network {
         cell_profile: raw.cell_profile,
         suite,
@@ -338,6 +355,7 @@ fn check_network(checker: &mut Checker, raw: &RawNetwork) -> Network {
         lifetime_s: raw.lifetime_s,
         min_path_nodes: min,
         max_path_nodes: max,
+        ticket_slice_s,
     }
 }
 

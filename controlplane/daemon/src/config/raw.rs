@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ain_controlplane::limits::TICKET_SLICE_S;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
@@ -12,6 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::capacity::RawCapacity;
 use super::open_exit::RawOpenExit;
+use super::tickets::RawTickets;
 
 /// Text that holds a secret.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -47,6 +49,9 @@ pub struct RawNodeFile {
     /// Room.
     #[serde(default)]
     pub capacity: RawCapacity,
+    /// Tickets.
+    #[serde(default)]
+    pub tickets: RawTickets,
     /// Ports.
     #[serde(default)]
     pub ports: Vec<Spanned<RawPort>>,
@@ -130,6 +135,8 @@ pub struct RawNetwork {
     pub min_path_nodes: Spanned<u8>,
     /// The same, at most.
     pub max_path_nodes: Spanned<u8>,
+    /// Length of the slices of time that tickets are good in.
+    pub ticket_slice_s: Spanned<u32>,
 }
 
 impl Default for RawNetwork {
@@ -141,12 +148,13 @@ impl Default for RawNetwork {
             lifetime_s: 0,
             min_path_nodes: unplaced(3),
             max_path_nodes: unplaced(3),
+            ticket_slice_s: unplaced(TICKET_SLICE_S),
         }
     }
 }
 
 /// A value that the file left to its default.
-fn unplaced<T>(value: T) -> Spanned<T> {
+pub(super) fn unplaced<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }
 
