@@ -68,6 +68,9 @@ class Network:
     device: str = "net_af_packet0,iface=eth0,blocksz=65536,framesz=2048,framecnt=2048,qdisc_bypass=1"
     crypto: dict[str, str] = field(default_factory=dict)  # by node; "auto" for the others
     by_hand: tuple[str, ...] = ()
+    outsiders: tuple[str, ...] = ()  # ordinary hosts, in which no process of ours runs
+    sections: dict[str, str] = field(default_factory=dict)  # more of a node's file, by node
+    exit_prefixes: dict[str, list[str]] = field(default_factory=dict)  # other ones than its responders', by node
     rate: int | None = None  # of every PVT, packets a second
     host_rate: int | None = None  # of every host tunnel
     spi: int = 0x1000
@@ -81,12 +84,12 @@ class Network:
     @property
     def hosts(self) -> list[str]:
         """Every namespace needed."""
-        return self.nodes + [tunnel.host for tunnel in self.tunnels]
+        return self.nodes + [tunnel.host for tunnel in self.tunnels] + list(self.outsiders)
 
     @property
     def processes(self) -> list[str]:
         """Every namespace in which a process of ours runs, nodes first."""
-        return [host for host in self.hosts if host not in self.by_hand]
+        return [host for host in self.hosts if host not in self.by_hand + self.outsiders]
 
     def sa(self, protocol: str, algorithm: str, sender: str, receiver: str) -> str:
         """The SA of one direction as an inline table: drawn at first use, the same for both ends."""
@@ -181,7 +184,7 @@ address = "{outer_of(node)}/24"
     ]
     parts += [neighbour(network, node, other) for other in neighbours(network, node)]
     parts += [host_tunnel(network, tunnel) for tunnel in network.tunnels if tunnel.node == node]
-    return "".join(parts)
+    return "".join(parts) + network.sections.get(node, "")
 
 
 def neighbours(network: Network, node: str) -> list[str]:
@@ -250,7 +253,8 @@ esp = "{tunnel.esp}"
 def directory_entry(network: Network, node: str, printed: str, exits: bool) -> str:
     """One AIN in the directory: what `ain keygen` printed, with its neighbours and prefixes filled in."""
     filled = printed.replace("neighbours = []", f"neighbours = {json.dumps(neighbours(network, node))}")
-    return filled.replace("exit_prefixes = []", f"exit_prefixes = {json.dumps([str(EXIT_PREFIX)] if exits else [])}")
+    prefixes = network.exit_prefixes.get(node, [str(EXIT_PREFIX)] if exits else [])
+    return filled.replace("exit_prefixes = []", f"exit_prefixes = {json.dumps(prefixes)}")
 
 
 def admin_socket(directory: Path, node: str) -> Path:

@@ -7,7 +7,7 @@
 //!   once       replay cache
 //! ```
 //! Not counted is what goes with traffic and not with size: flows that an entrance remembers beyond those with an AIVT (up to three for
-//! each, some 400 bytes), and the message ids of a minute (up to 75 MiB for a neighbour that sends all it may). The heap grows by
+//! each, some 400 bytes), an open exit's mappings (some 200 bytes each), and the message ids of a minute (up to 75 MiB for a neighbour that sends all it may). The heap grows by
 //! ordinary pages for these, as it does for whatever is beyond.
 
 use ain_controlplane::limits::REPLAY_TAGS;
