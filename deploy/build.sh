@@ -2,6 +2,7 @@
 # Builds what demo, tests and comparisons run, by the profile `lab`, into TARGET/lab:
 #   ain           with the test-only dump of all tables on the admin socket
 #   ain-bench     makes packets for a generator, among other things
+#   creates       creating signals as hops see them
 #   ain-no-onion  the same with the onion's layers off, for the control that has to see everything
 #   ain-tag       the same with a bit flipped in each cell that is passed on, for the proof against tagging
 set -euo pipefail
@@ -14,3 +15,5 @@ cargo build --profile lab --package ain --features test-dump,test-tag
 cp "$target/lab/ain" "$target/lab/ain-tag"
 cargo build --profile lab --package ain --features test-dump
 cargo build --profile lab --package ain-bench
+cargo build --profile lab --package ain-controlplane --example creates
+cp "$target/lab/examples/creates" "$target/lab/creates"

@@ -22,7 +22,7 @@ OVERLAP_BYTES = 64
 
 
 def binary(name: str = "ain") -> Path:
-    """One of the two builds that `deploy/build.sh` makes: ain, ain-no-onion."""
+    """One of the programs that `deploy/build.sh` makes: ain, ain-no-onion, ain-tag, ..."""
     path = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "lab" / name
     if not path.exists():
         raise LabError(f"{path} is not there: run deploy/build.sh")
