@@ -61,6 +61,7 @@ class Fleet(InLab):
     def __init__(self, network: Network, name: str | None = None, ain: Path | None = None) -> None:
         self.network = network
         self.ain = ain or binary()
+        self.altered: dict[str, Path] = {}  # nodes that run another program
         self.lab: Lab = create(network.hosts, name)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -83,7 +84,7 @@ class Fleet(InLab):
     def start(self, name: str, wait: bool = True) -> None:
         """Starts the process of a node or a host."""
         verb = "run" if name in self.network.nodes else "endpoint"
-        words = [str(self.ain), verb, "--config", str(self.lab.directory / f"{name}.toml")]
+        words = [str(self.altered.get(name, self.ain)), verb, "--config", str(self.lab.directory / f"{name}.toml")]
         self.running[name] = self.lab.spawn(self.lab[name], words, name)
         if wait:
             self.wait_ready(name)
