@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-build setup-bench setup-bench-veth build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
-        test-oracle test-netns test-fuzz fuzz loom miri bench bench-full bench-peers bench-memory bench-veth bench-tor test-bare audit clean
+        test-oracle test-netns test-fuzz fuzz loom miri bench bench-full bench-peers bench-memory bench-veth bench-tor bench-failures test-bare audit clean
 
 PARTS := lint unit nodpdk loom miri oracle netns fuzz
 
@@ -75,6 +75,9 @@ bench-memory: setup-bench lab ## our node in each role against ipsec-secgw, memo
 	/usr/bin/python3 deploy/bench_memory.py
 bench-veth: setup-bench-veth lab ## three AINs against three nested WireGuard tunnels, through the kernel
 	/usr/bin/python3 deploy/bench_veth.py
+
+bench-failures: setup lab ## what a user loses when each AIN is killed, stopped, cut off, restarted; 15 minutes
+	/usr/bin/python3 deploy/bench_failures.py
 
 bench-tor: setup-bench lab ## one stream through three AINs, and through a private Tor network
 	/usr/bin/python3 deploy/bench_tor.py

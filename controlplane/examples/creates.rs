@@ -78,6 +78,7 @@ fn one_path(plan: &Plan, hops: usize, rng: &mut ChaCha20Rng, out: &mut impl Writ
         id: node.id,
         onion_key: node.key.public(),
         created: 1_800_000_000,
+        ticket: None,
     });
     let terms = Terms {
         profile: 0,
