@@ -37,7 +37,7 @@ use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hardware::OnThread;
 use crate::interface;
-use crate::neighbours::{Neighbours, Target, ipv4};
+use crate::neighbours::{Neighbours, Target};
 use crate::run::{idle_policy, protect_memory};
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
@@ -89,12 +89,11 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
     interface::set_up(&config.tun, &config.addresses, &config.routes)?;
     let _silence = KernelSilence::hold().context("raw sockets that keep the kernel from answering AH and ESP")?;
 
-    let remote = ipv4(config.tunnel.remote).context("outer addresses are IPv4")?;
     let target = Target {
         peer: GATEWAY,
         port: 0,
         interface: config.interface.clone(),
-        remote,
+        remote: config.tunnel.remote,
     };
     let (publisher, mut readers) = published(
         Peers::new(vec![gateway], CellProfile::Standard).with_rates([config.tunnel.shape.rate != Rate::None]),

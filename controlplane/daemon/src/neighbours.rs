@@ -1,4 +1,5 @@
-//! Link-layer addresses of the next hops, from the kernel: it does ARP, this module only asks (netlink, RFC 3549).
+//! Link-layer addresses of the next hops, from the kernel: it does ARP and neighbour discovery, this module only asks (netlink,
+//! RFC 3549).
 //!
 //! ```text
 //! peer's outer address --route (RTM_GETROUTE)--> next hop: the peer or a gateway --neighbour table (RTM_GETNEIGH)--> MAC
@@ -9,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ain_dataplane::id::PeerId;
@@ -47,7 +48,7 @@ pub struct Target {
     /// Kernel interface of the same MAC.
     pub interface: String,
     /// The peer's outer address.
-    pub remote: Ipv4Addr,
+    pub remote: IpAddr,
 }
 
 /// Ethernet addresses of packets to one peer.
@@ -210,13 +211,15 @@ impl Neighbours {
     }
 
     /// The peer itself, or the gateway to it. `None` without a route over the target's interface.
-    fn next_hop(&mut self, target: &Target, interface: Interface) -> Result<Option<Ipv4Addr>, NeighbourError> {
+    fn next_hop(&mut self, target: &Target, interface: Interface) -> Result<Option<IpAddr>, NeighbourError> {
         let mut request = RouteMessage::default();
-        request.header.address_family = AddressFamily::Inet;
-        request.header.destination_prefix_length = 32;
-        request
-            .attributes
-            .push(RouteAttribute::Destination(RouteAddress::Inet(target.remote)));
+        let (bits, destination) = match target.remote {
+            IpAddr::V4(remote) => (32, RouteAddress::Inet(remote)),
+            IpAddr::V6(remote) => (128, RouteAddress::Inet6(remote)),
+        };
+        request.header.address_family = family_of(target.remote);
+        request.header.destination_prefix_length = bits;
+        request.attributes.push(RouteAttribute::Destination(destination));
         request.attributes.push(RouteAttribute::Oif(interface.index));
         let answers = match self.netlink.request(RouteNetlinkMessage::GetRoute(request), false) {
             Ok(answers) => answers,
@@ -233,16 +236,17 @@ impl Neighbours {
             .iter()
             .flat_map(|route| &route.attributes)
             .find_map(|attribute| match attribute {
-                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => Some(*gateway),
+                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => Some(IpAddr::V4(*gateway)),
+                RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => Some(IpAddr::V6(*gateway)),
                 _ => None,
             });
         Ok(route.map(|_| gateway.unwrap_or(target.remote)))
     }
 
-    /// The kernel's neighbour table.
-    fn table(&mut self) -> Result<HashMap<(u32, Ipv4Addr), Entry>, NeighbourError> {
+    /// The kernel's neighbour tables of both families.
+    fn table(&mut self) -> Result<HashMap<(u32, IpAddr), Entry>, NeighbourError> {
         let mut request = NeighbourMessage::default();
-        request.header.family = AddressFamily::Inet;
+        request.header.family = AddressFamily::Unspec;
         let answers = self
             .netlink
             .request(RouteNetlinkMessage::GetNeighbour(request), true)
@@ -258,14 +262,14 @@ impl Neighbours {
     }
 
     /// Has the kernel resolve a next hop, as if it had a packet for it.
-    fn resolve(&mut self, interface: Interface, next_hop: Ipv4Addr) -> Result<(), NeighbourError> {
+    fn resolve(&mut self, interface: Interface, next_hop: IpAddr) -> Result<(), NeighbourError> {
         let mut request = NeighbourMessage::default();
-        request.header.family = AddressFamily::Inet;
+        request.header.family = family_of(next_hop);
         request.header.ifindex = interface.index;
         request.header.flags = NeighbourFlags::Use;
         request
             .attributes
-            .push(NeighbourAttribute::Destination(NeighbourAddress::Inet(next_hop)));
+            .push(NeighbourAttribute::Destination(next_hop.into()));
         self.netlink
             .create(RouteNetlinkMessage::NewNeighbour(request))
             .map_err(|source| NeighbourError::Netlink {
@@ -284,10 +288,11 @@ struct Entry {
 }
 
 impl Entry {
-    fn parse(message: &NeighbourMessage) -> Option<((u32, Ipv4Addr), Self)> {
+    fn parse(message: &NeighbourMessage) -> Option<((u32, IpAddr), Self)> {
         use NeighbourState as S;
         let address = message.attributes.iter().find_map(|attribute| match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
             _ => None,
         })?;
         let mac = message.attributes.iter().find_map(|attribute| match attribute {
@@ -313,10 +318,9 @@ impl Entry {
     }
 }
 
-/// The IPv4 address in `address`, if it is one.
-pub fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+const fn family_of(address: IpAddr) -> AddressFamily {
     match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
     }
 }

@@ -30,7 +30,7 @@ use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hardware::{Hardware, PortView};
-use crate::neighbours::{Neighbours, Target, ipv4};
+use crate::neighbours::{Neighbours, Target};
 use crate::openers::Openers;
 use crate::rates::RateWatch;
 use crate::shared_interface::KernelSilence;
@@ -182,7 +182,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         let bound = metrics::serve(address, &asker).with_context(|| format!("metrics on {address}"))?;
         info!(%bound, "metrics");
     }
-    let neighbours = Neighbours::new(targets(&config)?)?;
+    let neighbours = Neighbours::new(targets(&config))?;
     let spi_keys = config
         .neighbours
         .into_iter()
@@ -252,7 +252,7 @@ fn steering(config: &NodeConfig, views: &mut [PortView]) -> Steering {
 }
 
 /// Peers, and the routers towards the Internet.
-fn targets(config: &NodeConfig) -> anyhow::Result<Vec<Target>> {
+fn targets(config: &NodeConfig) -> Vec<Target> {
     let tunnels = config.tunnels().map(|(peer, port, tunnel)| (peer, port, tunnel.remote));
     let gateways = config.open_exit.iter().flat_map(|open| {
         let gateways = open.gateways.iter();
@@ -263,14 +263,11 @@ fn targets(config: &NodeConfig) -> anyhow::Result<Vec<Target>> {
     });
     tunnels
         .chain(gateways)
-        .map(|(peer, port, remote)| {
-            let remote = ipv4(remote).context("outer addresses are IPv4")?;
-            Ok(Target {
-                peer,
-                port,
-                interface: config.ports[port].interface.clone(),
-                remote,
-            })
+        .map(|(peer, port, remote)| Target {
+            peer,
+            port,
+            interface: config.ports[port].interface.clone(),
+            remote,
         })
         .collect()
 }

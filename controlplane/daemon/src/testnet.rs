@@ -19,7 +19,7 @@ pub fn ip(words: &str) {
     );
 }
 
-/// Runs `test` in a namespace whose `veth0` (192.0.2.1/24) leads to another namespace (`veth1`, 192.0.2.2/24), where closures
+/// Runs `test` in a namespace whose `veth0` (192.0.2.1/24, 2001:db8::1/64) leads to another namespace (`veth1`, .2, ::2), where closures
 /// are run by the second argument. Without root it says so and runs nothing.
 pub fn two_hosts(test: impl FnOnce(&dyn Fn(Box<dyn FnOnce() + Send>)) + Send) {
     if !nix::unistd::geteuid().is_root() {
@@ -43,6 +43,7 @@ pub fn two_hosts(test: impl FnOnce(&dyn Fn(Box<dyn FnOnce() + Send>)) + Send) {
             ip("link set lo up");
             ip(&format!("link add veth0 type veth peer name veth1 netns {other}"));
             ip("addr add 192.0.2.1/24 dev veth0");
+            ip("addr add 2001:db8::1/64 dev veth0 nodad");
             ip("link set veth0 up");
             let there = |job: Box<dyn FnOnce() + Send>| {
                 jobs.send(job).unwrap();
@@ -51,6 +52,7 @@ pub fn two_hosts(test: impl FnOnce(&dyn Fn(Box<dyn FnOnce() + Send>)) + Send) {
             there(Box::new(|| {
                 ip("link set lo up");
                 ip("addr add 192.0.2.2/24 dev veth1");
+                ip("addr add 2001:db8::2/64 dev veth1 nodad");
                 ip("link set veth1 up");
             }));
             test(&there);

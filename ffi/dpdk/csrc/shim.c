@@ -181,13 +181,12 @@ int shim_rss_deal(uint16_t port, uint16_t queues)
     return rte_eth_dev_rss_reta_update(port, groups, info.reta_size);
 }
 
-/* Some drivers (ice, iavf) hash AH SPIs by a flow rule alone. The rule lives as long as the port. */
-int shim_rss_rule_ah(uint16_t port)
+static int rss_rule_ah(uint16_t port, enum rte_flow_item_type ip)
 {
     const struct rte_flow_attr attr = { .ingress = 1 };
     const struct rte_flow_item pattern[] = {
         { .type = RTE_FLOW_ITEM_TYPE_ETH },
-        { .type = RTE_FLOW_ITEM_TYPE_IPV4 },
+        { .type = ip },
         { .type = RTE_FLOW_ITEM_TYPE_AH },
         { .type = RTE_FLOW_ITEM_TYPE_END },
     };
@@ -202,4 +201,12 @@ int shim_rss_rule_ah(uint16_t port)
     if (rte_flow_create(port, &attr, pattern, actions, &error) != NULL)
         return 0;
     return rte_errno != 0 ? -rte_errno : -ENOTSUP;
+}
+
+/* Some drivers (ice, iavf) hash AH SPIs by a flow rule alone. The rules live as long as the port. One that takes the rule for IPv4
+ * and not the one for IPv6 leaves the packets of the latter to be handed over. */
+int shim_rss_rule_ah(uint16_t port)
+{
+    (void)rss_rule_ah(port, RTE_FLOW_ITEM_TYPE_IPV6);
+    return rss_rule_ah(port, RTE_FLOW_ITEM_TYPE_IPV4);
 }

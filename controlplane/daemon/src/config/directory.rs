@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::raw::{RawDirectoryFile, RawDirectoryNode};
 use super::report::{Checker, Problems};
-use super::{check_ipv4, check_name, check_prefix, overlap, parse};
+use super::{check_address, check_name, check_prefix, overlap, parse};
 
 /// The directory, checked.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ fn check_entry(
 ) -> Option<Entry> {
     let path = format!("nodes[{at}]");
     check_name(checker, &raw.name, &format!("{path}.name"));
-    check_ipv4(checker, &raw.address, &format!("{path}.address"));
+    check_address(checker, &raw.address, &format!("{path}.address"));
     let identity = public_key(checker, &raw.identity, &format!("{path}.identity"), |key| {
         VerifyingKey::from_bytes(key).is_ok_and(|key| !key.is_weak())
     });

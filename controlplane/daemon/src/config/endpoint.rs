@@ -14,7 +14,7 @@ use super::raw::{CryptoChoice, RawEndpoint, RawEndpointFile, Role};
 use super::report::{Checker, Problems};
 use super::shape::host_shape;
 use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
-use super::{check_clock, check_inner, check_ipv4, check_prefix, check_private, parse};
+use super::{check_address, check_clock, check_inner, check_prefix, check_private, parse};
 
 /// A host's configuration, checked.
 #[derive(Debug)]
@@ -104,8 +104,15 @@ fn check(checker: &mut Checker, raw: RawEndpointFile, now: SystemTime) -> Option
 fn check_places(checker: &mut Checker, raw: &RawEndpoint) {
     check_interface(checker, &raw.interface, "endpoint.interface");
     check_interface(checker, &raw.tun, "endpoint.tun");
-    check_ipv4(checker, &raw.local, "endpoint.local");
-    check_ipv4(checker, &raw.remote, "endpoint.remote");
+    check_address(checker, &raw.local, "endpoint.local");
+    check_address(checker, &raw.remote, "endpoint.remote");
+    if raw.local.get_ref().is_ipv4() != raw.remote.get_ref().is_ipv4() {
+        checker.at(
+            raw.remote.span(),
+            "endpoint.remote",
+            "not of the family of endpoint.local",
+        );
+    }
     if raw.local.get_ref() == raw.remote.get_ref() {
         checker.at(raw.remote.span(), "endpoint.remote", "the same as endpoint.local");
     }

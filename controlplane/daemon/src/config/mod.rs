@@ -177,14 +177,15 @@ fn check_name(checker: &mut Checker, name: &Spanned<String>, field: &str) {
     }
 }
 
-fn check_ipv4(checker: &mut Checker, address: &Spanned<IpAddr>, field: &str) {
+/// An address of one host that others can send to, of either family.
+fn check_address(checker: &mut Checker, address: &Spanned<IpAddr>, field: &str) {
     let ip = address.get_ref();
-    if !ip.is_ipv4() {
-        checker.at(
-            address.span(),
-            field,
-            format_args!("{ip} is IPv6, which this release does not carry"),
-        );
+    let is_special = match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    if is_special {
+        checker.at(address.span(), field, format_args!("{ip} means nothing to other hosts"));
     } else if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
         checker.at(address.span(), field, format_args!("{ip} is no host's address"));
     }

@@ -274,7 +274,8 @@ fn every_address(net: IpNet) -> Vec<IpAddr> {
 
 /// Addresses that are somebody's already.
 fn taken(around: &Surroundings<'_>) -> Vec<(IpNet, &'static str)> {
-    let ports = around.ports.iter().map(|port| (port.address, "a port's own address"));
+    let ports = around.ports.iter().flat_map(|port| &port.addresses);
+    let ports = ports.map(|net| (net.addr(), "a port's own address"));
     let neighbours = around
         .neighbours
         .iter()

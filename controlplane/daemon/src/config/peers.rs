@@ -14,7 +14,7 @@ use super::raw::{AnonymityOption, RawHost, RawNeighbour, Role};
 use super::report::Checker;
 use super::shape::{host_shape, pvt_shape};
 use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
-use super::{check_ipv4, check_name, check_prefix, overlap};
+use super::{check_address, check_name, check_prefix, overlap};
 
 /// Smallest inner MTU of a tunnel without IPv6 addresses: what every IPv4 host takes in (RFC 791 section 3.1).
 const INNER_MTU_MIN_V4: u16 = 576;
@@ -80,7 +80,7 @@ impl<'a> Peers<'a> {
     /// A peer is found by its outer address, so that no two share one (AH does not cross NAT).
     fn claim_remote(&mut self, checker: &mut Checker, remote: &Spanned<IpAddr>, field: String) {
         let ip = *remote.get_ref();
-        if let Some(port) = self.ports.iter().position(|port| port.address == ip) {
+        if let Some(port) = self.ports.iter().position(|port| port.has(ip)) {
             checker.at(
                 remote.span(),
                 field,
@@ -95,30 +95,37 @@ impl<'a> Peers<'a> {
         self.remotes.insert(ip, field);
     }
 
-    /// The local outer address and its port: the one named, or the only one there is.
+    /// The local outer address towards `remote` and its port: the one named, or the only one of that family.
     fn port(
         &self,
         checker: &mut Checker,
         local: Option<&Spanned<IpAddr>>,
+        remote: IpAddr,
         whole: Range<usize>,
         field: &str,
     ) -> Option<(usize, IpAddr)> {
-        let (span, found) = match local {
-            Some(local) => (
-                local.span(),
-                self.ports.iter().position(|port| port.address == *local.get_ref()),
+        let mut able = (0..)
+            .zip(self.ports)
+            .filter_map(|(at, port)| Some((at, port.address_beside(remote)?)));
+        let (span, found, message) = match local.map(|local| (local.span(), *local.get_ref())) {
+            Some((span, local)) if local.is_ipv4() != remote.is_ipv4() => {
+                (span, None, format!("not of the family of {remote}, the other end"))
+            }
+            Some((span, local)) => (
+                span,
+                able.find(|(_, address)| *address == local),
+                "no port has this address".to_owned(),
             ),
-            None => (whole, (self.ports.len() == 1).then_some(0)),
+            None => match (able.next(), able.next()) {
+                (Some(only), None) => (whole, Some(only), String::new()),
+                (Some(_), Some(_)) => (whole, None, "needed where there are several ports".to_owned()),
+                (None, _) => (whole, None, format!("no port has an address of the family of {remote}")),
+            },
         };
         if found.is_none() && !self.ports.is_empty() {
-            let message = if local.is_some() {
-                "no port has this address"
-            } else {
-                "needed where there are several ports"
-            };
             checker.at(span, field, message);
         }
-        found.map(|port| (port, self.ports[port].address))
+        found
     }
 }
 
@@ -183,15 +190,27 @@ fn check_neighbour(
             );
         }
     }
-    if let Some(remote) = &raw.remote {
-        check_ipv4(checker, remote, &format!("{path}.remote"));
+    if let (Some(own), Some(entry)) = (peers.own, entry)
+        && own.address.is_ipv4() != entry.address.is_ipv4()
+    {
+        checker.at(
+            raw.node.span(),
+            format!("{path}.node"),
+            format_args!(
+                "the directory has {} for this node and {} for `{name}`: signals run between two addresses of one family",
+                own.address, entry.address
+            ),
+        );
     }
-    let (port, local) = peers.port(checker, raw.local.as_ref(), whole, &format!("{path}.local"))?;
+    if let Some(remote) = &raw.remote {
+        check_address(checker, remote, &format!("{path}.remote"));
+    }
     let remote_span = raw.remote.as_ref().map_or(raw.node.span(), Spanned::span);
     let remote = raw
         .remote
         .map(Spanned::into_inner)
         .or(entry.map(|entry| entry.address))?;
+    let (port, local) = peers.port(checker, raw.local.as_ref(), remote, whole, &format!("{path}.local"))?;
     peers.claim_remote(checker, &Spanned::new(remote_span, remote), format!("{path}.remote"));
     let parts = RawTunnelParts {
         local,
@@ -233,10 +252,11 @@ fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Span
     let raw = raw.into_inner();
     let path = format!("hosts[{at}]");
     check_name(checker, &raw.name, &format!("{path}.name"));
-    check_ipv4(checker, &raw.remote, &format!("{path}.remote"));
+    check_address(checker, &raw.remote, &format!("{path}.remote"));
     peers.claim_remote(checker, &raw.remote, format!("{path}.remote"));
     check_host_role(checker, peers.own, &path, &raw, whole.clone());
-    let place = peers.port(checker, raw.local.as_ref(), whole, &format!("{path}.local"));
+    let remote = *raw.remote.get_ref();
+    let place = peers.port(checker, raw.local.as_ref(), remote, whole, &format!("{path}.local"));
     if let Some((port, _)) = place {
         check_inner_mtu(
             checker,
@@ -248,7 +268,7 @@ fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Span
     let (port, local) = place?;
     let parts = RawTunnelParts {
         local,
-        remote: raw.remote.into_inner(),
+        remote,
         esn: raw.esn,
         ah: raw.ah,
         esp: raw.esp,

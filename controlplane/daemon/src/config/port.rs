@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::raw::{CellProfile, RawPort};
+use super::raw::{CellProfile, RawAddresses, RawPort};
 use super::report::Checker;
-use super::{check_ipv4, check_name};
+use super::{check_address, check_name};
 
 /// A port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +18,23 @@ pub struct Port {
     pub device: String,
     /// Kernel interface of the same MAC.
     pub interface: String,
-    /// Outer address.
-    pub address: IpAddr,
-    /// On-link prefix.
-    pub prefix: IpNet,
+    /// Outer addresses with their on-link prefixes, at most one of each family.
+    pub addresses: Vec<IpNet>,
     /// Outer MTU, bytes.
     pub mtu: u16,
+}
+
+impl Port {
+    /// Its outer address of the family of `other`, if it has one.
+    pub fn address_beside(&self, other: IpAddr) -> Option<IpAddr> {
+        let mut addresses = self.addresses.iter().map(IpNet::addr);
+        addresses.find(|own| own.is_ipv4() == other.is_ipv4())
+    }
+
+    /// Whether `address` is one of its outer addresses.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|own| own.addr() == address)
+    }
 }
 
 /// Every port, and that no two are the same.
@@ -42,12 +53,7 @@ pub(super) fn check_ports(checker: &mut Checker, raw: Vec<Spanned<RawPort>>, pro
 fn check_port(checker: &mut Checker, at: usize, raw: &RawPort, profile: CellProfile, before: &[Port]) -> Port {
     let path = format!("ports[{at}]");
     check_name(checker, &raw.name, &format!("{path}.name"));
-    let net = *raw.address.get_ref();
-    check_ipv4(
-        checker,
-        &Spanned::new(raw.address.span(), net.addr()),
-        &format!("{path}.address"),
-    );
+    check_addresses(checker, &raw.address, before, &format!("{path}.address"));
     check_interface(checker, &raw.interface, &format!("{path}.interface"));
     if raw.device.get_ref().trim().is_empty() {
         checker.at(raw.device.span(), format!("{path}.device"), "empty");
@@ -77,11 +83,6 @@ fn check_port(checker: &mut Checker, at: usize, raw: &RawPort, profile: CellProf
             raw.interface.span(),
             same(|port| &port.interface, raw.interface.get_ref()),
         ),
-        (
-            "address",
-            raw.address.span(),
-            before.iter().position(|port| port.address == net.addr()),
-        ),
     ];
     for (field, span, clash) in clashes {
         if let Some(other) = clash {
@@ -96,9 +97,23 @@ fn check_port(checker: &mut Checker, at: usize, raw: &RawPort, profile: CellProf
         name: raw.name.get_ref().clone(),
         device: raw.device.get_ref().clone(),
         interface: raw.interface.get_ref().clone(),
-        address: net.addr(),
-        prefix: net.trunc(),
+        addresses: raw.address.get_ref().0.clone(),
         mtu,
+    }
+}
+
+/// One of each family at most, so that a peer's address tells which of them is meant.
+fn check_addresses(checker: &mut Checker, raw: &Spanned<RawAddresses>, before: &[Port], field: &str) {
+    let nets = &raw.get_ref().0;
+    for net in nets {
+        check_address(checker, &Spanned::new(raw.span(), net.addr()), field);
+        if let Some(other) = before.iter().position(|port| port.has(net.addr())) {
+            checker.at(raw.span(), field, format_args!("the same as ports[{other}].address"));
+        }
+    }
+    let v4 = nets.iter().filter(|net| net.addr().is_ipv4()).count();
+    if v4 > 1 || nets.len() - v4 > 1 || nets.is_empty() {
+        checker.at(raw.span(), field, "one IPv4 address, one IPv6 address, or one of each");
     }
 }
 

@@ -278,11 +278,30 @@ pub struct RawPort {
     pub device: Spanned<String>,
     /// Kernel interface of the same MAC: neighbour look-ups.
     pub interface: Spanned<String>,
-    /// Outer address and its on-link prefix.
-    pub address: Spanned<IpNet>,
+    /// Outer address and its on-link prefix, or one of each family.
+    pub address: Spanned<RawAddresses>,
     /// Outer MTU, bytes.
     #[serde(default = "default_mtu")]
     pub mtu: Spanned<u16>,
+}
+
+/// One address with its prefix, or a list of them.
+#[derive(Debug)]
+pub struct RawAddresses(pub Vec<IpNet>);
+
+impl<'de> Deserialize<'de> for RawAddresses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected \"ADDRESS/LENGTH\" or a list of such")]
+        enum Form {
+            One(IpNet),
+            Many(Vec<IpNet>),
+        }
+        Ok(Self(match Form::deserialize(deserializer)? {
+            Form::One(one) => vec![one],
+            Form::Many(many) => many,
+        }))
+    }
 }
 
 fn default_mtu() -> Spanned<u16> {
