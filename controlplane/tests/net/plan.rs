@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ain_controlplane::config::Tickets;
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey, TicketKey};
@@ -9,6 +10,7 @@ use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Pee
 use ain_controlplane::signal::suite::{Kem, OnionPrivateKey, x25519};
 use ain_controlplane::ticket::{Mark, Slice, TicketSeed};
 use ain_dataplane::id::PeerId;
+use ain_dataplane::nat::Settings;
 use ain_dataplane::wire::ah::Family;
 use ed25519_dalek::SigningKey;
 
@@ -32,6 +34,8 @@ pub struct Plan {
     pub tickets: Option<fn(usize) -> usize>,
     /// Tickets that every node knows as spent at its start.
     pub spent: Vec<Mark>,
+    /// A node that is an open exit for all of IPv4, as far as it goes.
+    pub open_exit: Option<(usize, Arc<Settings>)>,
 }
 
 impl Plan {
@@ -50,7 +54,15 @@ impl Plan {
             onion_key,
             tickets: None,
             spent: Vec::new(),
+            open_exit: None,
         }
+    }
+
+    fn open_exit_of(&self, node: usize) -> Option<&Arc<Settings>> {
+        self.open_exit
+            .as_ref()
+            .filter(|(at, _)| *at == node)
+            .map(|(_, settings)| settings)
     }
 
     /// 0 - 1 - 2 - ...
@@ -85,6 +97,11 @@ impl Plan {
                 .map(|net| net.parse().unwrap())
                 .into(),
             ticket_keys: self.ticket_keys(node),
+            open_exit: self
+                .open_exit_of(node)
+                .map(|_| "0.0.0.0/0".parse().unwrap())
+                .into_iter()
+                .collect(),
             ..Entry::new(format!("ain{node}"), identity(node), self.address(node))
         };
         Directory::new((0..self.nodes).map(entry).collect()).unwrap()
@@ -143,11 +160,11 @@ impl Plan {
             lifetime_s: self.lifetime_s,
             replay_floor_s,
             quotas: self.quotas,
-            open_exit: None,
             tickets: self.tickets.map(|wallet| Tickets {
                 spent: self.spent.clone(),
                 ..tickets(node, wallet(node))
             }),
+            open_exit: self.open_exit_of(node).cloned(),
         }
     }
 }

@@ -1,0 +1,98 @@
+//! Line 9: who is the exit for a destination that no prefix names, and what an open exit refuses to be bound to.
+
+mod net;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ain_dataplane::id::Pair;
+use ain_dataplane::nat::mappings::Timeouts;
+use ain_dataplane::nat::policy::{Policy, Rule};
+use ain_dataplane::nat::pool::Pool;
+use ain_dataplane::nat::{Limits, Settings};
+use net::{Net, Plan, Sender, sender};
+
+const OPEN: usize = 3;
+
+fn settings() -> Settings {
+    let everything = Rule {
+        prefix: "0.0.0.0/0".parse().unwrap(),
+        protocol: None,
+        ports: None,
+    };
+    Settings {
+        pool: Pool::new(["203.0.113.64".parse().unwrap()], &(1024..=65535), 1),
+        policy: Policy {
+            allow: vec![everything],
+            // Its network is a laboratory, where nodes have addresses that would be refused in any case.
+            closed_lab: vec!["192.0.2.0/24".parse().unwrap()],
+            ..Policy::default()
+        },
+        limits: Limits {
+            mappings_per_aivt: 64,
+            new_mappings_per_s: 64,
+            packets_per_s: 1000,
+            mappings_per_worker: 1000,
+        },
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// A ring of five nodes, one of them an open exit.
+fn network() -> Net {
+    let links = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0)];
+    let plan = Plan {
+        open_exit: Some((OPEN, Arc::new(settings()))),
+        ..Plan::new(5, &links)
+    };
+    Net::new(plan, 9)
+}
+
+fn to(node: usize, destination: [u8; 4]) -> Sender {
+    Sender {
+        node,
+        pair: Pair {
+            source: IpAddr::V4(Ipv4Addr::new(192, 168, 7, 1)),
+            destination: destination.into(),
+        },
+        second_host: false,
+    }
+}
+
+#[test]
+fn line_9_what_no_prefix_names_leaves_at_an_open_exit() {
+    let mut net = network();
+    let outside = to(0, [9, 9, 9, 9]);
+    assert!(net.send_until_arrival(&outside, 10_000).is_some());
+    assert_eq!(net.path(&outside).last(), Some(&OPEN));
+    let named = sender(0, 2, 1);
+    assert!(net.send_until_arrival(&named, 10_000).is_some());
+    assert_eq!(net.path(&named).last(), Some(&2), "a prefix goes before an open exit");
+    net.settle();
+}
+
+#[test]
+fn line_9_special_addresses_and_nodes_of_the_network_are_refused() {
+    let mut net = network();
+    for refused in [
+        [10, 1, 1, 1],
+        [127, 0, 0, 1],
+        [203, 0, 113, 9],
+        [192, 0, 2, 2],
+        [192, 0, 2, 4],
+    ] {
+        assert_eq!(net.send_until_arrival(&to(0, refused), 5_000), None, "{refused:?}");
+    }
+    assert!(
+        net.send_until_arrival(&to(0, [192, 0, 2, 77]), 10_000).is_some(),
+        "the laboratory's others"
+    );
+    net.settle();
+}
+
+#[test]
+fn line_9_no_entrance_is_its_own_open_exit() {
+    let mut net = network();
+    assert_eq!(net.send_until_arrival(&to(OPEN, [9, 9, 9, 9]), 5_000), None);
+    net.settle();
+}
