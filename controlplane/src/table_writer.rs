@@ -13,13 +13,14 @@
 mod flow_room;
 mod parts;
 mod shape;
+mod spec;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use ain_crypto::{AeadAlgorithm, Backend, KeyLengthError, MacAlgorithm};
+use ain_crypto::{Backend, KeyLengthError};
 use ain_dataplane::command::{Closing, Command, IvSource};
 use ain_dataplane::engine::Capacity;
 use ain_dataplane::entry::{Activity, AhIn, AhKey, AhOut, EspIn, EspOut, Flow, FlowEnd, Tunnel};
@@ -32,13 +33,13 @@ use ain_dataplane::table::{Target, TargetKind, Writer};
 use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::action::{HopKeys, Link, Route, Verdict};
 use crate::by_aivt::ByAivt;
 use flow_room::FlowRoom;
 pub(crate) use shape::own_slot_ns;
 pub use shape::{Rate, TunnelShape};
+pub use spec::{InboundSa, OutboundSa, TunnelProgress, TunnelSpec};
 
 /// Rings to the workers.
 pub trait Workers<C: Backend, B> {
@@ -46,63 +47,6 @@ pub trait Workers<C: Backend, B> {
     fn send(&mut self, to: WorkerId, command: Command<C, B>) -> Result<(), Command<C, B>>;
     /// Commands that the worker has carried out since the start.
     fn done(&self, worker: WorkerId) -> u64;
-}
-
-/// One inbound association of a tunnel.
-pub struct InboundSa {
-    /// SPI chosen here.
-    pub spi: Spi,
-    /// Key material.
-    pub key: Zeroizing<Vec<u8>>,
-    /// Highest number accepted before a restart; it and those below are refused.
-    pub resume_after: u64,
-}
-
-/// One outbound association of a tunnel.
-pub struct OutboundSa {
-    /// SPI chosen by the peer.
-    pub spi: Spi,
-    /// Key material.
-    pub key: Zeroizing<Vec<u8>>,
-    /// Sequence numbers that may be used.
-    pub grant: Arc<Grant>,
-}
-
-/// An ESP+AH tunnel with its key material.
-pub struct TunnelSpec {
-    /// The other end.
-    pub peer: PeerId,
-    /// The worker that shall own it.
-    pub owner: WorkerId,
-    /// AH algorithm, both directions.
-    pub ah: MacAlgorithm,
-    /// ESP algorithm, both directions.
-    pub esp: AeadAlgorithm,
-    /// Extended sequence numbers on AH and ESP.
-    pub esn: bool,
-    /// AH from the peer.
-    pub ah_in: InboundSa,
-    /// AH to the peer.
-    pub ah_out: OutboundSa,
-    /// Explicit IVs under the outbound AH key, one grant a worker, the worker's number in the top byte; empty unless GMAC.
-    pub ah_ivs: Vec<Arc<Grant>>,
-    /// ESP from the peer.
-    pub esp_in: InboundSa,
-    /// ESP to the peer.
-    pub esp_out: OutboundSa,
-    /// What its packets show.
-    pub shape: TunnelShape,
-}
-
-/// Where the control thread reads the highest accepted numbers of a tunnel, to save them.
-#[derive(Clone, Debug)]
-pub struct TunnelProgress {
-    /// The other end.
-    pub peer: PeerId,
-    /// Highest AH number accepted.
-    pub ah: Arc<AtomicU64>,
-    /// Highest ESP number accepted.
-    pub esp: Arc<AtomicU64>,
 }
 
 /// Why an entry could not be made.
