@@ -24,12 +24,12 @@ BUILD_PACKAGES=(libdpdk-dev libipsec-mb-dev pkg-config gcc g++ libc6-dev libclan
 RUN_PACKAGES=(
     librte-net-null23 librte-net-ring23 librte-net-memif23 librte-net-tap23 librte-net-af-packet23 librte-net-af-xdp23
     librte-net-pcap23 librte-net-virtio23 librte-net-vhost23 librte-mempool-ring23
-    iproute2 iputils-ping procps kmod ethtool tcpdump curl iperf3
+    iproute2 iputils-ping procps kmod ethtool tcpdump curl iperf3 nftables
     python3 python3-pytest python3-scapy python3-cryptography python3-sklearn
 )
 
 # Peers: nested WireGuard, a private Tor network, the ipsec-secgw of DPDK's samples with its crypto driver.
-BENCH_PACKAGES=(wireguard-go wireguard-tools tor dpdk dpdk-dev librte-crypto-ipsec-mb23 nftables xz-utils)
+BENCH_PACKAGES=(wireguard-go wireguard-tools tor dpdk dpdk-dev librte-crypto-ipsec-mb23 xz-utils)
 
 missing_packages() {
     local package

@@ -13,12 +13,12 @@ import json
 import os
 import secrets
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 from pathlib import Path
 
+from . import inner
 from .shell import run
-from .topology import Lab, outer_of
+from .topology import MTU, Lab, outer_of
 
 KEY_BYTES = {
     "hmac-sha2-256-128": 32,
@@ -27,9 +27,9 @@ KEY_BYTES = {
     "aes-128-gcm-16": 20,
     "aes-256-gcm-16": 36,
 }
-EXIT_PREFIX = IPv4Network("198.51.100.0/24")
-PRIVATE = IPv4Address("10.66.0.5")
-RESPONDER = IPv4Address("198.51.100.80")
+PRIVATE = inner.FAMILIES[inner.FAMILY].private
+RESPONDER = inner.FAMILIES[inner.FAMILY].responder
+EXIT_PREFIX = inner.FAMILIES[inner.FAMILY].exit_prefix
 METRICS = "127.0.0.1:9797"
 TUN = "ain0"
 
@@ -40,12 +40,14 @@ class Tunnel:
 
     host: str
     node: str
-    inner: IPv4Address
+    inner: inner.Address
     responder: bool = False
     option: str = "random-private"
     ah: str = "hmac-sha2-256-128"
     esp: str = "aes-128-gcm-16"
     esn: bool = True
+    inner_mtu: int = 1386
+    host_mtu: int = 0  # what the host takes it for, if that is something else
 
     @property
     def role(self) -> str:
@@ -63,9 +65,11 @@ class Network:
     path_nodes: int = 3
     ah: str = "aes-128-gmac"
     memory_mib: int = 96
+    huge: bool | str = "auto"
     max_sleep_us: int = 50
     workers: int = 1
     device: str = "net_af_packet0,iface=eth0,blocksz=65536,framesz=2048,framecnt=2048,qdisc_bypass=1"
+    mtu: int = MTU
     crypto: dict[str, str] = field(default_factory=dict)  # by node; "auto" for the others
     by_hand: tuple[str, ...] = ()
     outsiders: tuple[str, ...] = ()  # ordinary hosts, in which no process of ours runs
@@ -112,10 +116,12 @@ class Network:
         )
 
 
-def chain(count: int = 3, option: str = "random-private", inactivity_s: int = 300) -> Network:
+def chain(
+    count: int = 3, option: str = "random-private", inactivity_s: int = 300, inner_family: int = inner.FAMILY
+) -> Network:
     """`count` AINs in a row, an initiator at the first and a responder at the last."""
     nodes = [f"ain{i}" for i in range(1, count + 1)]
-    return Network(list(pairwise(nodes)), ends("ain1", nodes[-1], option), inactivity_s, count)
+    return Network(list(pairwise(nodes)), ends("ain1", nodes[-1], option, inner_family), inactivity_s, count)
 
 
 def diamond() -> Network:
@@ -124,11 +130,14 @@ def diamond() -> Network:
     return Network(links, ends("ain1", "ain3"))
 
 
-def ends(entrance: str, exit_node: str, option: str = "random-private") -> list[Tunnel]:
+def ends(
+    entrance: str, exit_node: str, option: str = "random-private", inner_family: int = inner.FAMILY
+) -> list[Tunnel]:
     """One initiator, one responder."""
+    family = inner.FAMILIES[inner_family]
     return [
-        Tunnel("initiator", entrance, PRIVATE, option=option),
-        Tunnel("responder", exit_node, RESPONDER, responder=True),
+        Tunnel("initiator", entrance, family.private, option=option),
+        Tunnel("responder", exit_node, family.responder, responder=True),
     ]
 
 
@@ -137,7 +146,7 @@ def write(lab: Lab, network: Network, ain: Path) -> None:
     directory = []
     for node in network.nodes:
         printed = make_keys(lab.directory, node, ain)
-        exits = any(t.responder and t.node == node for t in network.tunnels)
+        exits = [str(inner.of(t.inner).exit_prefix) for t in network.tunnels if t.responder and t.node == node]
         directory.append(directory_entry(network, node, printed, exits))
         _write(lab.directory / f"{node}.toml", node_file(network, node))
     _write(lab.directory / "directory.toml", "\n".join(directory))
@@ -168,6 +177,7 @@ max_path_nodes = {network.path_nodes}
 
 [dpdk]
 memory_mib = {network.memory_mib}
+huge = {json.dumps(network.huge)}
 
 [workers]
 cores = {own}
@@ -180,6 +190,7 @@ name = "wan"
 device = "{network.device}"
 interface = "eth0"
 address = "{outer_of(node)}/24"
+mtu = {network.mtu}
 """
     ]
     parts += [neighbour(network, node, other) for other in neighbours(network, node)]
@@ -216,7 +227,8 @@ def host_tunnel(network: Network, tunnel: Tunnel) -> str:
 name = "{tunnel.host}"
 role = "{tunnel.role}"
 {option}remote = "{outer_of(tunnel.host)}"
-addresses = ["{tunnel.inner}/32"]
+addresses = ["{inner.host_net(tunnel.inner)}"]
+inner_mtu = {tunnel.inner_mtu}
 esn = {str(tunnel.esn).lower()}
 ah = "{tunnel.ah}"
 esp = "{tunnel.esp}"
@@ -228,7 +240,8 @@ def endpoint_file(network: Network, tunnel: Tunnel) -> str:
     """Configuration of `ain endpoint` on a host. An initiator routes the exits' prefix into the tunnel, a responder
     everything private.
     """
-    routes = ["10.0.0.0/8", "203.0.113.0/24"] if tunnel.responder else [str(EXIT_PREFIX)]
+    family = inner.of(tunnel.inner)
+    routes = list(family.shown) if tunnel.responder else [str(family.exit_prefix)]
     return f"""
 [endpoint]
 role = "{tunnel.role}"
@@ -236,8 +249,10 @@ interface = "eth0"
 local = "{outer_of(tunnel.host)}"
 remote = "{outer_of(tunnel.node)}"
 tun = "{TUN}"
-addresses = ["{tunnel.inner}/32"]
+addresses = ["{inner.host_net(tunnel.inner)}"]
 routes = {json.dumps(routes)}
+inner_mtu = {tunnel.host_mtu or tunnel.inner_mtu}
+mtu = {network.mtu}
 state_dir = "{tunnel.host}/state"
 idle = "adaptive"
 max_sleep_us = {network.max_sleep_us}
@@ -250,10 +265,10 @@ esp = "{tunnel.esp}"
 """
 
 
-def directory_entry(network: Network, node: str, printed: str, exits: bool) -> str:
+def directory_entry(network: Network, node: str, printed: str, exits: list[str]) -> str:
     """One AIN in the directory: what `ain keygen` printed, with its neighbours and prefixes filled in."""
     filled = printed.replace("neighbours = []", f"neighbours = {json.dumps(neighbours(network, node))}")
-    prefixes = network.exit_prefixes.get(node, [str(EXIT_PREFIX)] if exits else [])
+    prefixes = network.exit_prefixes.get(node, exits)
     return filled.replace("exit_prefixes = []", f"exit_prefixes = {json.dumps(prefixes)}")
 
 

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import configs
+from . import configs, inner
 from .configs import Network, Tunnel
 from .shell import LabError, inside, wait_for
 from .topology import Host, InLab, Lab, create
@@ -68,6 +68,9 @@ class Fleet(InLab):
     def up(self) -> None:
         """Writes the files, starts every process, waits until every PVT is up and every host has its TUN device."""
         configs.write(self.lab, self.network, self.ain)
+        for tunnel in self.network.tunnels:
+            if tunnel.inner.version == 6:
+                inner.enable_ipv6(self.lab[tunnel.host].namespace)
         for name in self.network.processes:
             self.start(name, wait=False)
         for name in self.network.processes:

@@ -12,9 +12,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 
+from .inner import Address
 from .shell import LabError, inside, wait_for
 from .topology import Host, Lab
 
@@ -22,21 +22,21 @@ WEB_PORT, UDP_PORT, TCP_PORT, IPERF_PORT = 80, 7000, 7001, 5201
 PAGE_MARKERS = 600
 
 
-def open_socket(host: Host, kind: socket.SocketKind, timeout_s: float = 10) -> socket.socket:
-    """An IPv4 socket inside `host`."""
+def open_socket(host: Host, kind: socket.SocketKind, address: Address, timeout_s: float = 10) -> socket.socket:
+    """A socket inside `host`, of the family of `address`."""
     with inside(host.namespace):
-        made = socket.socket(socket.AF_INET, kind)
+        made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, kind)
     made.settimeout(timeout_s)
     return made
 
 
-def listening(host: Host, address: IPv4Address, port: int) -> bool:
+def listening(host: Host, address: Address, port: int) -> bool:
     """Whether a TCP server of `host` answers there, asked from the host itself."""
-    with open_socket(host, socket.SOCK_STREAM, 1) as probe:
+    with open_socket(host, socket.SOCK_STREAM, address, 1) as probe:
         return probe.connect_ex((str(address), port)) == 0
 
 
-def serve_page(lab: Lab, host: Host, address: IPv4Address) -> bytes:
+def serve_page(lab: Lab, host: Host, address: Address) -> bytes:
     """Starts a web server whose /page.html holds a fresh marker of 32 random bytes many times, and returns the
     marker.
     """
@@ -53,7 +53,7 @@ def serve_page(lab: Lab, host: Host, address: IPv4Address) -> bytes:
     return marker
 
 
-def curl(lab: Lab, host: Host, address: IPv4Address, timeout_s: int = 20) -> subprocess.CompletedProcess[str]:
+def curl(lab: Lab, host: Host, address: Address, timeout_s: int = 20) -> subprocess.CompletedProcess[str]:
     """Fetches the page to page.html in the run's directory."""
     return host.run(
         "curl",
@@ -62,10 +62,15 @@ def curl(lab: Lab, host: Host, address: IPv4Address, timeout_s: int = 20) -> sub
         str(timeout_s),
         "-o",
         str(page(lab)),
-        f"http://{address}/page.html",
+        f"http://{in_url(address)}/page.html",
         timeout_s=timeout_s + 5,
         check=False,
     )
+
+
+def in_url(address: Address) -> str:
+    """The address as a URL has it (RFC 3986 section 3.2.2)."""
+    return str(address) if address.version == 4 else f"[{address}]"
 
 
 def page(lab: Lab) -> Path:
@@ -82,8 +87,10 @@ class Ping:
     average_ms: float
 
 
-def ping(host: Host, address: IPv4Address, count: int = 10, interval_s: float = 0.05, size: int = 56) -> Ping:
-    """Pings; losses are no error."""
+def ping(
+    host: Host, address: Address, count: int = 10, interval_s: float = 0.05, size: int = 56, extra: tuple[str, ...] = ()
+) -> Ping:
+    """Pings; losses are no error. `extra` are options of ping, such as `-M do`."""
     done = host.run(
         "ping",
         "-n",
@@ -95,6 +102,7 @@ def ping(host: Host, address: IPv4Address, count: int = 10, interval_s: float = 
         str(size),
         "-W",
         "5",
+        *extra,
         str(address),
         timeout_s=count * interval_s + 20,
         check=False,
@@ -108,10 +116,10 @@ def ping(host: Host, address: IPv4Address, count: int = 10, interval_s: float = 
 
 
 @contextlib.contextmanager
-def udp_echo(host: Host, address: IPv4Address, port: int = UDP_PORT) -> Iterator[set[str]]:
+def udp_echo(host: Host, address: Address, port: int = UDP_PORT) -> Iterator[set[str]]:
     """A UDP server that sends everything back; yields the set of sources it has seen."""
     sources: set[str] = set()
-    with open_socket(host, socket.SOCK_DGRAM, 0.2) as server:
+    with open_socket(host, socket.SOCK_DGRAM, address, 0.2) as server:
         server.bind((str(address), port))
         ended = threading.Event()
 
@@ -131,12 +139,12 @@ def udp_echo(host: Host, address: IPv4Address, port: int = UDP_PORT) -> Iterator
             thread.join()
 
 
-def udp_exchange(host: Host, address: IPv4Address, sizes: list[int], port: int = UDP_PORT) -> int:
+def udp_exchange(host: Host, address: Address, sizes: list[int], port: int = UDP_PORT) -> int:
     """Sends one random datagram of each size to an echo server, one after the other; returns how many came back
     unchanged.
     """
     returned = 0
-    with open_socket(host, socket.SOCK_DGRAM, 5) as client:
+    with open_socket(host, socket.SOCK_DGRAM, address, 5) as client:
         for size in sizes:
             payload = secrets.token_bytes(size)
             client.sendto(payload, (str(address), port))
@@ -160,11 +168,11 @@ class Transfer:
 class TcpExchange:
     """Server in `server`, client in `client`, one connection. `at_bytes` of the download calls `midway` once."""
 
-    def __init__(self, client: Host, server: Host, address: IPv4Address, size: int, timeout_s: float = 30) -> None:
+    def __init__(self, client: Host, server: Host, address: Address, size: int, timeout_s: float = 30) -> None:
         self.client, self.server, self.address, self.size, self.timeout_s = (
             client,
             server,
-            (str(address), TCP_PORT),
+            address,
             size,
             timeout_s,
         )
@@ -173,9 +181,9 @@ class TcpExchange:
     def run(self, midway: Callable[[], None] | None = None, at_bytes: int = 0) -> Transfer:
         """Does it all; raises what either side met."""
         failures: list[BaseException] = []
-        with open_socket(self.server, socket.SOCK_STREAM, self.timeout_s) as listener:
+        with open_socket(self.server, socket.SOCK_STREAM, self.address, self.timeout_s) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(self.address)
+            listener.bind((str(self.address), TCP_PORT))
             listener.listen()
             thread = threading.Thread(target=self._serve, args=(listener, failures), daemon=True)
             thread.start()
@@ -202,8 +210,8 @@ class TcpExchange:
             failures.append(error)
 
     def _fetch(self, midway: Callable[[], None] | None, at_bytes: int) -> None:
-        with open_socket(self.client, socket.SOCK_STREAM, self.timeout_s) as connection:
-            connection.connect(self.address)
+        with open_socket(self.client, socket.SOCK_STREAM, self.address, self.timeout_s) as connection:
+            connection.connect((str(self.address), TCP_PORT))
             self.result.down_received = _receive(connection, self.size, midway, at_bytes)
             payload = secrets.token_bytes(self.size)
             self.result.up_sent = hashlib.sha256(payload).hexdigest()
@@ -233,7 +241,7 @@ class Iperf:
     retransmits: int
 
 
-def iperf(lab: Lab, client: Host, server: Host, address: IPv4Address, seconds: int = 5, reverse: bool = False) -> Iperf:
+def iperf(lab: Lab, client: Host, server: Host, address: Address, seconds: int = 5, reverse: bool = False) -> Iperf:
     """TCP for some seconds, from client to server or the reverse."""
     child = lab.spawn(server, ["iperf3", "-s", "-1", "-B", str(address), "-p", str(IPERF_PORT)], "iperf3")
     try:
@@ -266,7 +274,7 @@ def iperf(lab: Lab, client: Host, server: Host, address: IPv4Address, seconds: i
 
 def _bound(host: Host, port: int) -> bool:
     """Whether a TCP socket listens on `port`, found without connecting (iperf3 would take that for its client)."""
-    with inside(host.namespace), open("/proc/thread-self/net/tcp") as table:
-        return any(
-            line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in table.readlines()[1:]
-        )
+    with inside(host.namespace):
+        lines = [line for table in ("tcp", "tcp6") for line in Path(f"/proc/thread-self/net/{table}").open()]
+    fields = [line.split() for line in lines]
+    return any(one[1].endswith(f":{port:04X}") and one[3] == "0A" for one in fields)

@@ -95,7 +95,7 @@ def awake(app: socket.socket, wires: wire.Listener, endpoint: Endpoint) -> bytes
 
 
 def test_scapy_opens_what_we_seal_and_we_open_what_it_seals(endpoint: Endpoint) -> None:
-    with traffic.open_socket(endpoint.host, socket.SOCK_DGRAM, 5) as app, wire.Listener(endpoint.far) as wires:
+    with traffic.open_socket(endpoint.host, socket.SOCK_DGRAM, PRIVATE, 5) as app, wire.Listener(endpoint.far) as wires:
         app.bind((str(PRIVATE), 4000))
         first = oracle.sequence_of(awake(app, wires, endpoint))
         for count, size in enumerate((1, 100, 777, 1300), start=1):
@@ -122,7 +122,7 @@ def test_the_endpoint_takes_changes_of_mutable_fields_only(endpoint: Endpoint) -
         outer = endpoint.peer.seal(answer(number), number)
         return wire.with_checksum(outer[:at] + bytes([outer[at] ^ 1]) + outer[at + 1 :])
 
-    with traffic.open_socket(endpoint.host, socket.SOCK_DGRAM, 5) as app:
+    with traffic.open_socket(endpoint.host, socket.SOCK_DGRAM, PRIVATE, 5) as app:
         app.bind((str(PRIVATE), 4000))
         # TOS and TTL change on the way; identification, SPI, ICV, ESP do not. The last of each batch shows that all
         # were handled.
@@ -163,7 +163,7 @@ def test_sequence_numbers_pass_2_to_the_32(ah: str) -> None:
     """The upper half of an extended sequence number is never sent, yet both ends cover it (RFC 4302 section 2.5.1)."""
     made, edge = Endpoint(ah, "aes-128-gcm-16", True), 2**32
     with made.fleet as fleet:
-        with traffic.open_socket(made.host, socket.SOCK_DGRAM, 5) as app, wire.Listener(made.far) as wires:
+        with traffic.open_socket(made.host, socket.SOCK_DGRAM, PRIVATE, 5) as app, wire.Listener(made.far) as wires:
             awake(app, wires, made)  # the kernel knows the next hop from now on
         fleet.stop("initiator")
         keys = {place: bytes.fromhex(key) for place, (_, key) in fleet.network.keys.items()}
@@ -173,7 +173,7 @@ def test_sequence_numbers_pass_2_to_the_32(ah: str) -> None:
         (state / "numbers").write_bytes(numbers_file(outbound))
         (state / "accepted").write_bytes(accepted_file(inbound))
         fleet.start("initiator")
-        with traffic.open_socket(made.host, socket.SOCK_DGRAM, 5) as app, wire.Listener(made.far) as wires:
+        with traffic.open_socket(made.host, socket.SOCK_DGRAM, PRIVATE, 5) as app, wire.Listener(made.far) as wires:
             app.bind((str(PRIVATE), 4000))
             highs = set()
             for count in range(6):
