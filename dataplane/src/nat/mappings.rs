@@ -74,7 +74,7 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 
 impl Connection {
-    fn from_initiator(&mut self, flags: u8) {
+    fn initiator_sent(&mut self, flags: u8) {
         if flags & (SYN | ACK) == SYN {
             *self = Self::default();
         }
@@ -82,7 +82,7 @@ impl Connection {
         self.ended[0] |= flags & FIN != 0;
     }
 
-    fn from_server(&mut self, flags: u8) {
+    fn server_sent(&mut self, flags: u8) {
         self.answered |= flags & RST == 0;
         self.reset |= flags & RST != 0;
         self.ended[1] |= flags & FIN != 0;
@@ -112,14 +112,14 @@ impl Mapping {
     /// The initiator sent something.
     pub fn sent(&mut self, now: Now, tcp_flags: u8) {
         self.last = now;
-        self.connection.from_initiator(tcp_flags);
+        self.connection.initiator_sent(tcp_flags);
     }
 
     /// The server sent something. That keeps only a connection alive: else anybody could keep a mapping (RFC 4787 REQ-6).
     pub fn received(&mut self, now: Now, tcp_flags: u8) {
         if self.internal.protocol == Protocol::Tcp {
             self.last = now;
-            self.connection.from_server(tcp_flags);
+            self.connection.server_sent(tcp_flags);
         }
     }
 

@@ -63,7 +63,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             let taken = match stray {
                 Stray::Frame(buf) => self.question(now, peers, buf, neighbour::answer_arp, io),
                 Stray::Packet(buf) => self.packet_of_internet(now, peers, buf, io),
-                Stray::Ours(buf) => self.into_aivt(now, peers, buf, io),
+                Stray::Ours(buf) => self.enter_aivt(now, peers, buf, io),
             };
             if let Err(why) = taken {
                 self.counters.dropped(why);
@@ -104,7 +104,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     ) -> Result<(), DropReason> {
         match self.open_exit.as_ref().and_then(|open| open.nat.owner(buf.data())) {
             None => self.question(now, peers, buf, neighbour::answer_solicitation, io),
-            Some(owner) if owner == self.id => self.into_aivt(now, peers, buf, io),
+            Some(owner) if owner == self.id => self.enter_aivt(now, peers, buf, io),
             Some(owner) => match io.hand_over(owner, Handoff::FromInternet(buf)) {
                 Ok(()) => {
                     self.counters.handed_over();
@@ -115,7 +115,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         }
     }
 
-    fn into_aivt(
+    fn enter_aivt(
         &mut self,
         now: Now,
         peers: &Peers,
