@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use ain_controlplane::limits::TICKET_SLICE_S;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::id::Pair;
 use anyhow::Context;
@@ -14,7 +15,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::report::Problems;
 use crate::config::{self, AnyConfig};
-use crate::keygen;
+use crate::control_thread::wall;
+use crate::{keygen, tickets};
 
 /// Exit code of what failed for another reason than its configuration.
 const FAILURE: u8 = 1;
@@ -64,8 +66,23 @@ enum Command {
         /// The file
         file: PathBuf,
     },
+    /// Print the public halves of a node's ticket keys for the slices to come, for its directory entry
+    TicketKeys(TicketKeys),
     /// Make the keys of a new node, or of one hand-made tunnel
     Keygen(Keygen),
+}
+
+#[derive(Debug, clap::Args)]
+struct TicketKeys {
+    /// The node's state directory
+    #[arg(long)]
+    state_dir: PathBuf,
+    /// The network's `ticket_slice_s`
+    #[arg(long, default_value_t = TICKET_SLICE_S)]
+    slice_s: u32,
+    /// How many slices
+    #[arg(long, default_value_t = 48)]
+    slices: u32,
 }
 
 #[derive(Debug, clap::Args)]
@@ -135,6 +152,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         },
         Command::Status { socket, json } => status(&socket, json),
         Command::Check { file } => check(&file),
+        Command::TicketKeys(arguments) => ticket_keys(&arguments),
         Command::Keygen(arguments) => make_keys(&arguments),
     }
 }
@@ -173,6 +191,17 @@ fn check(file: &std::path::Path) -> anyhow::Result<()> {
         AnyConfig::Endpoint(_) => "endpoint",
     };
     println!("{}: good ({kind})", file.display());
+    Ok(())
+}
+
+/// The field of a directory entry that says with which keys the node makes tickets.
+fn ticket_keys(arguments: &TicketKeys) -> anyhow::Result<()> {
+    let seed = tickets::seed(&arguments.state_dir)?;
+    println!("ticket_keys = [");
+    for key in tickets::public_keys(&seed, wall(), arguments.slice_s, arguments.slices) {
+        println!("  {{ slice = {}, key = \"{}\" }},", key.slice, hex::encode(key.key));
+    }
+    println!("]");
     Ok(())
 }
 
