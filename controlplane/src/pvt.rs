@@ -96,7 +96,8 @@ pub struct Pvt {
 }
 
 impl Pvt {
-    /// A PVT that is down until its neighbour is heard. `process` tells this process from earlier ones of the node.
+    /// A PVT that is down until its neighbour is heard. `process` tells this process from earlier ones of the node;
+    /// it changes when the PVT goes down.
     pub fn new(
         now: Now,
         frame: Frame,
@@ -261,7 +262,11 @@ impl Pvt {
         match self.liveness.check(now) {
             Check::Quiet => {}
             Check::Ask => events.push(self.keepalive(rng)),
-            Check::AskAndDown => events.extend([Event::Down, self.keepalive(rng)]),
+            Check::AskAndDown => {
+                // What stood is forgotten here: the neighbour, which may never have missed anything, learns it as of a restart.
+                self.process = self.process.wrapping_add(1);
+                events.extend([Event::Down, self.keepalive(rng)]);
+            }
         }
         events
     }

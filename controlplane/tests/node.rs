@@ -430,6 +430,25 @@ fn a_neighbour_that_restarts_within_a_second_is_noticed() {
     net.settle();
 }
 
+/// It was taken for dead, and does not know: its neighbours tell it by the number in their KEEPALIVEs.
+#[test]
+fn line_3_a_node_that_was_stopped_for_a_while_notices_what_it_missed() {
+    for position in 0..3 {
+        let mut net = Net::new(Plan::chain(3), 19);
+        let sender = sender(0, 2, 1);
+        let before = net.send_until_arrival(&sender, 1000).unwrap();
+        let stopped = net.sites[position].node.take();
+        net.run_ms(8000);
+        net.sites[position].node = stopped;
+        net.run_ms(2500);
+        assert_eq!(net.send_until_arrival(&sender, 30_000), Some(before), "node {position}");
+        for node in 0..3 {
+            assert_eq!(net.snapshot(node).standing.iter().sum::<usize>(), 1, "node {node}");
+        }
+        net.settle();
+    }
+}
+
 #[test]
 fn no_spi_is_used_twice_between_two_nodes_across_crashes() {
     let mut net = Net::new(Plan::chain(2), 20);
