@@ -1,6 +1,7 @@
 //! A host asks for the end of what carries its datagrams (protocol section 7): as initiator that of its flow, as responder that of the
 //! AIVT its answers go into.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
@@ -95,8 +96,8 @@ impl Node {
         let Some(id) = bound.filter(|_| self.responder_tunnel(answers.source) == Some(tunnel)) else {
             return false;
         };
-        if !self.closing.left.contains_key(&id) {
-            self.closing.left.insert(id, CLOSING_WORDS);
+        if let Entry::Vacant(left) = self.closing.left.entry(id) {
+            left.insert(CLOSING_WORDS);
             self.say_last_word(now, id);
         }
         true
