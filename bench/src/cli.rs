@@ -8,7 +8,7 @@ use ain_bench::machine::{self, Steal};
 use ain_bench::memory::Memories;
 use ain_bench::pcap::Pcap;
 use ain_bench::role::{Case, Role, Ways};
-use ain_bench::suite::{Run, Scale, create, live, memory, primitives, roles, scaling, stages};
+use ain_bench::suite::{Run, Scale, create, flood, live, memory, primitives, roles, scaling, stages};
 use ain_bench::summary::Summary;
 use ain_bench::{goals, plot};
 use ain_crypto::MacAlgorithm;
@@ -53,6 +53,8 @@ enum What {
     Primitives,
     /// AIVTs created a second.
     Create,
+    /// What a neighbour that floods CREATEs does to others' setups and data.
+    Flood,
     /// What a node adds to a packet's way.
     Latency,
     /// What a node loses while AIVTs come and go.
@@ -266,6 +268,9 @@ impl<P: Memories> WithBackend for Chosen<'_, P> {
         }
         if all || matches!(what, What::Create) {
             create::run::<C, P>(&mut run)?;
+        }
+        if all || matches!(what, What::Flood) {
+            flood::run::<C, P>(&mut run)?;
         }
         let (latency, churn) = (all || matches!(what, What::Latency), all || matches!(what, What::Churn));
         if latency || churn {

@@ -9,17 +9,20 @@
 //! ```
 //! One core does it all: the packet path, the control node, the table writer, the expansion of keys.
 
+pub mod flood;
+
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ain_controlplane::action::Action;
+use ain_controlplane::action::{Action, Opening};
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
 use ain_controlplane::limits::AIVTS_MAX;
 use ain_controlplane::node::{Config, Neighbour, Node, Peer, Quotas, SpiSecret};
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
-use ain_controlplane::signal::frame::{Frame, Message, Signal};
-use ain_controlplane::signal::suite::OnionPrivateKey;
-use ain_controlplane::signal::suite::x25519::{self, KEM};
+use ain_controlplane::signal::frame::{Frame, Kind, Message, Signal};
+use ain_controlplane::signal::suite::{Kem, OnionPrivateKey};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
+use ain_daemon::onion_key;
 use ain_dataplane::command::Event;
 use ain_dataplane::engine::Capacity;
 use ain_dataplane::id::{Now, PeerId};
@@ -65,6 +68,11 @@ pub struct Control<C: Fresh, M: Memory> {
     /// SPI of the next CREATE.
     next_spi: u32,
     now: Now,
+    /// Creating signals that wait for an opener, if there is one; else they are opened at once.
+    to_open: Option<VecDeque<Opening>>,
+    kem: Kem,
+    /// The onion key of every node: a neighbour's is never used.
+    public_key: Vec<u8>,
     rng: ChaCha12Rng,
 }
 
@@ -79,10 +87,6 @@ fn identity(number: u16) -> [u8; 32] {
     SigningKey::from_bytes(&key_of(number, 1)).verifying_key().to_bytes()
 }
 
-fn onion_key(number: u16) -> OnionPrivateKey {
-    x25519::onion_key(&key_of(number, 2))
-}
-
 const NEIGHBOURS: u16 = 2 * SIDE;
 const THIS: u16 = NEIGHBOURS;
 
@@ -91,10 +95,10 @@ fn address(number: u16) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, high, low + 1)
 }
 
-fn config() -> anyhow::Result<Config> {
+fn config(kem: Kem, onion_key: OnionPrivateKey) -> anyhow::Result<Config> {
     let id = |number| NodeId::of(&identity(number));
     let entry = |number: u16| Entry {
-        onion_keys: vec![OnionKey::always(KEM.suite.id, onion_key(number).public().to_vec())],
+        onion_keys: vec![OnionKey::always(kem.suite.id, onion_key.public().to_vec())],
         neighbours: if number == THIS {
             (0..NEIGHBOURS).map(id).collect()
         } else {
@@ -113,11 +117,12 @@ fn config() -> anyhow::Result<Config> {
             rate_pps: None,
         })
     };
+    let directory = Directory::new((0..=THIS).map(entry).collect())?;
     Ok(Config {
         id: id(THIS),
-        onion_keys: onion_key(THIS).into(),
-        kem: KEM,
-        directory: Directory::new((0..=THIS).map(entry).collect())?,
+        onion_keys: onion_key.into(),
+        kem,
+        directory,
         peers: (0..NEIGHBOURS).map(neighbour).collect(),
         min_nodes: 2,
         max_nodes: 6,
@@ -137,11 +142,11 @@ impl<C: Fresh, M: Memory> Control<C, M> {
         crate::role::Case::HEADLINE.longest_frame()
     }
 
-    /// A node with room for `aivts`, all of its PVTs up.
+    /// A node with room for `aivts`, all of its PVTs up, in a network of `suite`.
     ///
     /// # Errors
     /// When a part of its configuration does not fit.
-    pub fn new(aivts: u32, pool: M) -> anyhow::Result<Self> {
+    pub fn new(suite: u8, aivts: u32, pool: M) -> anyhow::Result<Self> {
         let shape = Shape {
             ah: AH,
             esp: ESP,
@@ -154,7 +159,10 @@ impl<C: Fresh, M: Memory> Control<C, M> {
             },
         };
         let now = Now(Now::SECOND);
-        let node = Node::new(config()?, now, Box::new(ChaCha12Rng::seed_from_u64(1)))?;
+        let kem = onion_key::kem(suite).context("no such suite")?;
+        let onion_key = onion_key::load(suite, &onion_key::generate(suite)?).context("a key")?;
+        let public_key = onion_key.public().to_vec();
+        let node = Node::new(config(kem, onion_key)?, now, Box::new(ChaCha12Rng::seed_from_u64(1)))?;
         let mut control = Self {
             site: Site::new(&shape, pool)?,
             node,
@@ -164,6 +172,9 @@ impl<C: Fresh, M: Memory> Control<C, M> {
             sent: Vec::new(),
             next_spi: crate::site::FIRST_TVT_SPI,
             now,
+            to_open: None,
+            kem,
+            public_key,
             rng: ChaCha12Rng::seed_from_u64(2),
         };
         let hello = |peer| (PeerId(peer), say(7, 1, Message::Keepalive));
@@ -207,10 +218,9 @@ impl<C: Fresh, M: Memory> Control<C, M> {
     fn creating(&mut self, number: u32) -> anyhow::Result<(PeerId, Signal)> {
         let (up, down) = (number as u16 % SIDE, SIDE + (number as u16 / SIDE) % SIDE);
         let created = u32::try_from(self.wall() / 10 * 10)?;
-        let keys = [THIS, down].map(|number| onion_key(number).public().to_vec());
-        let hop = |number, onion_key| HopSpec {
+        let hop = |number| HopSpec {
             id: NodeId::of(&identity(number)),
-            onion_key,
+            onion_key: &self.public_key,
             created,
             ticket: None,
         };
@@ -219,8 +229,8 @@ impl<C: Fresh, M: Memory> Control<C, M> {
             expires: 0,
             flow_token: FlowToken::random(&mut self.rng),
         };
-        let path = [hop(THIS, &keys[0][..]), hop(down, &keys[1][..])];
-        let (onion, _) = build(&KEM, &path, &terms, &mut self.rng)?;
+        let path = [hop(THIS), hop(down)];
+        let (onion, _) = build(&self.kem, &path, &terms, &mut self.rng)?;
         self.next_spi += 1;
         let message = self.next_message(PeerId(up));
         Ok((PeerId(up), say(self.next_spi, message, Message::Create { onion })))
@@ -230,20 +240,21 @@ impl<C: Fresh, M: Memory> Control<C, M> {
     fn answers(&mut self) -> Vec<(PeerId, Signal)> {
         let mut answers = Vec::new();
         for (peer, datagram) in std::mem::take(&mut self.sent) {
-            let Ok(signal) = frame(peer).decode(&datagram) else {
+            let Ok(part) = frame(peer).read(&datagram) else {
                 continue;
             };
-            if !signal.message.is_request() {
+            let is_request = matches!(part.kind, Kind::Create | Kind::Created | Kind::Destroy);
+            if !is_request || part.index + 1 < part.count {
                 continue;
             }
-            answers.push((peer, say(signal.spi, signal.message_id, Message::Ack)));
-            if matches!(signal.message, Message::Create { .. }) {
+            answers.push((peer, say(part.spi, part.message_id, Message::Ack)));
+            if part.kind == Kind::Create {
                 let created = Message::Created {
-                    create: signal.message_id,
+                    create: part.message_id,
                     confirmation: [9; 32],
                 };
                 let own = self.next_message(peer);
-                answers.push((peer, say(signal.spi, own, created)));
+                answers.push((peer, say(part.spi, own, created)));
             }
         }
         answers
@@ -258,11 +269,15 @@ impl<C: Fresh, M: Memory> Control<C, M> {
     /// Packs signals of neighbours into packets and gives these to the node. Cycles of the latter.
     fn ask(&mut self, signals: Vec<(PeerId, Signal)>, clock: &Clock) -> anyhow::Result<u64> {
         let mut cycles = 0;
-        let mut signals = signals.into_iter().peekable();
-        while signals.peek().is_some() {
+        let mut datagrams = Vec::new();
+        for (peer, signal) in signals {
+            let parts = frame(peer).encode_all(&signal, &mut self.rng)?;
+            datagrams.extend(parts.into_iter().map(|part| (peer, part)));
+        }
+        for burst in datagrams.chunks(BURST) {
             let mut packets: Lane<(Origin, M::Buf)> = Lane::new();
-            for (peer, signal) in signals.by_ref().take(BURST) {
-                packets.push(self.packet(peer, &signal)?);
+            for (peer, datagram) in burst {
+                packets.push(self.packet(*peer, datagram)?);
             }
             self.forge.sign(&mut packets)?;
             let mut frames: Lane<M::Buf> = packets.into_iter().map(|(_, frame)| frame).collect();
@@ -274,12 +289,11 @@ impl<C: Fresh, M: Memory> Control<C, M> {
         Ok(cycles)
     }
 
-    fn packet(&mut self, peer: PeerId, signal: &Signal) -> anyhow::Result<(Origin, M::Buf)> {
+    fn packet(&mut self, peer: PeerId, datagram: &[u8]) -> anyhow::Result<(Origin, M::Buf)> {
         let at = usize::from(peer.0);
-        let datagram = frame(peer).encode(signal, &mut self.rng)?;
         let mut buf = self.site.io.alloc().context("packet buffers are used up")?;
         buf.grow_back(datagram.len());
-        buf.data_mut().copy_from_slice(&datagram);
+        buf.data_mut().copy_from_slice(datagram);
         self.tunnel_sent[at] += 1;
         let seq = self.tunnel_sent[at];
         self.forge.seal(peer, seq, &mut buf)?;
@@ -322,7 +336,10 @@ impl<C: Fresh, M: Memory> Control<C, M> {
                     self.sent.push((peer, datagram));
                 }
                 Action::Install { aivt, route, activity } => self.site.writer.install(aivt, route, &activity)?,
-                Action::Open(opening) => self.node.handle_opened(self.now, self.wall(), opening.open()),
+                Action::Open(opening) => match &mut self.to_open {
+                    Some(waiting) => waiting.push_back(opening),
+                    None => self.node.handle_opened(self.now, self.wall(), opening.open()),
+                },
                 Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
                 Action::Remove { aivt } => self.site.writer.remove(aivt),
                 Action::Enter { .. }

@@ -12,6 +12,7 @@
 use std::process::Command;
 
 use ain_controlplane::action::{Link, Route};
+use ain_controlplane::signal::suite::X25519;
 use ain_dataplane::id::{AivtId, PeerId, Spi};
 use anyhow::{Context, ensure};
 
@@ -46,7 +47,7 @@ pub fn fill<C: Fresh>(aivts: u32, node: bool) -> anyhow::Result<()> {
     type Pool = <Ordinary as Memories>::Pool;
     let pool = Ordinary::default().pool(4096, Control::<C, Pool>::longest_frame())?;
     let before = held()?;
-    let mut control = Control::<C, Pool>::new(aivts, pool)?;
+    let mut control = Control::<C, Pool>::new(X25519.id, aivts, pool)?;
     let empty = held()?;
     let clock = Clock::new();
     for round in 0..aivts / ROUND {

@@ -1,6 +1,7 @@
 //! What `ain-bench` measures, a file a subject. Each prints its table and adds its figures to the summary.
 
 pub mod create;
+pub mod flood;
 pub mod live;
 pub mod memory;
 pub mod primitives;
