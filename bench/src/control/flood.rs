@@ -5,7 +5,7 @@
 //!           1024 packets     its core  4096 events   its core          64          its core
 //! ```
 //! The three threads of a node take turns here, on one core, and each gets in a millisecond of the run what its own core would give it:
-//! a millisecond's cycles. What does not fit waits in the queue before it, and is lost where that is full, as in the node.
+//! a millisecond of processor time. What does not fit waits in the queue before it, and is lost where that is full, as in the node.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -19,6 +19,7 @@ use ain_dataplane::wire::protocol;
 use ain_worker::limits::EVENT_RING;
 use anyhow::Context;
 use rand::Rng;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{BURST, Control, frame, say};
 use crate::backend::Fresh;
@@ -32,6 +33,7 @@ use crate::role::SIDE;
 const FLOODER: PeerId = PeerId(0);
 /// AIVTs that cells pass through.
 const STANDING: u32 = 512;
+const MS_NS: u64 = Now::SECOND / 1000;
 
 /// What comes in each millisecond.
 #[derive(Clone, Copy, Debug)]
@@ -63,32 +65,38 @@ pub struct Outcome {
     pub waiting: usize,
 }
 
+/// Processor time of this thread: what others on the machine take does not count.
+fn processor_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * Now::SECOND + time.tv_nsec as u64
+}
+
 /// A thread on a core of its own, a millisecond at a time.
 #[derive(Default)]
 struct Core {
-    used: u64,
-    /// Cycles that it may have used by now.
-    allowed: u64,
-    total: u64,
+    used_ns: u64,
+    /// What it may have used by now.
+    allowed_ns: u64,
+    total_ns: u64,
 }
 
 impl Core {
     /// A millisecond passes. What an idle core did not use is gone.
-    fn tick(&mut self, cycles: u64) {
-        self.used = self.used.max(self.allowed);
-        self.allowed += cycles;
+    fn tick(&mut self) {
+        self.used_ns = self.used_ns.max(self.allowed_ns);
+        self.allowed_ns += MS_NS;
     }
 
     fn has_time(&self) -> bool {
-        self.used < self.allowed
+        self.used_ns < self.allowed_ns
     }
 
-    fn work<T>(&mut self, clock: &Clock, work: impl FnOnce() -> T) -> T {
-        let start = clock.ticks();
+    fn work<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let start_ns = processor_ns();
         let done = work();
-        let cycles = clock.ticks() - start;
-        self.used += cycles;
-        self.total += cycles;
+        let ns = processor_ns() - start_ns;
+        self.used_ns += ns;
+        self.total_ns += ns;
         done
     }
 }
@@ -96,7 +104,6 @@ impl Core {
 /// One run.
 pub struct Flood<'a, C: Fresh, M: Memory> {
     control: &'a mut Control<C, M>,
-    clock: &'a Clock,
     queue: VecDeque<M::Buf>,
     cores: [Core; 3],
     /// First SPI of AIVTs that stand, and cells sent through each.
@@ -119,7 +126,6 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
         control.to_open = Some(VecDeque::new());
         Ok(Self {
             control,
-            clock,
             queue: VecDeque::new(),
             cores: Default::default(),
             first_spi,
@@ -135,11 +141,10 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
     /// # Errors
     /// When packets cannot be made, or the node acts wrongly.
     pub fn run(mut self, load: Load, ms: u64) -> anyhow::Result<Outcome> {
-        let cycles = (self.clock.hz() / 1000.0) as u64;
         for _ in 0..ms {
             self.ms += 1;
-            self.control.now = self.control.now.plus(Now::SECOND / 1000);
-            self.cores.iter_mut().for_each(|core| core.tick(cycles));
+            self.control.now = self.control.now.plus(MS_NS);
+            self.cores.iter_mut().for_each(|core| core.tick());
             self.arrive(load)?;
             self.worker();
             self.control_thread()?;
@@ -148,7 +153,7 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
             self.outcome.waiting = self.outcome.waiting.max(waiting);
         }
         self.control.to_open = None;
-        self.outcome.busy = self.cores.map(|core| core.total as f64 / (cycles * ms) as f64);
+        self.outcome.busy = self.cores.map(|core| core.total_ns as f64 / (MS_NS * ms) as f64);
         Ok(self.outcome)
     }
 
@@ -241,7 +246,7 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
             let count = self.queue.len().min(BURST);
             let mut frames: Lane<M::Buf> = self.queue.drain(..count).collect();
             let site = &mut self.control.site;
-            self.cores[0].work(self.clock, || site.burst(&mut frames));
+            self.cores[0].work(|| site.burst(&mut frames));
             while self.control.site.io.events.len() > EVENT_RING {
                 self.control.site.io.events.pop_back();
                 self.outcome.signals_lost += 1;
@@ -250,14 +255,13 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
     }
 
     fn control_thread(&mut self) -> anyhow::Result<()> {
-        let clock = self.clock;
         while self.cores[1].has_time() {
             let Some(event) = self.control.site.io.events.pop_front() else {
                 break;
             };
             if let Event::Signal(peer, datagram) = event {
                 let control = &mut *self.control;
-                self.cores[1].work(clock, || {
+                self.cores[1].work(|| {
                     control.node.handle_signal(control.now, peer, datagram.data());
                     control.act()
                 })?;
@@ -265,7 +269,7 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
         }
         let control = &mut *self.control;
         let wall = control.wall();
-        self.cores[1].work(clock, || {
+        self.cores[1].work(|| {
             if control.node.poll_timeout().is_some_and(|due| due <= control.now) {
                 control.node.handle_timeout(control.now, wall);
             }
@@ -273,14 +277,14 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
         })?;
         // What the table writer has for the engine is the worker's work.
         let mut installed = Vec::new();
-        self.cores[0].work(clock, || control.site.pump(|aivt| installed.push(aivt)));
-        self.cores[1].work(clock, || {
+        self.cores[0].work(|| control.site.pump(|aivt| installed.push(aivt)));
+        self.cores[1].work(|| {
             installed
                 .into_iter()
                 .for_each(|aivt| control.node.handle_installed(control.now, aivt));
             control.act()
         })?;
-        self.cores[0].work(clock, || {
+        self.cores[0].work(|| {
             control.site.pump(|_| ());
             control.site.io.flush();
         });
@@ -294,21 +298,23 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
             let Ok(part) = frame(*peer).read(datagram) else {
                 continue;
             };
-            if let Some(asked) = self.asked_at.remove(&part.spi).filter(|_| part.kind == Kind::Created) {
+            if part.kind == Kind::Created
+                && let Some(asked) = self.asked_at.remove(&part.spi)
+            {
                 self.outcome.answered_ms.push(self.ms - asked);
             }
         }
     }
 
     fn opener(&mut self) {
-        let (clock, control) = (self.clock, &mut *self.control);
+        let control = &mut *self.control;
         let wall = control.wall();
         while self.cores[2].has_time() {
             let next: Option<Opening> = control.to_open.as_mut().and_then(VecDeque::pop_front);
             let Some(opening) = next else { break };
-            let opened = self.cores[2].work(clock, || opening.open());
+            let opened = self.cores[2].work(|| opening.open());
             self.cores[1]
-                .work(clock, || {
+                .work(|| {
                     control.node.handle_opened(control.now, wall, opened);
                     control.act()
                 })

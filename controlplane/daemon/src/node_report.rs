@@ -74,6 +74,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                     Sum::new("stray", counts.stray),
                     Sum::new("overload", counts.overload),
                     Sum::new("queue_full", counts.queue_full),
+                    Sum::new("never_whole", snapshot.never_whole),
                 ],
             },
             ports: self.views.iter().map(port).collect(),

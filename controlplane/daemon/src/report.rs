@@ -110,7 +110,7 @@ pub struct SignalReport {
     pub repeated: u64,
     /// CREATEs refused here, by reason.
     pub refused: Vec<Sum>,
-    /// Others that came to nothing: given_up, malformed, stray, overload, queue_full.
+    /// Others that came to nothing: given_up, malformed, stray, overload, queue_full, never_whole.
     pub problems: Vec<Sum>,
 }
 
