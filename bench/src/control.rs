@@ -123,6 +123,8 @@ fn config(kem: Kem, onion_key: OnionPrivateKey) -> anyhow::Result<Config> {
         onion_keys: onion_key.into(),
         kem,
         directory,
+        guards: Vec::new(),
+        guard_time_s: 0,
         peers: (0..NEIGHBOURS).map(neighbour).collect(),
         min_nodes: 2,
         max_nodes: 6,
@@ -343,6 +345,7 @@ impl<C: Fresh, M: Memory> Control<C, M> {
                 Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
                 Action::Remove { aivt } => self.site.writer.remove(aivt),
                 Action::Enter { .. }
+                | Action::KeepGuards(_)
                 | Action::Bind { .. }
                 | Action::Refuse { .. }
                 | Action::Rewrite { .. }

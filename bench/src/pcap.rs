@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!    ain-bench pcap DIR ──► packets.pcap ──► generator or net_pcap ──► ain run --config DIR/ain.toml
-//!                       └─► ain.toml, directory.toml, identity.key, onion.key, neighbours.sh
+//!                       └─► ain.toml, directory.toml, identity.key, neighbours.sh
 //! ```
 //! The node makes the same static AIVTs from its `[benchmark]` section. Anti-replay is off there: generators send the file over and
 //! over. Keys are the same in every run, and known to everybody.
@@ -15,18 +15,24 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ain_controlplane::directory::{Entry, NodeId, OnionKey, SignedEntry};
 use ain_crypto::MacAlgorithm;
+use ain_daemon::config::{entry, secret};
 use ain_daemon::keygen;
 use ain_dataplane::id::PeerId;
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::wire::cell::CellProfile;
 use anyhow::Context;
+use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::backend::{Fresh, WithBackend};
 use crate::memory::{Memories, Ordinary};
 use crate::role::{Case, ESP, Half, Role, SIDE, Scene, Ways};
 use crate::site::{LOCAL, REMOTE_MAC, Sa, material, remote, tunnel_spi};
+
+/// Number of the node among its peers.
+const NODE: u16 = 2 * SIDE;
 
 /// What goes where.
 #[derive(Debug, clap::Args)]
@@ -175,30 +181,62 @@ fn write_node(asked: &Pcap, case: &Case, out: &Path) -> anyhow::Result<()> {
         .filter(|peer| !is_host(case, *peer))
         .map(|peer| format!("peer{peer}"))
         .collect();
-    let list = format!("neighbours = {names:?}");
-    let prefixes = match case.role {
-        Role::Exit => "exit_prefixes = [\"203.0.113.0/24\"]",
-        Role::Entrance | Role::Intermediate => "exit_prefixes = []",
-    };
-    let entry = keygen::node_keys(out, "node", LOCAL.into())?;
-    let mut directory = entry
-        .replace("neighbours = []", &list)
-        .replace("exit_prefixes = []", prefixes);
-    // Keys of the peers are in nobody's hands: they do not signal.
-    let others = out.join("others");
-    for peer in (0..2 * SIDE).filter(|peer| !is_host(case, *peer)) {
-        fs::create_dir(&others)?;
-        let address: IpAddr = remote(PeerId(peer)).into();
-        let entry = keygen::node_keys(&others, &format!("peer{peer}"), address)?;
-        directory += &entry.replace("neighbours = []", "neighbours = [\"node\"]");
-        fs::remove_dir_all(&others)?;
-    }
-    fs::write(out.join("directory.toml"), directory)?;
+    fs::write(out.join("directory.toml"), directory(case, &names, out)?)?;
     fs::write(out.join("neighbours.sh"), next_hops(&asked.interface))?;
     let config = out.join("ain.toml");
     fs::write(&config, node_file(asked, case, out)?.as_bytes())?;
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600))?;
     Ok(())
+}
+
+/// The directory, and the node's identity key. All keys are known to everybody, and hold for ever.
+fn directory(case: &Case, names: &[String], out: &Path) -> anyhow::Result<String> {
+    let secret = |number: u16| {
+        let mut secret = [0; 32];
+        secret[..2].copy_from_slice(&number.to_be_bytes());
+        secret
+    };
+    let for_ever = i64::MAX.unsigned_abs();
+    let entry = |name: &str, key: &SigningKey, address: IpAddr| {
+        let identity = key.verifying_key().to_bytes();
+        let (not_before, not_after) = (0, for_ever);
+        // The peers do not signal: any 32 bytes will do.
+        let (suite, key) = (3, identity.to_vec());
+        Entry {
+            valid_until: for_ever,
+            onion_keys: vec![OnionKey {
+                suite,
+                key,
+                not_before,
+                not_after,
+            }],
+            ..Entry::new(name, identity, address)
+        }
+    };
+    let id = |key: &SigningKey| NodeId::of(&key.verifying_key().to_bytes());
+    let own = SigningKey::from_bytes(&secret(NODE));
+    secret::write_identity(&out.join(keygen::IDENTITY_FILE), &secret(NODE))?;
+    let peers = (0..NODE).filter(|peer| !is_host(case, *peer));
+    let peers: Vec<_> = peers
+        .map(|peer| (peer, SigningKey::from_bytes(&secret(peer))))
+        .collect();
+    let node = Entry {
+        neighbours: peers.iter().map(|(_, key)| id(key)).collect(),
+        exit_prefixes: match case.role {
+            Role::Exit => vec!["203.0.113.0/24".parse()?],
+            Role::Entrance | Role::Intermediate => Vec::new(),
+        },
+        ..entry("node", &own, LOCAL.into())
+    };
+    let mut text = entry::signed(&SignedEntry::sign(node, &own)?, names);
+    for ((peer, key), name) in peers.iter().zip(names) {
+        let peer = Entry {
+            neighbours: vec![id(&own)],
+            ..entry(name, key, remote(PeerId(*peer)).into())
+        };
+        text += &entry::signed(&SignedEntry::sign(peer, key)?, &["node".to_owned()]);
+    }
+    Ok(text)
 }
 
 /// Whether a peer is a host: those of an entrance are up, those of an exit down.
@@ -228,7 +266,7 @@ fn node_file(asked: &Pcap, case: &Case, out: &Path) -> anyhow::Result<Zeroizing<
     write!(
         text,
         "# Made by `ain-bench pcap` for packets.pcap. Its keys are no secrets: never let this node serve users.\n\n\
-         [node]\nname = \"node\"\nidentity_key_file = \"identity.key\"\nonion_key_file = \"onion.key\"\n\
+         [node]\nname = \"node\"\nidentity_key_file = \"identity.key\"\n\
          directory = \"directory.toml\"\nstate_dir = \"state\"\nadmin_socket = \"ain.sock\"\nmetrics = \"127.0.0.1:9797\"\n\n\
          [benchmark]\nrole = \"{role}\"\naivts = {}\nhops = {}\nanti_replay = false\n\n\
          [capacity]\naivts = {room}\nflows = {room}\n\n[network]\ncell_profile = \"{profile}\"\nmin_path_nodes = {nodes}\nmax_path_nodes = {nodes}\n\n\

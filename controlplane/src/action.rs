@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ain_dataplane::entry::Activity;
 pub use ain_dataplane::id::Pair;
 use ain_dataplane::id::{AivtId, FlowId, PeerId, Spi};
+
+use crate::guard::Guard;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use crate::opening::{Opened, Opening};
@@ -137,6 +139,8 @@ pub enum Action {
         /// Whether to tell the initiator.
         refused: bool,
     },
+    /// Keep this list of guards; it becomes `Config::guards` of the next start.
+    KeepGuards(Vec<Guard>),
     /// Save for the PVT of `peer` that SPI counter values below `up_to` are taken; answer with `Node::handle_spis_reserved` when it
     /// is on disk. No TVT is made from values that are not, so that no SPI repeats under one key generation after a crash.
     ReserveSpis {

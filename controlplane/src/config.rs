@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::directory::{Directory, NodeId};
+use crate::guard::Guard;
 use crate::limits::{AIVTS, AIVTS_MAX, FLOWS, FLOWS_REMEMBERED};
 use crate::signal::suite::{Kem, OnionKeys};
 use crate::ticket::{Mark, TicketSeed};
@@ -22,12 +23,16 @@ use crate::ticket::{Mark, TicketSeed};
 pub struct Config {
     /// This node; must have an entry in the directory.
     pub id: NodeId,
-    /// Private halves of the onion keys in this node's directory entry.
+    /// Private halves of this node's onion keys: those that its directory entry lists, or will.
     pub onion_keys: OnionKeys,
     /// The network's suite: this node makes creating signals of it, and its onion keys are of it.
     pub kem: Kem,
     /// The network.
     pub directory: Directory,
+    /// Guards of an earlier process: the list of the last [`crate::action::Action::KeepGuards`].
+    pub guards: Vec<Guard>,
+    /// For how long a guard stays one, seconds, give or take a quarter; 0 = no guards, any neighbour may stand second on a path.
+    pub guard_time_s: u64,
     /// Peers; the index is the [`ain_dataplane::id::PeerId`].
     pub peers: Vec<Peer>,
     /// Nodes on a path this node chooses as entrance, at least: 2..=6, both ends counted.

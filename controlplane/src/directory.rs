@@ -151,6 +151,11 @@ impl Directory {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
+    /// Whether `address` is the signalling address of a node.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.exits.by_signalling_address.contains_key(&address)
+    }
+
     /// The node at which a flow of `entrance` to `destination` leaves: the one that the address or a prefix belongs to, else any open
     /// exit for it, drawn by weight among those that hold at `wall`, Unix seconds, and may stand on a path with the entrance.
     pub fn exit_for(

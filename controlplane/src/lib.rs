@@ -12,6 +12,7 @@ pub mod config;
 pub mod count;
 pub mod directory;
 pub mod flow;
+pub mod guard;
 pub mod key_schedule;
 pub mod limits;
 pub mod node;

@@ -53,6 +53,12 @@ pub const HALF_RECEIVED_MEMORY: u64 = 8 * Now::SECOND;
 pub const REPLAY_TAGS: usize = 1 << 20;
 /// Failed nodes and links that path choice remembers.
 pub const PENALTIES: usize = 4096;
+/// Guards of a node.
+pub const GUARDS: usize = 3;
+/// The same, with those added for exits that no other leads to.
+pub const GUARDS_MAX: usize = 6;
+/// How long a guard may be down before another takes its place for good: a day.
+pub const GUARD_PATIENCE: u64 = 86_400 * Now::SECOND;
 /// Steps of one search for a path.
 pub const PATH_SEARCH_STEPS: usize = 20_000;
 /// Random paths compared when every path touches something that failed lately.
@@ -125,8 +131,8 @@ pub const ENTRY_ONION_KEYS: usize = 64;
 pub const ENTRY_FAMILIES: usize = 16;
 /// Prefixes of a directory entry, of either kind.
 pub const ENTRY_PREFIXES: usize = 4096;
-/// Ticket keys of a directory entry.
-pub const ENTRY_TICKET_KEYS: usize = 64;
+/// Ticket keys of a directory entry: for slices of an hour, more than a week of days.
+pub const ENTRY_TICKET_KEYS: usize = 256;
 /// How far a clock may be off without meeting an onion key that is not yet, or no more, in use; an eighth of the key's time if that
 /// is shorter.
 pub const KEY_SLACK_S: u64 = 30;

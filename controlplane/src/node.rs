@@ -41,6 +41,7 @@ pub use crate::config::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Qu
 use crate::count::Counts;
 use crate::directory::{Directory, NodeId};
 use crate::flow::{Carrier, FlowNumber, Flows};
+use crate::guard::Guards;
 use crate::limits::{ENDS_AT_A_TIME, REPLAY_TAGS};
 use crate::opening::{Opened, Openings};
 use crate::path::Penalties;
@@ -63,7 +64,6 @@ use tickets::Ticketing;
 struct Settings {
     id: NodeId,
     kem: Kem,
-    directory: Directory,
     responders: Responders,
     hosts: BTreeMap<PeerId, Host>,
     min_nodes: usize,
@@ -78,6 +78,8 @@ struct Settings {
 /// The control node.
 pub struct Node {
     settings: Settings,
+    directory: Directory,
+    guards: Guards,
     pvts: BTreeMap<PeerId, Pvt>,
     neighbours: HashMap<NodeId, PeerId>,
     aivts: Aivts,
@@ -111,7 +113,6 @@ impl Node {
             settings: Settings {
                 id: config.id,
                 kem: config.kem,
-                directory: config.directory,
                 responders: Responders::of(&hosts),
                 hosts,
                 min_nodes: config.min_nodes,
@@ -122,6 +123,8 @@ impl Node {
                 quotas: config.quotas,
                 open_exit: config.open_exit,
             },
+            directory: config.directory,
+            guards: Guards::new(config.guards, config.guard_time_s),
             pvts,
             neighbours,
             aivts: Aivts::default(),
@@ -153,6 +156,11 @@ impl Node {
     /// [`Action::Open`] is done.
     pub fn handle_opened(&mut self, now: Now, wall: u64, opened: Opened) {
         self.opened(now, wall, opened);
+    }
+
+    /// The network has changed. New paths lead over `directory`; AIVTs that stand stay, and the PVTs are those of the configuration.
+    pub fn handle_directory(&mut self, directory: Directory) {
+        self.directory = directory;
     }
 
     /// From now on `keys` open creating signals; one made for any other key is refused.

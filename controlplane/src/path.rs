@@ -228,29 +228,30 @@ impl<'a> Search<'a> {
 }
 
 /// Fisher-Yates.
-pub(crate) fn shuffle<T>(items: &mut [T], rng: &mut dyn CryptoRng) {
+fn shuffle<T>(items: &mut [T], rng: &mut dyn CryptoRng) {
     for end in (1..items.len()).rev() {
         items.swap(end, rng.random_range(0..=end));
     }
 }
 
+/// Networks for tests of whoever chooses paths.
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
+pub(crate) mod testing {
     use std::net::{IpAddr, Ipv4Addr};
 
     use ed25519_dalek::SigningKey;
-    use proptest::prelude::*;
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha12Rng;
 
-    use super::*;
-    use crate::directory::OnionKey;
+    use crate::directory::{Directory, Entry, NodeId, OnionKey};
 
-    const WALL: u64 = 1_700_000_000;
+    /// A time for them, Unix seconds.
+    pub(crate) const WALL: u64 = 1_700_000_000;
 
     /// A directory of `count` nodes with the given links and changes, and the nodes' ids by number.
-    fn changed_network(count: u8, links: &[(u8, u8)], change: impl FnOnce(&mut [Entry])) -> (Directory, Vec<NodeId>) {
+    pub(crate) fn changed_network(
+        count: u8,
+        links: &[(u8, u8)],
+        change: impl FnOnce(&mut [Entry]),
+    ) -> (Directory, Vec<NodeId>) {
         let identity = |node: u8| SigningKey::from_bytes(&[node + 1; 32]).verifying_key().to_bytes();
         let ids: Vec<NodeId> = (0..count).map(|node| NodeId::of(&identity(node))).collect();
         let neighbours = |node: u8| {
@@ -272,6 +273,18 @@ mod tests {
         change(&mut entries);
         (Directory::new(entries).expect("a good directory"), ids)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha12Rng;
+
+    use super::testing::{WALL, changed_network};
+    use super::*;
 
     fn network(count: u8, links: &[(u8, u8)]) -> (Directory, Vec<NodeId>) {
         changed_network(count, links, |_| ())

@@ -579,7 +579,6 @@ fn configurations_that_do_not_fit_are_refused() {
         error(&|config| config.id = net::id(9)),
         Some(ConfigError::NotInDirectory(net::id(9)))
     );
-    assert_eq!(error(&|config| config.id = net::id(0)), Some(ConfigError::OnionKey));
     assert_eq!(
         error(&|config| config.max_nodes = 7),
         Some(ConfigError::PathLength { min: 2, max: 7 })

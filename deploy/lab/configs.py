@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -64,6 +65,9 @@ class Network:
     inactivity_s: int = 300
     path_nodes: int = 3
     ah: str = "aes-128-gmac"
+    onion_key_period_s: int = 86_400
+    families: dict[str, str] = field(default_factory=dict)  # by node
+    tickets: str = "wallet = 0"  # section of every node: fetching them makes AIVTs that tests would have to tell from users'
     memory_mib: int = 96
     huge: bool | str = "auto"
     max_sleep_us: int = 50
@@ -143,15 +147,33 @@ def ends(
 
 def write(lab: Lab, network: Network, ain: Path) -> None:
     """Writes every file of `network` into the run's directory."""
-    directory = []
+    drafts = {}
     for node in network.nodes:
-        printed = make_keys(lab.directory, node, ain)
         exits = [str(inner.of(t.inner).exit_prefix) for t in network.tunnels if t.responder and t.node == node]
-        directory.append(directory_entry(network, node, printed, exits))
-        _write(lab.directory / f"{node}.toml", node_file(network, node))
-    _write(lab.directory / "directory.toml", "\n".join(directory))
+        drafts[node] = directory_entry(network, node, make_keys(lab.directory, node, ain), exits)
+        write_private(lab.directory / f"{node}.toml", node_file(network, node))
+    sign(lab.directory, drafts, ain)
     for tunnel in network.tunnels:
-        _write(lab.directory / f"{tunnel.host}.toml", endpoint_file(network, tunnel))
+        write_private(lab.directory / f"{tunnel.host}.toml", endpoint_file(network, tunnel))
+
+
+def sign(directory: Path, drafts: dict[str, str], ain: Path) -> None:
+    """Has every node sign its draft, as the operators of a network would, and publishes the directory."""
+    publish(directory, drafts.values())
+    words = [str(ain), "--log", "error", "entry", "--config"]
+    publish(directory, [run([*words, str(directory / f"{node}.toml")]).stdout for node in drafts])
+
+
+def publish(directory: Path, entries: Iterable[str]) -> None:
+    """Puts entries together into the directory of all nodes, which never see half a file."""
+    new = directory / "directory.toml.new"
+    write_private(new, "\n".join(entries))
+    new.rename(directory / "directory.toml")
+
+
+def collect(directory: Path, nodes: Iterable[str]) -> list[str]:
+    """The entries that running nodes have written: what operators pass on after a key has changed."""
+    return [(directory / node / "state" / "entry.toml").read_text() for node in nodes]
 
 
 def node_file(network: Network, node: str) -> str:
@@ -164,7 +186,6 @@ def node_file(network: Network, node: str) -> str:
 [node]
 name = "{node}"
 identity_key_file = "{node}/identity.key"
-onion_key_file = "{node}/onion.key"
 directory = "directory.toml"
 state_dir = "{node}/state"
 admin_socket = "{node}/ain.sock"
@@ -172,8 +193,12 @@ metrics = "{METRICS}"
 
 [network]
 inactivity_s = {network.inactivity_s}
+onion_key_period_s = {network.onion_key_period_s}
 min_path_nodes = {network.path_nodes}
 max_path_nodes = {network.path_nodes}
+
+[tickets]
+{network.tickets}
 
 [dpdk]
 memory_mib = {network.memory_mib}
@@ -266,8 +291,10 @@ esp = "{tunnel.esp}"
 
 
 def directory_entry(network: Network, node: str, printed: str, exits: list[str]) -> str:
-    """One AIN in the directory: what `ain keygen` printed, with its neighbours and prefixes filled in."""
+    """One AIN in the directory: what `ain keygen` printed, filled in."""
     filled = printed.replace("neighbours = []", f"neighbours = {json.dumps(neighbours(network, node))}")
+    families = [network.families[node]] if node in network.families else []
+    filled = filled.replace("families = []", f"families = {json.dumps(families)}")
     prefixes = network.exit_prefixes.get(node, exits)
     return filled.replace("exit_prefixes = []", f"exit_prefixes = {json.dumps(prefixes)}")
 
@@ -278,11 +305,12 @@ def admin_socket(directory: Path, node: str) -> Path:
 
 
 def make_keys(directory: Path, node: str, ain: Path) -> str:
-    """Makes a node's long-term keys in its folder; returns its directory entry as printed."""
+    """Makes a node's identity key in its folder; returns the draft of its directory entry as printed."""
     words = ["keygen", "--out-dir", str(directory / node), "--name", node, "--address", str(outer_of(node))]
     return run([str(ain), *words]).stdout
 
 
-def _write(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """A file that may hold keys."""
     path.write_text(text.lstrip("\n"))
     path.chmod(0o600)

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use ain_controlplane::limits::TICKET_SLICE_S;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::id::Pair;
 use anyhow::Context;
@@ -14,9 +13,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::report::Problems;
-use crate::config::{self, AnyConfig};
-use crate::control_thread::wall;
-use crate::{keygen, tickets};
+use crate::config::{self, AnyConfig, Own, entry};
+use crate::keygen;
+use crate::upkeep::OwnKeys;
 
 /// Exit code of what failed for another reason than its configuration.
 const FAILURE: u8 = 1;
@@ -66,34 +65,25 @@ enum Command {
         /// The file
         file: PathBuf,
     },
-    /// Print the public halves of a node's ticket keys for the slices to come, for its directory entry
-    TicketKeys(TicketKeys),
-    /// Make the keys of a new node, or of one hand-made tunnel
+    /// Print a node's entry for the network's directory, signed, as its part in that file says it
+    Entry {
+        /// The node's configuration
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Make the identity key of a new node, or the keys of one hand-made tunnel
     Keygen(Keygen),
 }
 
 #[derive(Debug, clap::Args)]
-struct TicketKeys {
-    /// The node's state directory
-    #[arg(long)]
-    state_dir: PathBuf,
-    /// The network's `ticket_slice_s`
-    #[arg(long, default_value_t = TICKET_SLICE_S)]
-    slice_s: u32,
-    /// How many slices
-    #[arg(long, default_value_t = 48)]
-    slices: u32,
-}
-
-#[derive(Debug, clap::Args)]
 struct Keygen {
-    /// Where identity.key and onion.key are made
+    /// Where identity.key is made
     #[arg(long, default_value = ".")]
     out_dir: PathBuf,
-    /// Name in the directory entry that is printed
+    /// Name in the draft of its directory entry that is printed
     #[arg(long, default_value = "NAME")]
     name: String,
-    /// Outer address in the directory entry that is printed
+    /// Outer address in that draft
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     address: IpAddr,
     /// Print keys and SPIs of one tunnel instead, for both its ends; they are secret
@@ -152,7 +142,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         },
         Command::Status { socket, json } => status(&socket, json),
         Command::Check { file } => check(&file),
-        Command::TicketKeys(arguments) => ticket_keys(&arguments),
+        Command::Entry { config } => {
+            print!("{}", own_entry(&config)?);
+            Ok(())
+        }
         Command::Keygen(arguments) => make_keys(&arguments),
     }
 }
@@ -194,15 +187,14 @@ fn check(file: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The field of a directory entry that says with which keys the node makes tickets.
-fn ticket_keys(arguments: &TicketKeys) -> anyhow::Result<()> {
-    let seed = tickets::seed(&arguments.state_dir)?;
-    println!("ticket_keys = [");
-    for key in tickets::public_keys(&seed, wall(), arguments.slice_s, arguments.slices) {
-        println!("  {{ slice = {}, key = \"{}\" }},", key.slice, hex::encode(key.key));
-    }
-    println!("]");
-    Ok(())
+/// Makes the onion keys that are missing, and signs the entry of the node with the configuration `file`.
+fn own_entry(file: &std::path::Path) -> anyhow::Result<String> {
+    let now = SystemTime::now();
+    config::check_clock(now)?;
+    let wall = config::unix_seconds(now);
+    let own = Own::load(file)?;
+    let signed = OwnKeys::open(&own.identity_key, &own.state_dir, &own.network)?.sign(&own.entry, wall)?;
+    Ok(entry::signed(&signed, &own.neighbours))
 }
 
 fn make_keys(arguments: &Keygen) -> anyhow::Result<()> {
@@ -222,7 +214,7 @@ fn make_keys(arguments: &Keygen) -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.out_dir).with_context(|| arguments.out_dir.display().to_string())?;
     print!(
         "{}",
-        keygen::node_keys(&arguments.out_dir, &arguments.name, arguments.address)?
+        keygen::identity(&arguments.out_dir, &arguments.name, arguments.address)?
     );
     Ok(())
 }

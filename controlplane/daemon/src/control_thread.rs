@@ -7,11 +7,12 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use ain_controlplane::action::Action;
 use ain_controlplane::benchmark::Benchmark;
@@ -30,7 +31,9 @@ use tracing::{debug, info, warn};
 
 use crate::benchmark;
 use crate::config::secret::KeyMaterial;
+use crate::config::unix_seconds;
 use crate::durable::Durable;
+use crate::guards;
 use crate::hardware::PortView;
 use crate::neighbours::Neighbours;
 use crate::openers::Openers;
@@ -38,6 +41,7 @@ use crate::rates::RateWatch;
 use crate::report::{CryptoReport, Report, Source, Stalled};
 use crate::shutdown::Shutdown;
 use crate::tickets::SpentLog;
+use crate::upkeep::Update;
 
 /// Longest sleep: commands, numbers and requests are looked at this often at least.
 const NAP: Duration = Duration::from_millis(5);
@@ -143,6 +147,12 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub directions: Directions,
     /// Durable numbers.
     pub durable: Durable,
+    /// Where guards are kept.
+    pub state_dir: PathBuf,
+    /// What has changed of the network and of this node's keys.
+    pub updates: Receiver<Update>,
+    /// Directories taken and refused since the start.
+    pub directories: [u64; 2],
     /// AH keys of PVTs, both directions, under which SPIs are reserved.
     pub spi_keys: BTreeMap<PeerId, [KeyMaterial; 2]>,
     /// Empty buffers, for signals.
@@ -241,9 +251,7 @@ impl Farewell {
 
 /// Unix time, seconds.
 pub fn wall() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    unix_seconds(SystemTime::now())
 }
 
 impl<C: Backend, A: BufPool> ControlThread<C, A> {
@@ -306,6 +314,9 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             self.complain(now, &error);
         }
         self.directions.refresh(now);
+        while let Ok(update) = self.updates.try_recv() {
+            self.update(update);
+        }
         while let Some(aivt) = self.writer.poll_installed(&self.reins) {
             self.node.handle_installed(now, aivt);
         }
@@ -324,6 +335,17 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             self.answer(request, started);
         }
         busy
+    }
+
+    fn update(&mut self, update: Update) {
+        match update {
+            Update::Directory(directory) => {
+                self.directories[0] += 1;
+                self.node.handle_directory(directory);
+            }
+            Update::Refused => self.directories[1] += 1,
+            Update::OnionKeys(keys) => self.node.handle_onion_keys(keys),
+        }
     }
 
     fn take_events(&mut self) -> Vec<Event<C, A::Buf>> {
@@ -390,6 +412,11 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             }
             Action::Rewrite { flow, source } => self.writer.rewrite(flow, source),
             Action::CloseFlow { flow, refused } => self.writer.close_flow(flow, refused),
+            Action::KeepGuards(list) => {
+                if let Err(error) = guards::keep(&self.state_dir, &list) {
+                    warn!(%error, "guards not kept");
+                }
+            }
             Action::ReserveSpis { peer, up_to } => self.reserve_spis(peer, up_to),
             Action::Open(opening) => self.openers.open(opening),
         }

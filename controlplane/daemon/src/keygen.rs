@@ -1,25 +1,21 @@
-//! Keys of a new node, and of hand-made tunnels.
+//! The identity key of a new node, and keys of hand-made tunnels.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use ain_controlplane::directory::Entry;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::config::public_of;
-use crate::config::secret::LongTermKey;
+use crate::config::secret::write_identity;
+use crate::config::{entry, public_of};
 
-/// File of the identity key, in the directory that is asked for.
+/// File of the identity key, in the folder that is asked for.
 pub const IDENTITY_FILE: &str = "identity.key";
-/// File of the onion key.
-pub const ONION_FILE: &str = "onion.key";
 
 /// Why no key was made.
 #[derive(Debug, Error)]
@@ -46,42 +42,12 @@ pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, KeygenError
     Ok(bytes)
 }
 
-/// Makes both long-term keys in `directory` and returns the node's entry for the network's directory.
-pub fn node_keys(directory: &Path, name: &str, address: IpAddr) -> Result<String, KeygenError> {
-    let identity_path = directory.join(IDENTITY_FILE);
-    let identity = write_long_term(&identity_path, LongTermKey::Identity)?;
-    let onion = write_long_term(&directory.join(ONION_FILE), LongTermKey::Onion).inspect_err(|_| {
-        // Half a pair would stop the next try.
-        let _ = std::fs::remove_file(&identity_path);
-    })?;
-    Ok(format!(
-        "[[nodes]]\nname = \"{name}\"\nidentity = \"{}\"\naddress = \"{address}\"\n\
-         onion_keys = {{ suite3 = \"{}\" }}\nneighbours = []\nexit_prefixes = []\n",
-        hex::encode(identity),
-        hex::encode(onion)
-    ))
-}
-
-/// Writes a new key and returns its public half.
-fn write_long_term(path: &Path, kind: LongTermKey) -> Result<[u8; 32], KeygenError> {
+/// Makes the identity key in `directory` and returns the draft of the node's entry for the network's directory.
+pub fn identity(directory: &Path, name: &str, address: IpAddr) -> Result<String, KeygenError> {
+    let path = directory.join(IDENTITY_FILE);
     let secret = random::<32>()?;
-    let mut digits = Zeroizing::new([0; 64]);
-    hex::encode_to_slice(secret.as_slice(), digits.as_mut()).expect("64 digits hold 32 bytes");
-    let failed = |source| KeygenError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    for part in [kind.tag().as_bytes(), digits.as_slice(), b"\n"] {
-        file.write_all(part).map_err(failed)?;
-    }
-    file.sync_all().map_err(failed)?;
-    Ok(public_of(kind, &secret))
+    write_identity(&path, &secret).map_err(|source| KeygenError::File { path, source })?;
+    Ok(entry::draft(&Entry::new(name, public_of(&secret), address)))
 }
 
 /// The lines of one hand-made tunnel, for the files of both its ends: what goes out at one comes in at the other. SPIs are
@@ -135,29 +101,19 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::config::secret::read_long_term;
+    use crate::config::secret::read_identity;
 
     #[test]
-    fn makes_private_files_and_never_overwrites_them() {
+    fn makes_a_private_file_and_never_overwrites_it() {
         let dir = tempfile::tempdir().unwrap();
-        let entry = node_keys(dir.path(), "ain1", "192.0.2.1".parse().unwrap()).unwrap();
-        for (file, kind) in [(IDENTITY_FILE, LongTermKey::Identity), (ONION_FILE, LongTermKey::Onion)] {
-            let path = dir.path().join(file);
-            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-            let secret = read_long_term(&path, kind).unwrap();
-            assert!(entry.contains(&hex::encode(public_of(kind, secret.expose_array().unwrap()))));
-            assert!(!entry.contains(&hex::encode(secret.expose())));
-        }
-        let before = std::fs::read(dir.path().join(ONION_FILE)).unwrap();
-        assert!(node_keys(dir.path(), "ain1", "192.0.2.1".parse().unwrap()).is_err());
-        assert_eq!(std::fs::read(dir.path().join(ONION_FILE)).unwrap(), before);
-    }
-
-    #[test]
-    fn a_failure_leaves_no_half_pair() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(ONION_FILE), "").unwrap();
-        assert!(node_keys(dir.path(), "ain1", "192.0.2.1".parse().unwrap()).is_err());
-        assert!(!dir.path().join(IDENTITY_FILE).exists());
+        let draft = identity(dir.path(), "ain1", "192.0.2.1".parse().unwrap()).unwrap();
+        let path = dir.path().join(IDENTITY_FILE);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let secret = read_identity(&path).unwrap();
+        assert!(draft.contains(&hex::encode(public_of(secret.expose_array().unwrap()))));
+        assert!(!draft.contains(&hex::encode(secret.expose())));
+        let before = std::fs::read(&path).unwrap();
+        assert!(identity(dir.path(), "ain1", "192.0.2.1".parse().unwrap()).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 }

@@ -360,6 +360,12 @@ fn signalling(all: &mut Families, report: &Report) {
         "problem",
         &signals.problems,
     );
+    all.sums(
+        "directories",
+        "New directories of the network, taken or refused.",
+        "outcome",
+        &report.directories,
+    );
     let opened = report
         .neighbours
         .iter()
@@ -427,6 +433,7 @@ mod tests {
             "ain_aivts{role=\"exit\",state=\"standing\"} 4",
             "ain_signals_sent_total{kind=\"create\"} 7",
             "ain_signals_resent_total 8",
+            "ain_directories_total{outcome=\"refused\"} 2",
             "ain_creates_opened_total{neighbour=\"ain2\"} 9",
             "ain_pvt_up{neighbour=\"ain2\"} 1",
             "ain_port_total{counter=\"rx_good_packets\",port=\"wan\"} 9",

@@ -60,6 +60,10 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             .into_iter()
             .chain(tickets(&counts.tickets))
             .collect(),
+            directories: vec![
+                Sum::new("taken", self.directories[0]),
+                Sum::new("refused", self.directories[1]),
+            ],
             ended: reasons(&counts.ended),
             failed: reasons(&counts.failed),
             signals: SignalReport {

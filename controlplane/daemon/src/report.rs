@@ -142,6 +142,9 @@ pub struct Report {
     pub wallet: u64,
     /// Figures of the control node without a label of their own, as in `ain_{name}_total`.
     pub control: Vec<Sum>,
+    /// New directories since the start, taken and refused.
+    #[serde(default)]
+    pub directories: Vec<Sum>,
     /// AIVTs that stood and ended, by reason.
     pub ended: Vec<Sum>,
     /// AIVTs that never stood, by reason.
@@ -351,6 +354,7 @@ pub(crate) mod tests {
             }],
             flows: 3,
             control: vec![Sum::new("rebuilds", 2)],
+            directories: vec![Sum::new("refused", 2)],
             ended: vec![Sum::new("inactive", 5)],
             failed: vec![Sum::new("expired", 6)],
             signals: SignalReport {

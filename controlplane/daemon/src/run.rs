@@ -37,7 +37,8 @@ use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
 use crate::tickets::SpentLog;
-use crate::{admin, benchmark, metrics, room, secrets, tickets, translate};
+use crate::upkeep::{ENTRY_FILE, FileSource, OwnKeys, Upkeep};
+use crate::{admin, benchmark, guards, metrics, room, secrets, tickets, translate};
 
 /// Runs the node that a file describes until it is told to stop.
 ///
@@ -99,7 +100,9 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
 ) -> anyhow::Result<()> {
     let workers = u8::try_from(hardware.stations.len()).context("too many workers")?;
     let mut rng = StdRng::try_from_rng(&mut SysRng).context("the system gives no random numbers")?;
-    let mut node_config = translate::control_config(&config, &durable)?;
+    let upkeep = upkeep(&config)?;
+    let keys = upkeep.keys.onion.keys(upkeep.period)?;
+    let mut node_config = translate::control_config(&config, &durable, keys, guards::load(&config.state_dir)?)?;
     let (spent, known) = SpentLog::open(&config.state_dir, config.network.ticket_slice_s, wall())?;
     if config.benchmark.is_none() {
         node_config.tickets = Some(tickets::of(&config, known)?);
@@ -183,6 +186,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         info!(%bound, "metrics");
     }
     let neighbours = Neighbours::new(targets(&config))?;
+    let (_upkeep, updates) = upkeep.start()?;
     let spi_keys = config
         .neighbours
         .into_iter()
@@ -199,6 +203,9 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         reins: AllReins(all_reins),
         directions: Directions::new(neighbours, publisher),
         durable,
+        state_dir: config.state_dir,
+        updates,
+        directories: [0; 2],
         spi_keys: spi_keys.collect(),
         pool: hardware.control_pool,
         counters,
@@ -217,6 +224,22 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     drop(hardware.rest);
     ensure!(!shutdown.failed(), "a worker ended before it was told to");
     Ok(())
+}
+
+/// The onion keys of now are there, old ones are not, and the node's entry says so.
+fn upkeep(config: &NodeConfig) -> anyhow::Result<Upkeep> {
+    let wall = wall();
+    let keys = OwnKeys::open(&config.identity_key, &config.state_dir, &config.network)?;
+    keys.onion.erase_old(wall)?;
+    let upkeep = Upkeep {
+        source: Box::new(FileSource::new(&config.directory_file)),
+        period: keys.onion.period_of(wall),
+        keys,
+        entry_file: config.state_dir.join(ENTRY_FILE),
+        directory: config.directory.clone(),
+    };
+    upkeep.write_entry(wall);
+    Ok(upkeep)
 }
 
 /// Every peer with its tunnel's slot.

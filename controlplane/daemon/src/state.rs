@@ -13,7 +13,7 @@
 //! starts at zero and an old one, should it come back, resumes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::config::secret::KeyMaterial;
+use crate::files;
 
 /// Numbers are reserved in multiples of this many.
 pub const BLOCK: u64 = 1 << 16;
@@ -33,7 +34,6 @@ const TAG_BYTES: usize = 16;
 const ENTRY_BYTES: usize = TAG_BYTES + 8;
 const HASH_BYTES: usize = 32;
 const FILE: &str = "numbers";
-const NEW_FILE: &str = "numbers.new";
 const LOCK_FILE: &str = "lock";
 
 /// What a number counts.
@@ -195,7 +195,7 @@ impl State {
         if self.values.len() > ENTRIES_MAX {
             return Err(StateError::Full(self.directory.clone()));
         }
-        replace(&self.directory, &encode(&self.values)).map_err(|source| StateError::Io {
+        files::replace(&self.directory.join(FILE), &encode(&self.values)).map_err(|source| StateError::Io {
             path: self.directory.join(FILE),
             source,
         })?;
@@ -236,21 +236,6 @@ fn read(directory: &Path) -> Result<Option<BTreeMap<Tag, u64>>, StateError> {
     }
 }
 
-/// Replaces the file: after a crash at any point there is the old one or the new one, whole.
-fn replace(directory: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = directory.join(NEW_FILE);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, directory.join(FILE))?;
-    File::open(directory)?.sync_all()
-}
-
 /// `magic | (tag | value u64)... | SHA-256 of all before`.
 fn encode(values: &BTreeMap<Tag, u64>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(MAGIC.len() + values.len() * ENTRY_BYTES + HASH_BYTES);
@@ -288,7 +273,11 @@ fn entry(bytes: &[u8; ENTRY_BYTES]) -> (Tag, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    const NEW_FILE: &str = "numbers.new";
 
     fn key(byte: u8) -> KeyMaterial {
         KeyMaterial::new(vec![byte; 20])

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ain_controlplane::config as control;
-use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
-use ain_controlplane::signal::suite::x25519;
+use ain_controlplane::guard::Guard;
+use ain_controlplane::signal::suite::OnionKeys;
 use ain_controlplane::table_writer::{InboundSa, OutboundSa, TunnelSpec};
 use ain_crypto::MacAlgorithm;
 use ain_dataplane::id::{PeerId, PortId, WorkerId};
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::config::secret::KeyMaterial;
 use crate::config::{self, AnonymityOption, CellProfile, Host, Neighbour, NodeConfig, Role, Sa, Tunnel};
 use crate::durable::Durable;
+use crate::onion_key;
 
 /// Largest datagram of the node's own: as in a host tunnel.
 const OWN_MTU: u16 = 1386;
@@ -34,22 +35,25 @@ pub fn profile(profile: CellProfile) -> cell::CellProfile {
 ///
 /// # Errors
 /// Where the directory contradicts itself.
-pub fn control_config(config: &NodeConfig, durable: &Durable) -> anyhow::Result<control::Config> {
+pub fn control_config(
+    config: &NodeConfig,
+    durable: &Durable,
+    onion_keys: OnionKeys,
+    guards: Vec<Guard>,
+) -> anyhow::Result<control::Config> {
     let own = config.own_entry().context("this node is not in the directory")?;
-    let onion_key = config
-        .onion_key
-        .expose_array()
-        .context("the onion key is not 32 bytes long")?;
     let neighbours = config
         .neighbours
         .iter()
         .map(|one| neighbour(config, one, durable).map(control::Peer::Neighbour));
     let hosts = config.hosts.iter().map(|one| Ok(control::Peer::Host(host(one))));
     Ok(control::Config {
-        id: NodeId(own.id),
-        onion_keys: x25519::onion_key(onion_key).into(),
-        kem: x25519::KEM,
-        directory: Directory::new(config.directory.nodes.iter().map(|node| entry(config, node)).collect())?,
+        id: own.id(),
+        onion_keys,
+        kem: onion_key::kem(config.network.suite).context("no such suite")?,
+        directory: config.directory.clone(),
+        guards,
+        guard_time_s: config.guard_time.as_secs(),
         peers: neighbours.chain(hosts).collect::<anyhow::Result<_>>()?,
         min_nodes: usize::from(config.network.min_path_nodes),
         max_nodes: usize::from(config.network.max_path_nodes),
@@ -100,23 +104,10 @@ pub fn quotas(config: &NodeConfig) -> control::Quotas {
     }
 }
 
-fn entry(config: &NodeConfig, node: &config::Entry) -> Entry {
-    Entry {
-        onion_keys: vec![OnionKey::always(config.network.suite, node.onion_suite3.to_vec())],
-        neighbours: node
-            .neighbours
-            .iter()
-            .map(|at| NodeId(config.directory.nodes[*at].id))
-            .collect(),
-        exit_prefixes: node.exit_prefixes.clone(),
-        ..Entry::new(node.name.clone(), node.identity, node.address)
-    }
-}
-
 fn neighbour(config: &NodeConfig, one: &Neighbour, durable: &Durable) -> anyhow::Result<control::Neighbour> {
     let entry = config
         .directory
-        .entry(&one.node)
+        .named(&one.node)
         .with_context(|| format!("{} is not in the directory", one.node))?;
     let Tunnel {
         ah_in,
@@ -126,7 +117,7 @@ fn neighbour(config: &NodeConfig, one: &Neighbour, durable: &Durable) -> anyhow:
         ..
     } = &one.tunnel;
     Ok(control::Neighbour {
-        id: NodeId(entry.id),
+        id: entry.id(),
         spi_secret: control::SpiSecret::derive(ah_in.key.expose(), ah_out.key.expose()),
         spi_reserved: durable.spi_counter([&ah_in.key, &ah_out.key]),
         own_spis: [ah_in, ah_out, esp_in, esp_out].map(|sa| sa.spi).to_vec(),

@@ -268,6 +268,11 @@ impl SignedEntry {
         Self { entry, signature }
     }
 
+    /// What is signed.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
     /// The signature.
     pub fn signature(&self) -> &[u8; 64] {
         &self.signature

@@ -26,7 +26,7 @@ impl Node {
                 Role::Entrance { path, .. } => {
                     let names = path
                         .iter()
-                        .filter_map(|node| self.settings.directory.entry(node))
+                        .filter_map(|node| self.directory.entry(node))
                         .map(|e| e.name.as_str());
                     let _ = write!(text, " path {}", names.collect::<Vec<_>>().join(" "));
                 }
@@ -45,7 +45,7 @@ impl Node {
 
     fn neighbour_name(&self, peer: ain_dataplane::id::PeerId) -> String {
         let id = self.neighbours.iter().find(|(_, at)| **at == peer).map(|(id, _)| id);
-        id.and_then(|id| self.settings.directory.entry(id))
+        id.and_then(|id| self.directory.entry(id))
             .map(|entry| entry.name.clone())
             .unwrap_or_default()
     }

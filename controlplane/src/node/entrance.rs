@@ -13,11 +13,13 @@ use crate::aivt::{Aivt, Role, Stage};
 use crate::config::{Host, SourceOption};
 use crate::directory::NodeId;
 use crate::flow::{Carrier, Flow, FlowNumber};
+use crate::guard::{Door, Scene};
 use crate::key_schedule::HopSecrets;
 use crate::limits::{
-    CREATED_STEP_S, EXPIRES_STEP_S, FLOW_MEMORY, FLOW_PATIENCE, MIN_PATH_NODES, PATH_RETRY, PATH_SAMPLES,
+    CREATED_STEP_S, EXPIRES_STEP_S, FLOW_MEMORY, FLOW_PATIENCE, GUARD_PATIENCE, MIN_PATH_NODES, PATH_RETRY,
+    PATH_SAMPLES,
 };
-use crate::path::{self, Wish};
+use crate::path::Wish;
 use crate::signal::create::{FlowToken, HopSpec, Terms, build};
 use crate::signal::created::{Confirmation, is_confirmed};
 use crate::signal::destroy::Reason;
@@ -70,7 +72,6 @@ impl Node {
         }
         let own = &self.settings.id;
         let exit = self
-            .settings
             .directory
             .exit_for(pair.destination, own, wall, &mut *self.rng)
             .filter(|exit| exit != own)?;
@@ -158,34 +159,39 @@ impl Node {
     }
 
     fn choose_path(&mut self, now: Now, wall: u64, exit: NodeId, min_nodes: usize) -> Option<Vec<NodeId>> {
-        let Self {
-            settings,
-            neighbours,
-            pvts,
-            penalties,
-            rng,
-            ..
-        } = self;
-        if !pvts.values().any(|pvt| pvt.liveness.is_up()) {
+        if !self.pvts.values().any(|pvt| pvt.liveness.is_up()) {
             return None;
         }
-        let (entrance, max_nodes) = (settings.id, settings.max_nodes);
         let wish = Wish {
-            entrance,
+            entrance: self.settings.id,
             exit,
             min_nodes,
-            max_nodes,
-            suite: settings.kem.suite.id,
+            max_nodes: self.settings.max_nodes,
+            suite: self.settings.kem.suite.id,
             wall,
         };
-        let mut up: Vec<NodeId> = neighbours
-            .iter()
-            .filter(|(_, peer)| pvts[peer].liveness.is_up())
-            .map(|(node, _)| *node)
-            .collect();
-        up.sort();
-        path::shuffle(&mut up, &mut **rng);
-        path::choose(&settings.directory, &wish, &up, penalties, now, &mut **rng)
+        let door = |(node, peer): (&NodeId, &PeerId)| {
+            let liveness = &self.pvts[peer].liveness;
+            Door {
+                node: *node,
+                is_up: liveness.is_up(),
+                is_lost: liveness.down_for(now) >= GUARD_PATIENCE,
+            }
+        };
+        let mut doors: Vec<Door> = self.neighbours.iter().map(door).collect();
+        doors.sort_by_key(|door| door.node);
+        let scene = Scene {
+            directory: &self.directory,
+            wish: &wish,
+            doors: &doors,
+            penalties: &self.penalties,
+            now,
+        };
+        let (path, changed) = self.guards.choose(&scene, &mut *self.rng);
+        if changed {
+            self.actions.push_back(Action::KeepGuards(self.guards.list().to_vec()));
+        }
+        path
     }
 
     /// Sends the creating signal for `number` over `path`. `None` if that cannot be done now.
@@ -201,9 +207,14 @@ impl Node {
             expires: self.expiry(wall),
             flow_token,
         };
-        let Self { settings, rng, .. } = &mut *self;
+        let Self {
+            settings,
+            directory,
+            rng,
+            ..
+        } = &mut *self;
         let hops = path[1..].iter().zip(&tickets).map(|(id, ticket)| {
-            let onion_key = settings.directory.entry(id)?.onion_key(settings.kem.suite.id, wall)?;
+            let onion_key = directory.entry(id)?.onion_key(settings.kem.suite.id, wall)?;
             Some(HopSpec {
                 id: *id,
                 onion_key,

@@ -7,7 +7,7 @@ use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
 use ain_dataplane::wire::ip::is_single_host;
 use ipnet::IpNet;
 
-use super::{Node, Settings, Teller};
+use super::{Node, Teller};
 use crate::action::{Action, Verdict};
 use crate::aivt::{Admission, Role};
 use crate::config::Host;
@@ -181,13 +181,10 @@ impl Node {
 
     /// Whether the open exit reaches `destination`: never a node of the network.
     fn is_open_to(&self, destination: IpAddr) -> bool {
-        let Settings {
-            open_exit, directory, ..
-        } = &self.settings;
-        open_exit.as_ref().is_some_and(|open| {
+        self.settings.open_exit.as_ref().is_some_and(|open| {
             open.policy.reaches(destination)
                 && open.pool.some_address(destination, 0).is_some()
-                && !directory.entries().iter().any(|entry| entry.address == destination)
+                && !self.directory.has_address(destination)
         })
     }
 

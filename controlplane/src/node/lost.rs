@@ -195,6 +195,8 @@ mod tests {
             onion_keys: onion_key(THIS).into(),
             kem: x25519::KEM,
             directory: Directory::new((0..=THIS).map(entry).collect()).unwrap(),
+            guards: Vec::new(),
+            guard_time_s: 0,
             peers: (0..THIS).map(neighbour).collect(),
             min_nodes: 2,
             max_nodes: 6,

@@ -96,11 +96,9 @@ impl Node {
             peer: *peer,
             node: *node,
             name: self
-                .settings
                 .directory
                 .entry(node)
-                .map(|entry| entry.name.clone())
-                .unwrap_or_default(),
+                .map_or_else(|| node.to_string(), |entry| entry.name.clone()),
             up: self.is_up(*peer),
             pending: self.pvts[peer].pending(),
             opened: self.openings.opened_for(*peer),

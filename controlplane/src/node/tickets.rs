@@ -100,11 +100,11 @@ impl Node {
             return;
         }
         let Some(tickets) = &mut self.tickets else { return };
-        let entries = self.settings.directory.entries().iter();
+        let entries = self.directory.entries().iter();
         let issuers = entries.map(|entry| -> IssuerKeys<'_> { (entry.id(), &entry.ticket_keys) });
         let requests = tickets.wallet.handle_timeout((now, wall), issuers, &mut *self.rng);
         for (issuer, request) in requests {
-            let address = self.settings.directory.entry(&issuer).map(|entry| entry.address);
+            let address = self.directory.entry(&issuer).map(|entry| entry.address);
             if let Some(address) = address {
                 self.enter(address, &request);
             }
@@ -113,11 +113,7 @@ impl Node {
 
     /// Sends `payload` to port 4797 of `to` as a host of this node would.
     fn enter(&mut self, to: IpAddr, payload: &[u8]) {
-        let own = self
-            .settings
-            .directory
-            .entry(&self.settings.id)
-            .map(|entry| entry.address);
+        let own = self.directory.entry(&self.settings.id).map(|entry| entry.address);
         if let Some(ends) = own.and_then(|own| Ends::between(own, to)) {
             self.enter_between(&ends, payload);
         }
@@ -144,7 +140,7 @@ impl Node {
             }
             return self.fetch_tickets(now, wall);
         }
-        let directory = &self.settings.directory;
+        let directory = &self.directory;
         let identity = |id: &NodeId| directory.entry(id).map(|entry| entry.identity);
         let issued = tickets
             .issuer
@@ -215,7 +211,7 @@ impl Node {
 
     /// Whether `node` has a key in the directory that it makes tickets with now.
     fn issues(&self, wall: u64, node: &NodeId) -> bool {
-        let (Some(tickets), Some(entry)) = (&self.tickets, self.settings.directory.entry(node)) else {
+        let (Some(tickets), Some(entry)) = (&self.tickets, self.directory.entry(node)) else {
             return false;
         };
         let now = Slice::at(wall, tickets.slice_s).0;

@@ -27,6 +27,8 @@ pub struct Liveness {
     up: bool,
     unanswered: u8,
     next: Now,
+    /// When it was up last, or began.
+    up_until: Now,
 }
 
 impl Liveness {
@@ -36,12 +38,18 @@ impl Liveness {
             up: false,
             unanswered: 0,
             next: now,
+            up_until: now,
         }
     }
 
     /// Whether the neighbour has answered lately.
     pub fn is_up(&self) -> bool {
         self.up
+    }
+
+    /// For how long the neighbour has been down at `now`.
+    pub fn down_for(&self, now: Now) -> u64 {
+        if self.up { 0 } else { now.since(self.up_until) }
     }
 
     /// An authentic signal arrived. Returns whether the PVT came up by it.
@@ -64,6 +72,7 @@ impl Liveness {
         self.next = now.plus(KEEPALIVE_EVERY);
         if self.up && self.unanswered >= KEEPALIVES_UNANSWERED {
             self.up = false;
+            self.up_until = now;
             return Check::AskAndDown;
         }
         self.unanswered = self.unanswered.saturating_add(1);

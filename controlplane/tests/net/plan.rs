@@ -152,6 +152,8 @@ impl Plan {
             onion_keys: (self.onion_key)(node).into(),
             kem: self.kem,
             directory: self.directory(),
+            guards: Vec::new(),
+            guard_time_s: 0,
             peers: neighbours.chain([host(0), host(128)]).collect(),
             min_nodes: self.min_nodes,
             max_nodes: self.max_nodes,

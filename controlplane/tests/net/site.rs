@@ -92,6 +92,7 @@ impl Site {
             }
             // There is no packet path that it could enter.
             Action::Enter { .. } => {}
+            Action::KeepGuards(_) => unreachable!("no guards here"),
             Action::Send { .. } | Action::Install { .. } | Action::Open(_) | Action::ReserveSpis { .. } => {
                 unreachable!("handled before")
             }

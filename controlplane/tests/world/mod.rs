@@ -361,6 +361,7 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
                 Action::Refuse { aivt, verdict } => machine.writer.refuse(aivt, verdict).unwrap(),
                 Action::Rewrite { flow, source } => machine.writer.rewrite(flow, source),
                 Action::CloseFlow { flow, refused } => machine.writer.close_flow(flow, refused),
+                Action::KeepGuards(_) => unreachable!("no guards here"),
                 Action::ReserveSpis { peer, up_to } => node.handle_spis_reserved(peer, up_to),
                 Action::Enter { peer, datagram } => machine.writer.enter(peer, Buf::of(&datagram)),
                 Action::Open(opening) => node.handle_opened(now, wall, opening.open()),

@@ -1,59 +1,54 @@
-//! The network's directory: every AIN, its keys, its neighbours and the prefixes it serves as exit (protocol section 7).
+//! The network's directory as a file: an entry an AIN, signed by its identity key (protocol section 10).
+//!
+//! ```text
+//! draft, as `ain keygen` prints it ──`ain entry`──► signed entry ──┐
+//! entry of a running node, `entry.toml` in its state_dir ──────────┴─► directory.toml, the same at every node
+//! ```
+//!
+//! In the file neighbours go by their names; a signature covers their ids.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::path::Path;
 
-use ed25519_dalek::VerifyingKey;
+use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey, SignedEntry, TicketKey, valid_identity};
 use ipnet::IpNet;
-use sha2::{Digest, Sha256};
 use toml::Spanned;
 
-use super::raw::{RawDirectoryFile, RawDirectoryNode};
+use super::entry::{RawDirectory, RawEntry};
 use super::report::{Checker, Problems};
-use super::{check_address, check_name, check_prefix, overlap, parse};
+use super::{check_address, check_name, check_prefix, overlap, parse_text, read};
 
-/// The directory, checked.
-#[derive(Debug)]
-pub struct Directory {
-    /// One entry an AIN.
-    pub nodes: Vec<Entry>,
+/// Reads the directory at `path`: every entry signed, none in contradiction to another. Whether they hold now is not asked.
+pub fn load_directory(path: &Path) -> Result<Directory, Problems> {
+    parse_directory(path, &read(path)?)
 }
 
-/// One AIN.
-#[derive(Debug)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// Ed25519 public key.
-    pub identity: [u8; 32],
-    /// Its id: SHA-256 of the identity key (protocol section 1).
-    pub id: [u8; 32],
-    /// Outer address.
-    pub address: IpAddr,
-    /// X25519 public key of suite 3.
-    pub onion_suite3: [u8; 32],
-    /// Places in [`Directory::nodes`] of the AINs it has a PVT with.
-    pub neighbours: Vec<usize>,
-    /// Prefixes it serves as exit.
-    pub exit_prefixes: Vec<IpNet>,
+/// The same from the text of the file.
+pub fn parse_directory(path: &Path, text: &str) -> Result<Directory, Problems> {
+    let (mut checker, raw) = parse_text::<RawDirectory>(path, text)?;
+    let entries = check_entries(&mut checker, &raw.nodes);
+    // Of what is wrong anyway, no signature holds.
+    let entries = checker.finish(entries)?;
+    let mut checker = Checker::new(path, text);
+    let verified = verify(&mut checker, &raw.nodes, entries);
+    let directory = Directory::new(checker.finish(verified)?);
+    directory.map_err(|error| Problems::of_file(path, error))
 }
 
-impl Directory {
-    /// Reads and checks the file at `path`.
-    pub fn load(path: &Path) -> Result<Self, Problems> {
-        let (mut checker, raw) = parse::<RawDirectoryFile>(path)?;
-        let directory = check(&mut checker, &raw.nodes);
-        checker.finish(directory)
-    }
-
-    /// The entry named `name`.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.nodes.iter().find(|entry| entry.name == name)
-    }
+/// Reads the directory at `path` as it is before its entries are signed, or signed anew.
+pub fn load_drafts(path: &Path) -> Result<Vec<Entry>, Problems> {
+    parse_drafts(path, &read(path)?)
 }
 
-fn check(checker: &mut Checker, raw: &[Spanned<RawDirectoryNode>]) -> Option<Directory> {
+/// The same from the text of the file.
+pub fn parse_drafts(path: &Path, text: &str) -> Result<Vec<Entry>, Problems> {
+    let (mut checker, raw) = parse_text::<RawDirectory>(path, text)?;
+    let entries = check_entries(&mut checker, &raw.nodes);
+    checker.finish(entries)
+}
+
+/// What stands in the file is well formed and does not contradict itself. Fields that a draft lacks are empty.
+fn check_entries(checker: &mut Checker, raw: &[Spanned<RawEntry>]) -> Option<Vec<Entry>> {
     let names: HashMap<&str, usize> = raw
         .iter()
         .enumerate()
@@ -65,59 +60,79 @@ fn check(checker: &mut Checker, raw: &[Spanned<RawDirectoryNode>]) -> Option<Dir
     let entries: Vec<Option<Entry>> = raw
         .iter()
         .enumerate()
-        .map(|(at, node)| check_entry(checker, at, node.get_ref(), &names))
+        .map(|(at, node)| check_entry(checker, at, node.get_ref()))
         .collect();
-    Some(Directory {
-        nodes: entries.into_iter().collect::<Option<_>>()?,
-    })
+    let mut entries = entries.into_iter().collect::<Option<Vec<Entry>>>()?;
+    let ids: Vec<NodeId> = entries.iter().map(Entry::id).collect();
+    for (entry, raw) in entries.iter_mut().zip(raw) {
+        let neighbours = raw.get_ref().neighbours.iter();
+        let known = neighbours.filter_map(|name| names.get(name.get_ref().as_str()));
+        entry.neighbours = known.map(|at| ids[*at]).collect();
+    }
+    Some(entries)
 }
 
-fn check_entry(
-    checker: &mut Checker,
-    at: usize,
-    raw: &RawDirectoryNode,
-    names: &HashMap<&str, usize>,
-) -> Option<Entry> {
+fn check_entry(checker: &mut Checker, at: usize, raw: &RawEntry) -> Option<Entry> {
     let path = format!("nodes[{at}]");
     check_name(checker, &raw.name, &format!("{path}.name"));
     check_address(checker, &raw.address, &format!("{path}.address"));
-    let identity = public_key(checker, &raw.identity, &format!("{path}.identity"), |key| {
-        VerifyingKey::from_bytes(key).is_ok_and(|key| !key.is_weak())
-    });
-    let onion_suite3 = public_key(
-        checker,
-        &raw.onion_keys.get_ref().suite3,
-        &format!("{path}.onion_keys.suite3"),
-        |key| *key != [0; 32],
-    );
-    for (place, prefix) in raw.exit_prefixes.iter().enumerate() {
-        check_prefix(checker, prefix, &format!("{path}.exit_prefixes[{place}]"));
+    for (place, family) in raw.families.iter().enumerate() {
+        check_name(checker, family, &format!("{path}.families[{place}]"));
     }
-    let identity = identity?;
+    for (list, prefixes) in [("exit_prefixes", &raw.exit_prefixes), ("open_exit", &raw.open_exit)] {
+        for (place, prefix) in prefixes.iter().enumerate() {
+            check_prefix(checker, prefix, &format!("{path}.{list}[{place}]"));
+        }
+    }
+    let identity = key(checker, &raw.identity, format!("{path}.identity"), |key: &[u8; 32]| {
+        valid_identity(key).is_some()
+    });
+    let onion_keys = raw.onion_keys.iter().enumerate().map(|(place, onion)| {
+        let Ok(key) = hex::decode(onion.key.get_ref()) else {
+            checker.at(
+                onion.key.span(),
+                format!("{path}.onion_keys[{place}].key"),
+                "not hex digits",
+            );
+            return None;
+        };
+        Some(OnionKey {
+            suite: onion.suite,
+            key,
+            not_before: onion.not_before,
+            not_after: onion.not_after,
+        })
+    });
+    let onion_keys = onion_keys.collect::<Vec<_>>().into_iter().collect::<Option<_>>();
+    let ticket_keys = raw.ticket_keys.iter().enumerate().map(|(place, ticket)| {
+        let field = format!("{path}.ticket_keys[{place}].key");
+        let (slice, key) = (ticket.slice, key(checker, &ticket.key, field, |_| true)?);
+        Some(TicketKey { slice, key })
+    });
+    let ticket_keys = ticket_keys.collect::<Vec<_>>().into_iter().collect::<Option<_>>();
+    let prefixes = |prefixes: &[Spanned<IpNet>]| prefixes.iter().map(|prefix| *prefix.get_ref()).collect();
     Some(Entry {
-        name: raw.name.get_ref().clone(),
-        identity,
-        id: Sha256::digest(identity).into(),
-        address: *raw.address.get_ref(),
-        onion_suite3: onion_suite3?,
-        neighbours: raw
-            .neighbours
-            .iter()
-            .filter_map(|name| names.get(name.get_ref().as_str()).copied())
-            .collect(),
-        exit_prefixes: raw.exit_prefixes.iter().map(|prefix| *prefix.get_ref()).collect(),
+        onion_keys: onion_keys?,
+        ticket_keys: ticket_keys?,
+        valid_from: raw.valid_from.unwrap_or(0),
+        valid_until: raw.valid_until.unwrap_or(u64::MAX),
+        families: raw.families.iter().map(|family| family.get_ref().clone()).collect(),
+        weight: raw.weight,
+        exit_prefixes: prefixes(&raw.exit_prefixes),
+        open_exit: prefixes(&raw.open_exit),
+        ..Entry::new(raw.name.get_ref().as_str(), identity?, *raw.address.get_ref())
     })
 }
 
-fn public_key(
+fn key<const N: usize>(
     checker: &mut Checker,
     raw: &Spanned<String>,
-    field: &str,
-    valid: impl Fn(&[u8; 32]) -> bool,
-) -> Option<[u8; 32]> {
-    let mut key = [0; 32];
+    field: String,
+    valid: impl Fn(&[u8; N]) -> bool,
+) -> Option<[u8; N]> {
+    let mut key = [0; N];
     if hex::decode_to_slice(raw.get_ref(), &mut key).is_err() {
-        checker.at(raw.span(), field, "not 64 hex digits");
+        checker.at(raw.span(), field, format_args!("not {} hex digits", 2 * N));
         return None;
     }
     if !valid(&key) {
@@ -127,18 +142,48 @@ fn public_key(
     Some(key)
 }
 
+/// Every entry is signed, by its own identity key, as it is.
+fn verify(checker: &mut Checker, raw: &[Spanned<RawEntry>], entries: Vec<Entry>) -> Option<Vec<Entry>> {
+    let numbered = entries.into_iter().zip(raw).enumerate();
+    let verified = numbered.map(|(at, (entry, raw))| {
+        let (path, whole, raw) = (format!("nodes[{at}]"), raw.span(), raw.get_ref());
+        let Some(signature) = raw
+            .signature
+            .as_ref()
+            .filter(|_| raw.valid_from.is_some() && raw.valid_until.is_some())
+        else {
+            let message = format_args!(
+                "node {:?} is a draft, not signed yet: `ain entry` at the node signs it",
+                entry.name
+            );
+            checker.at(whole, path, message);
+            return None;
+        };
+        let field = format!("{path}.signature");
+        let bytes = key(checker, signature, field.clone(), |_| true)?;
+        match SignedEntry::unverified(entry, bytes).verify() {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                checker.at(signature.span(), field, error);
+                None
+            }
+        }
+    });
+    verified.collect::<Vec<_>>().into_iter().collect()
+}
+
 /// Names, keys and addresses belong to one AIN each.
-fn check_unique(checker: &mut Checker, raw: &[Spanned<RawDirectoryNode>]) {
-    let mut seen: HashMap<(&str, String), usize> = HashMap::new();
+fn check_unique(checker: &mut Checker, raw: &[Spanned<RawEntry>]) {
+    let mut seen = HashMap::new();
     for (at, node) in raw.iter().enumerate() {
         let node = node.get_ref();
-        let onion = &node.onion_keys.get_ref().suite3;
-        let fields = [
-            ("name", node.name.span(), node.name.get_ref().clone()),
-            ("identity", node.identity.span(), node.identity.get_ref().to_lowercase()),
-            ("address", node.address.span(), node.address.get_ref().to_string()),
-            ("onion_keys.suite3", onion.span(), onion.get_ref().to_lowercase()),
-        ];
+        let onion = node.onion_keys.iter().map(|onion| ("onion_keys", &onion.key));
+        let keys = onion.chain([("identity", &node.identity)]);
+        let mut fields: Vec<_> = keys
+            .map(|(field, key)| (field, key.span(), key.get_ref().to_lowercase()))
+            .collect();
+        fields.push(("name", node.name.span(), node.name.get_ref().clone()));
+        fields.push(("address", node.address.span(), node.address.get_ref().to_string()));
         for (field, span, value) in fields {
             if let Some(other) = seen.insert((field, value), at) {
                 checker.at(
@@ -152,7 +197,7 @@ fn check_unique(checker: &mut Checker, raw: &[Spanned<RawDirectoryNode>]) {
 }
 
 /// Neighbours exist, are others, are named once, and name each other.
-fn check_neighbours(checker: &mut Checker, raw: &[Spanned<RawDirectoryNode>], names: &HashMap<&str, usize>) {
+fn check_neighbours(checker: &mut Checker, raw: &[Spanned<RawEntry>], names: &HashMap<&str, usize>) {
     for (at, node) in raw.iter().enumerate() {
         let own = node.get_ref().name.get_ref();
         for (place, neighbour) in node.get_ref().neighbours.iter().enumerate() {
@@ -180,7 +225,7 @@ fn check_neighbours(checker: &mut Checker, raw: &[Spanned<RawDirectoryNode>], na
 }
 
 /// An address has one exit.
-fn check_overlaps(checker: &mut Checker, raw: &[Spanned<RawDirectoryNode>]) {
+fn check_overlaps(checker: &mut Checker, raw: &[Spanned<RawEntry>]) {
     let mut seen: Vec<(String, IpNet)> = Vec::new();
     for (at, node) in raw.iter().enumerate() {
         for (place, prefix) in node.get_ref().exit_prefixes.iter().enumerate() {

@@ -12,8 +12,11 @@ mod capacity;
 mod clock;
 mod directory;
 mod endpoint;
+pub mod entry;
 mod node;
 mod open_exit;
+mod own;
+mod paths;
 mod peers;
 mod port;
 mod raw;
@@ -27,8 +30,9 @@ use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use ain_controlplane::directory::Directory;
 use ain_dataplane::wire::ip::is_single_host;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -39,10 +43,11 @@ use zeroize::Zeroizing;
 pub use benchmark::BenchmarkConfig;
 pub use capacity::{Capacity, Hugepages};
 pub use clock::{ClockError, RELEASED_UNIX_S, check_clock};
-pub use directory::{Directory, Entry};
+pub use directory::{load_directory, load_drafts, parse_directory, parse_drafts};
 pub use endpoint::EndpointConfig;
 pub use node::{Dpdk, Huge, Idle, Network, NodeConfig, Workers, public_of};
 pub use open_exit::OpenExit;
+pub use own::Own;
 pub use peers::{Host, Neighbour};
 pub use port::Port;
 pub use raw::{AnonymityOption, CellProfile, CryptoChoice, Role};
@@ -51,8 +56,8 @@ pub use tunnel::{Sa, Tunnel};
 
 use report::{Checker, Problems};
 
-/// Longest configuration file, bytes: a directory of some ten thousand AINs.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Longest configuration file, bytes: a directory of some ten thousand AINs, or of a few thousand with keys of suite 4.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Longest name of an AIN, a host or a port, bytes.
 const NAME_BYTES_MAX: usize = 63;
 
@@ -72,12 +77,33 @@ pub fn check_any(path: &Path, now: SystemTime) -> Result<AnyConfig, Problems> {
     let (_, sections) = parse::<Sections>(path)?;
     if sections.nodes.is_some() {
         check_clock(now).map_err(|error| Problems::of_file(path, error))?;
-        Directory::load(path).map(AnyConfig::Directory)
+        let directory = load_directory(path)?;
+        check_times(path, &directory, now).map(|()| AnyConfig::Directory(directory))
     } else if sections.endpoint.is_some() {
         EndpointConfig::load(path, now).map(|config| AnyConfig::Endpoint(Box::new(config)))
     } else {
         NodeConfig::load(path, now).map(|config| AnyConfig::Node(Box::new(config)))
     }
+}
+
+/// Every entry holds at `now`. A running node does without those that do not; who passes a directory on wants to know.
+fn check_times(path: &Path, directory: &Directory, now: SystemTime) -> Result<(), Problems> {
+    let wall = unix_seconds(now);
+    let over = directory
+        .entries()
+        .iter()
+        .filter_map(|entry| entry.check_valid(wall).err());
+    let problems: Vec<_> = over.flat_map(|error| Problems::of_file(path, error).0).collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Problems(problems))
+    }
+}
+
+/// `now` as Unix time, seconds.
+pub fn unix_seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The sections that tell the kinds of file apart.
@@ -87,7 +113,8 @@ struct Sections {
     nodes: Option<IgnoredAny>,
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>, Problems> {
+/// The text of a configuration file.
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, Problems> {
     let unreadable = |error: std::io::Error| Problems::of_file(path, error);
     let file = File::open(path).map_err(unreadable)?;
     let bytes = file.metadata().map_err(unreadable)?.len();

@@ -4,20 +4,22 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use ain_controlplane::directory::{Directory, Entry};
+use ain_controlplane::signal::suite;
 use ain_dataplane::id::PeerId;
 use ed25519_dalek::SigningKey;
 use toml::Spanned;
-use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::benchmark::{BenchmarkConfig, check_benchmark};
 use super::capacity::{Capacity, check_capacity};
-use super::directory::{Directory, Entry};
+use super::directory::load_directory;
 use super::open_exit::{OpenExit, Surroundings, check_open_exit};
+use super::paths::check_paths;
 use super::peers::{Host, Neighbour, Peers, check_hosts, check_neighbours};
 use super::port::{Port, check_ports};
 use super::raw::{CellProfile, CryptoChoice, RawDpdk, RawHuge, RawIdle, RawNetwork, RawNode, RawNodeFile, RawWorkers};
 use super::report::{Checker, Problems};
-use super::secret::{KeyMaterial, LongTermKey, read_long_term};
+use super::secret::{KeyMaterial, read_identity};
 use super::shape::fill_own_slots;
 use super::tickets::{Tickets, check_tickets};
 use super::tunnel::Tunnel;
@@ -25,6 +27,8 @@ use super::{check_clock, check_private, parse};
 
 /// Nodes of a path, entrance and exit included (protocol section 5: 1 to 5 AINs after the entrance).
 const PATH_NODES: std::ops::RangeInclusive<u8> = 2..=6;
+/// Time of an onion key, seconds: tests turn them over fast, nobody keeps one for more than a month.
+const ONION_KEY_PERIOD_S: std::ops::RangeInclusive<u32> = 2..=30 * 86_400;
 /// Longest inactivity, seconds: a day.
 const INACTIVITY_S_MAX: u32 = 86_400;
 /// Lengths of slices that leave room for clocks that differ, and keep the memory of spent tickets small.
@@ -44,9 +48,7 @@ pub struct NodeConfig {
     pub name: String,
     /// Ed25519 secret key, 32 bytes.
     pub identity_key: KeyMaterial,
-    /// X25519 secret key, 32 bytes.
-    pub onion_key: KeyMaterial,
-    /// Where sequence numbers are kept.
+    /// Where onion keys and sequence numbers are kept.
     pub state_dir: PathBuf,
     /// Socket of `ain status`.
     pub admin_socket: PathBuf,
@@ -54,6 +56,8 @@ pub struct NodeConfig {
     pub metrics: Option<SocketAddr>,
     /// Constants of the network.
     pub network: Network,
+    /// For how long a guard stays one; zero: no guards.
+    pub guard_time: Duration,
     /// DPDK.
     pub dpdk: Dpdk,
     /// Threads.
@@ -72,7 +76,9 @@ pub struct NodeConfig {
     pub benchmark: Option<BenchmarkConfig>,
     /// How hosts without IPsec are reached, if they are.
     pub open_exit: Option<OpenExit>,
-    /// The network's directory.
+    /// The file of the network's directory.
+    pub directory_file: PathBuf,
+    /// What was in it.
     pub directory: Directory,
 }
 
@@ -83,6 +89,8 @@ pub struct Network {
     pub cell_profile: CellProfile,
     /// Suite of the creating signal.
     pub suite: u8,
+    /// How long a node's onion key is its current one.
+    pub onion_key_period: Duration,
     /// Without a packet for this long an AIVT ends.
     pub inactivity: Duration,
     /// Age at which AIVTs made here end in any case, seconds; 0: none.
@@ -154,7 +162,7 @@ impl NodeConfig {
 
     /// This node's entry in the directory.
     pub fn own_entry(&self) -> Option<&Entry> {
-        self.directory.entry(&self.name)
+        self.directory.named(&self.name)
     }
 
     /// Every tunnel with its peer and the port it is reached over: neighbours, then hosts.
@@ -175,8 +183,11 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
     if let Err(error) = check_clock(now) {
         checker.whole(error);
     }
-    let directory = load_directory(checker, &raw.node.directory);
-    let (identity_key, onion_key) = check_own_keys(checker, &raw.node, directory.as_ref());
+    let directory = listed_directory(checker, &raw.node.directory);
+    let listed = directory
+        .as_ref()
+        .map(|directory| directory.named(raw.node.name.get_ref()));
+    let identity_key = check_identity(checker, &raw.node, listed);
     let network = check_network(checker, &raw.network);
     let dpdk = check_dpdk(raw.dpdk);
     let workers = check_workers(checker, raw.workers);
@@ -214,11 +225,11 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
     Some(NodeConfig {
         name: raw.node.name.into_inner(),
         identity_key: identity_key?,
-        onion_key: onion_key?,
         state_dir: checker.resolve(&raw.node.state_dir),
         admin_socket: checker.resolve(&raw.node.admin_socket),
         metrics: raw.node.metrics,
         network,
+        guard_time: check_paths(checker, &raw.paths),
         dpdk,
         workers,
         capacity,
@@ -228,12 +239,13 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         hosts: hosts?,
         benchmark,
         open_exit,
+        directory_file: checker.resolve(raw.node.directory.get_ref()),
         directory: directory?,
     })
 }
 
-fn load_directory(checker: &mut Checker, path: &Spanned<PathBuf>) -> Option<Directory> {
-    match Directory::load(&checker.resolve(path.get_ref())) {
+fn listed_directory(checker: &mut Checker, path: &Spanned<PathBuf>) -> Option<Directory> {
+    match load_directory(&checker.resolve(path.get_ref())) {
         Ok(directory) => Some(directory),
         Err(problems) => {
             checker.adopt(problems);
@@ -242,78 +254,60 @@ fn load_directory(checker: &mut Checker, path: &Spanned<PathBuf>) -> Option<Dire
     }
 }
 
-/// The long-term keys can be read and are those of the directory.
-fn check_own_keys(
+/// The identity key can be read and is that of the node's entry, if there is a directory to list one.
+pub(super) fn check_identity(
     checker: &mut Checker,
     raw: &RawNode,
-    directory: Option<&Directory>,
-) -> (Option<KeyMaterial>, Option<KeyMaterial>) {
+    listed: Option<Option<&Entry>>,
+) -> Option<KeyMaterial> {
     let name = raw.name.get_ref();
-    let entry = directory.and_then(|directory| directory.entry(name));
-    if directory.is_some() && entry.is_none() {
+    if listed == Some(None) {
         checker.at(
             raw.name.span(),
             "node.name",
             format_args!("no AIN named `{name}` in the directory"),
         );
     }
-    let identity = own_key(
-        checker,
-        &raw.identity_key_file,
-        "node.identity_key_file",
-        LongTermKey::Identity,
-        entry.map(|entry| &entry.identity),
-    );
-    let onion = own_key(
-        checker,
-        &raw.onion_key_file,
-        "node.onion_key_file",
-        LongTermKey::Onion,
-        entry.map(|entry| &entry.onion_suite3),
-    );
-    (identity, onion)
-}
-
-fn own_key(
-    checker: &mut Checker,
-    file: &Spanned<PathBuf>,
-    field: &str,
-    kind: LongTermKey,
-    listed: Option<&[u8; 32]>,
-) -> Option<KeyMaterial> {
-    let key = match read_long_term(&checker.resolve(file.get_ref()), kind) {
+    let (span, field) = (raw.identity_key_file.span(), "node.identity_key_file");
+    let key = match read_identity(&checker.resolve(raw.identity_key_file.get_ref())) {
         Ok(key) => key,
         Err(error) => {
-            checker.at(file.span(), field, error);
+            checker.at(span, field, error);
             return None;
         }
     };
-    let public = public_of(kind, key.expose_array()?);
-    if listed.is_some_and(|listed| *listed != public) {
-        checker.at(
-            file.span(),
-            field,
-            "not the secret half of the key that the directory lists for this node",
-        );
+    let public = public_of(key.expose_array()?);
+    if listed.flatten().is_some_and(|entry| entry.identity != public) {
+        let message = "not the secret half of the key that the directory lists for this node";
+        checker.at(span, field, message);
     }
     Some(key)
 }
 
-/// The public half of a long-term key.
-pub fn public_of(kind: LongTermKey, secret: &[u8; 32]) -> [u8; 32] {
-    match kind {
-        LongTermKey::Identity => SigningKey::from_bytes(secret).verifying_key().to_bytes(),
-        LongTermKey::Onion => PublicKey::from(&StaticSecret::from(*secret)).to_bytes(),
-    }
+/// The public half of an identity key.
+pub fn public_of(secret: &[u8; 32]) -> [u8; 32] {
+    SigningKey::from_bytes(secret).verifying_key().to_bytes()
 }
 
-fn check_network(checker: &mut Checker, raw: &RawNetwork) -> Network {
+pub(super) fn check_network(checker: &mut Checker, raw: &RawNetwork) -> Network {
     let suite = *raw.suite.get_ref();
-    if suite != 3 {
+    if suite::by_id(suite).is_none() {
         checker.at(
             raw.suite.span(),
             "network.suite",
-            format_args!("suite {suite} is not in this release, which has 3"),
+            format_args!("there is no suite {suite}, but 1 to 4"),
+        );
+    }
+    let period_s = *raw.onion_key_period_s.get_ref();
+    if !ONION_KEY_PERIOD_S.contains(&period_s) {
+        checker.at(
+            raw.onion_key_period_s.span(),
+            "network.onion_key_period_s",
+            format_args!(
+                "{period_s} is not {} to {}",
+                ONION_KEY_PERIOD_S.start(),
+                ONION_KEY_PERIOD_S.end()
+            ),
         );
     }
     let inactivity_s = *raw.inactivity_s.get_ref();
@@ -351,6 +345,7 @@ fn check_network(checker: &mut Checker, raw: &RawNetwork) -> Network {
     Network {
         cell_profile: raw.cell_profile,
         suite,
+        onion_key_period: Duration::from_secs(period_s.into()),
         inactivity: Duration::from_secs(inactivity_s.into()),
         lifetime_s: raw.lifetime_s,
         min_path_nodes: min,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use ain_controlplane::directory::Directory;
 use ain_dataplane::id::Now;
 use ain_dataplane::nat::mappings::Timeouts;
 use ain_dataplane::nat::policy::{Policy, Rule};
@@ -13,7 +14,6 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::directory::Directory;
 use super::peers::{Host, Neighbour};
 use super::port::Port;
 use super::report::Checker;
@@ -284,7 +284,7 @@ fn taken(around: &Surroundings<'_>) -> Vec<(IpNet, &'static str)> {
         .hosts
         .iter()
         .map(|one| (one.tunnel.remote, "a host's outer address"));
-    let nodes = around.directory.into_iter().flat_map(|directory| &directory.nodes);
+    let nodes = around.directory.into_iter().flat_map(Directory::entries);
     let nodes = nodes.map(|node| (node.address, "an AIN's address"));
     let single = ports.chain(neighbours).chain(hosts).chain(nodes);
     let inner = around.hosts.iter().flat_map(|host| &host.addresses);

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
+use ain_controlplane::directory::{Directory, Entry};
 use ain_dataplane::wire::ipv6;
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::directory::{Directory, Entry};
 use super::port::Port;
 use super::raw::{AnonymityOption, RawHost, RawNeighbour, Role};
 use super::report::Checker;
@@ -64,7 +64,7 @@ pub(super) struct Peers<'a> {
 impl<'a> Peers<'a> {
     pub(super) fn new(own: &str, directory: Option<&'a Directory>, ports: &'a [Port]) -> Self {
         Self {
-            own: directory.and_then(|directory| directory.entry(own)),
+            own: directory.and_then(|directory| directory.named(own)),
             directory,
             ports,
             register: Register::default(),
@@ -149,7 +149,7 @@ pub(super) fn check_neighbours(
         }
     }
     if let (Some(own), Some(directory)) = (peers.own, peers.directory) {
-        for listed in own.neighbours.iter().filter_map(|at| directory.nodes.get(*at)) {
+        for listed in own.neighbours.iter().filter_map(|id| directory.entry(id)) {
             if !names.iter().any(|(_, name)| *name == listed.name) {
                 checker.whole(format_args!(
                     "the directory names `{}` as a neighbour, but no [[neighbours]] has its tunnel",
@@ -176,13 +176,9 @@ fn check_neighbour(
     let raw = raw.into_inner();
     let path = format!("neighbours[{at}]");
     let name = raw.node.get_ref();
-    let entry = peers.directory.and_then(|directory| directory.entry(name));
-    if let (Some(own), Some(directory)) = (peers.own, peers.directory) {
-        let listed = own
-            .neighbours
-            .iter()
-            .any(|place| directory.nodes.get(*place).is_some_and(|node| node.name == *name));
-        if !listed {
+    let entry = peers.directory.and_then(|directory| directory.named(name));
+    if let Some(own) = peers.own {
+        if !entry.is_some_and(|entry| own.neighbours.contains(&entry.id())) {
             checker.at(
                 raw.node.span(),
                 format!("{path}.node"),

@@ -13,6 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::capacity::RawCapacity;
 use super::open_exit::RawOpenExit;
+use super::paths::RawPaths;
 use super::tickets::RawTickets;
 
 /// Text that holds a secret.
@@ -40,6 +41,9 @@ pub struct RawNodeFile {
     /// Constants of the network.
     #[serde(default)]
     pub network: RawNetwork,
+    /// Choice of paths.
+    #[serde(default)]
+    pub(super) paths: RawPaths,
     /// DPDK.
     #[serde(default)]
     pub dpdk: RawDpdk,
@@ -107,11 +111,9 @@ pub struct RawNode {
     pub name: Spanned<String>,
     /// Ed25519 key file.
     pub identity_key_file: Spanned<PathBuf>,
-    /// X25519 key file.
-    pub onion_key_file: Spanned<PathBuf>,
     /// Directory file.
     pub directory: Spanned<PathBuf>,
-    /// Where sequence numbers are kept.
+    /// Where onion keys and sequence numbers are kept.
     pub state_dir: PathBuf,
     /// Socket of `ain status`.
     pub admin_socket: PathBuf,
@@ -127,6 +129,8 @@ pub struct RawNetwork {
     pub cell_profile: CellProfile,
     /// Suite of the creating signal.
     pub suite: Spanned<u8>,
+    /// Seconds after which a node's onion key changes.
+    pub onion_key_period_s: Spanned<u32>,
     /// Seconds without a packet after which an AIVT ends.
     pub inactivity_s: Spanned<u32>,
     /// Seconds after which an AIVT that this node makes ends in any case; 0: never.
@@ -144,6 +148,7 @@ impl Default for RawNetwork {
         Self {
             cell_profile: CellProfile::Standard,
             suite: unplaced(3),
+            onion_key_period_s: unplaced(86_400),
             inactivity_s: unplaced(300),
             lifetime_s: 0,
             min_path_nodes: unplaced(3),
@@ -484,42 +489,6 @@ pub struct RawSa {
     pub key: Option<Spanned<SecretText>>,
     /// File that holds the same.
     pub key_file: Option<Spanned<PathBuf>>,
-}
-
-/// The network's directory.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawDirectoryFile {
-    /// One entry an AIN.
-    pub nodes: Vec<Spanned<RawDirectoryNode>>,
-}
-
-/// `[[nodes]]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawDirectoryNode {
-    /// Its name.
-    pub name: Spanned<String>,
-    /// Ed25519 public key in hex.
-    pub identity: Spanned<String>,
-    /// Outer address.
-    pub address: Spanned<IpAddr>,
-    /// Onion keys by suite.
-    pub onion_keys: Spanned<RawOnionKeys>,
-    /// Names of the AINs it has a PVT with.
-    #[serde(default)]
-    pub neighbours: Vec<Spanned<String>>,
-    /// Prefixes it serves as exit.
-    #[serde(default)]
-    pub exit_prefixes: Vec<Spanned<IpNet>>,
-}
-
-/// Onion keys by suite.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawOnionKeys {
-    /// X25519 public key in hex.
-    pub suite3: Spanned<String>,
 }
 
 /// A host's file, for `ain endpoint`.

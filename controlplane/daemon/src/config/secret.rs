@@ -9,6 +9,8 @@ use std::path::Path;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::files;
+
 /// Longest key file, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 4096;
 
@@ -80,7 +82,7 @@ pub enum SecretError {
         /// The file.
         path: String,
         /// What it should start with.
-        tag: &'static str,
+        tag: String,
     },
     /// The file has a key of another length.
     #[error("{path}: {given} bytes of key where {wanted} are due")]
@@ -145,44 +147,57 @@ pub fn read_sa_key(path: &Path) -> Result<KeyMaterial, SecretError> {
     KeyMaterial::from_hex(&read_private(path)?)
 }
 
-/// What a long-term key is for; first word of its file, so that two files cannot be taken for each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LongTermKey {
-    /// Ed25519, the node's identity.
-    Identity,
-    /// X25519, opens creating signals of suite 3.
-    Onion,
-}
+/// What the file of an identity key starts with.
+const IDENTITY_TAG: &str = "ed25519-secret:";
+/// Bytes of an Ed25519 secret key.
+const IDENTITY_BYTES: usize = 32;
 
-impl LongTermKey {
-    /// What its file starts with.
-    pub const fn tag(self) -> &'static str {
-        match self {
-            Self::Identity => "ed25519-secret:",
-            Self::Onion => "x25519-secret:",
-        }
-    }
-}
-
-/// Reads a 32-byte long-term key.
-pub fn read_long_term(path: &Path, kind: LongTermKey) -> Result<KeyMaterial, SecretError> {
-    let text = read_private(path)?;
-    let shown = || path.display().to_string();
-    let Some(digits) = text.strip_prefix(kind.tag()) else {
-        return Err(SecretError::WrongKind {
-            path: shown(),
-            tag: kind.tag(),
-        });
-    };
-    let key = KeyMaterial::from_hex(digits)?;
+/// Reads an identity key, Ed25519.
+pub fn read_identity(path: &Path) -> Result<KeyMaterial, SecretError> {
+    let key = read_tagged(path, IDENTITY_TAG)?;
     match key.expose().len() {
-        32 => Ok(key),
+        IDENTITY_BYTES => Ok(key),
         given => Err(SecretError::WrongLength {
-            path: shown(),
+            path: path.display().to_string(),
             given,
-            wanted: 32,
+            wanted: IDENTITY_BYTES,
         }),
     }
+}
+
+/// Reads a key whose file starts with `tag`, so that no two kinds can be taken for each other.
+pub fn read_tagged(path: &Path, tag: &str) -> Result<KeyMaterial, SecretError> {
+    let text = read_private(path)?;
+    let Some(digits) = text.strip_prefix(tag) else {
+        return Err(SecretError::WrongKind {
+            path: path.display().to_string(),
+            tag: tag.to_owned(),
+        });
+    };
+    KeyMaterial::from_hex(digits)
+}
+
+/// Makes the file of an identity key; one that is there is never overwritten.
+///
+/// # Errors
+/// It is there; what the kernel refuses.
+pub fn write_identity(path: &Path, secret: &[u8; IDENTITY_BYTES]) -> std::io::Result<()> {
+    write_tagged(path, IDENTITY_TAG, secret)
+}
+
+/// Makes the file that [`read_tagged`] reads; one that is there is never overwritten.
+///
+/// # Errors
+/// It is there; what the kernel refuses.
+pub fn write_tagged(path: &Path, tag: &str, secret: &[u8]) -> std::io::Result<()> {
+    // Room from the start: a text that grows leaves copies behind.
+    let mut text = Zeroizing::new(vec![0; tag.len() + 2 * secret.len() + 1]);
+    let (start, digits) = text.split_at_mut(tag.len());
+    start.copy_from_slice(tag.as_bytes());
+    let (digits, end) = digits.split_at_mut(2 * secret.len());
+    hex::encode_to_slice(secret, digits).expect("two digits a byte");
+    end[0] = b'\n';
+    files::create(path, &text)
 }
 
 #[cfg(test)]
@@ -210,14 +225,16 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_two_long_term_keys_apart() {
+    fn tells_kinds_of_keys_apart() {
         let dir = tempfile::tempdir().unwrap();
-        let path = write(dir.path(), "k", &format!("x25519-secret:{}\n", "07".repeat(32)), 0o600);
-        assert_eq!(read_long_term(&path, LongTermKey::Onion).unwrap().expose(), [7; 32]);
-        assert!(matches!(
-            read_long_term(&path, LongTermKey::Identity),
-            Err(SecretError::WrongKind { .. })
-        ));
+        let path = dir.path().join("k");
+        write_tagged(&path, "other:", &[7; 32]).unwrap();
+        assert_eq!(read_tagged(&path, "other:").unwrap().expose(), [7; 32]);
+        assert!(matches!(read_identity(&path), Err(SecretError::WrongKind { .. })));
+        assert!(write_identity(&path, &[8; 32]).is_err());
+        fs::remove_file(&path).unwrap();
+        write_identity(&path, &[8; 32]).unwrap();
+        assert_eq!(read_identity(&path).unwrap().expose(), [8; 32]);
     }
 
     #[test]
@@ -232,9 +249,9 @@ mod tests {
         assert!(matches!(read_sa_key(&long), Err(SecretError::NotAKeyFile { .. })));
         let odd = write(dir.path(), "odd", "012", 0o600);
         assert!(matches!(read_sa_key(&odd), Err(SecretError::NotHex)));
-        let short = write(dir.path(), "short", "x25519-secret:0011", 0o600);
+        let short = write(dir.path(), "short", "ed25519-secret:0011", 0o600);
         assert!(matches!(
-            read_long_term(&short, LongTermKey::Onion),
+            read_identity(&short),
             Err(SecretError::WrongLength { given: 2, .. })
         ));
     }
