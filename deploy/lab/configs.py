@@ -65,6 +65,7 @@ class Network:
     inactivity_s: int = 300
     path_nodes: int = 3
     ah: str = "aes-128-gmac"
+    suite: int = 3
     onion_key_period_s: int = 86_400
     families: dict[str, str] = field(default_factory=dict)  # by node
     tickets: str = "wallet = 0"  # section of every node: fetching them makes AIVTs that tests would have to tell from users'
@@ -192,6 +193,7 @@ admin_socket = "{node}/ain.sock"
 metrics = "{METRICS}"
 
 [network]
+suite = {network.suite}
 inactivity_s = {network.inactivity_s}
 onion_key_period_s = {network.onion_key_period_s}
 min_path_nodes = {network.path_nodes}
