@@ -3,6 +3,7 @@
 #   ain           with the test-only dump of all tables on the admin socket
 #   ain-bench     makes packets for a generator, among other things
 #   creates       creating signals as hops see them
+#   ain-late      the same with slots that drift, for the control that has to tell loaded links from idle ones
 #   ain-no-onion  the same with the onion's layers off, for the control that has to see everything
 #   ain-tag       the same with a bit flipped in each cell that is passed on, for the proof against tagging
 set -euo pipefail
@@ -13,6 +14,8 @@ cargo build --profile lab --package ain --features test-dump,test-no-onion
 cp "$target/lab/ain" "$target/lab/ain-no-onion"
 cargo build --profile lab --package ain --features test-dump,test-tag
 cp "$target/lab/ain" "$target/lab/ain-tag"
+cargo build --profile lab --package ain --features test-dump,test-late-shaper
+cp "$target/lab/ain" "$target/lab/ain-late"
 cargo build --profile lab --package ain --features test-dump
 cargo build --profile lab --package ain-bench
 cargo build --profile lab --package ain-controlplane --example creates

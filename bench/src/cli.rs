@@ -8,6 +8,7 @@ use ain_bench::machine::{self, Steal};
 use ain_bench::memory::Memories;
 use ain_bench::pcap::Pcap;
 use ain_bench::role::{Case, Role, Ways};
+use ain_bench::shape::Shape;
 use ain_bench::suite::{Run, Scale, create, flood, live, memory, primitives, roles, scaling, stages};
 use ain_bench::summary::Summary;
 use ain_bench::{goals, plot};
@@ -63,6 +64,8 @@ enum What {
     Memory,
     /// Packets and node configuration for a packet generator.
     Pcap(Pcap),
+    /// What an eavesdropper can read off the times of packets on links with a rate.
+    Shape(Shape),
     /// Fills a node and says what it holds: the process that `memory` measures.
     #[command(hide = true)]
     Fill {
@@ -170,6 +173,9 @@ impl Cli {
         }
         if let What::Pcap(pcap) = &self.what {
             return with(self.backend, pcap);
+        }
+        if let What::Shape(shape) = &self.what {
+            return shape.run();
         }
         // As a node has them unless configured otherwise.
         if let Err(error) = hugepages::place(self.heap_bytes(), hugepages::Kind::Transparent) {

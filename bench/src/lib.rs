@@ -9,6 +9,7 @@
 //! each role's packets look like and what its floor is; [`turns`] lets the two sides take turns; [`suite`] has the
 //! tables.
 
+pub mod adversary;
 pub mod backend;
 pub mod clock;
 pub mod control;
@@ -21,6 +22,7 @@ pub mod memory;
 pub mod pcap;
 pub mod plot;
 pub mod role;
+pub mod shape;
 pub mod site;
 pub mod stats;
 pub mod suite;

@@ -38,7 +38,7 @@ use crate::action::{HopKeys, Link, Route, Verdict};
 use crate::by_aivt::ByAivt;
 use flow_room::FlowRoom;
 pub(crate) use shape::own_slot_ns;
-pub use shape::{Rate, TunnelShape};
+pub use shape::{Rate, TunnelShape, veil};
 pub use spec::{InboundSa, OutboundSa, TunnelProgress, TunnelSpec};
 
 /// Rings to the workers.
@@ -234,7 +234,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 esn: spec.esn,
                 seq: Reserved::new(Arc::clone(&spec.ah_out.grant)),
             },
-            period_ns: spec.shape.period_ns(),
+            pace: shape::pace(spec),
             carrier: shape::carrier(spec),
             esp_in: EspIn {
                 spi: spec.esp_in.spi,

@@ -12,7 +12,7 @@ use ain_dataplane::id::Now;
 use ain_dataplane::limits::RATE_CELLS_OF_A_TVT;
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::verdict::DropReason;
-use sim::chain::{AS_THEY_COME, Chain, Plan, TO_NEIGHBOUR, ends, initiator, responder};
+use sim::chain::{AS_THEY_COME, Chain, Plan, TO_NEIGHBOUR, aivt, ends, initiator, responder};
 use sim::{Buf, GMAC, HMAC_ESN, datagram};
 
 const PERIOD: u64 = 1_000_000;
@@ -82,15 +82,22 @@ fn with_rates(ains: u8, workers: u8, hosts: TunnelShape) -> Chain {
     chain
 }
 
-/// One size, one SPI, numbers without a gap, one packet a period at the same point of it.
+/// One size, one SPI, numbers without a gap, one packet in each period: a tenth earlier or later, as steps and dither fall.
 fn assert_constant(wires: &Wires, between: impl Fn(u8) -> bool, periods: usize) {
     for (ends, packets) in wires.iter().filter(|((from, to), _)| between(*from) && between(*to)) {
-        assert_eq!(packets.len(), periods, "{ends:?}");
+        assert!(
+            packets.len().abs_diff(periods) <= 1,
+            "{ends:?}: {} packets",
+            packets.len()
+        );
         for pair in packets.windows(2) {
             assert_eq!((pair[0].bytes, pair[0].spi), (pair[1].bytes, pair[1].spi), "{ends:?}");
             assert_eq!(pair[0].number + 1, pair[1].number, "{ends:?}");
-            assert_eq!(pair[1].at.since(pair[0].at), PERIOD, "{ends:?}");
+            assert!(pair[1].at.since(pair[0].at).abs_diff(PERIOD) <= PERIOD / 10, "{ends:?}");
         }
+        let whole = packets[packets.len() - 1].at.since(packets[0].at);
+        let slots = (packets.len() as u64 - 1) * PERIOD;
+        assert!(whole.abs_diff(slots) <= PERIOD / 10, "{ends:?} drifts");
     }
 }
 
@@ -138,7 +145,7 @@ fn line_6_own_slots_carry_signals_and_look_like_those_that_carry_none() {
     let wires = pass(&mut chain, 320);
     assert_constant(&wires, |machine| machine == 2 || machine == 3, 320);
     let headers: Vec<u8> = wires[&(2, 3)].iter().map(|packet| packet.next_header).collect();
-    let own: Vec<usize> = (0..320).filter(|at| headers[*at] == 50).collect();
+    let own: Vec<usize> = (0..headers.len()).filter(|at| headers[*at] == 50).collect();
     assert_eq!(own.len(), 10, "one slot in 32 at 1000 a second");
     assert!(own.windows(2).all(|pair| pair[1] - pair[0] == 32));
     assert_eq!(chain.heard, [(3, sim::chain::Heard::Signal(TO_NEIGHBOUR, signal))]);
@@ -159,9 +166,13 @@ fn line_6_missed_slots_are_counted_and_never_made_up_for() {
             packets.len() <= 11 && times.windows(2).all(|pair| pair[1] > pair[0]),
             "{times:?}"
         );
-        assert!(times[2..].windows(2).all(|pair| pair[1] - pair[0] == 10), "{times:?}");
+        assert!(
+            times[2..].windows(2).all(|pair| (pair[1] - pair[0]).abs_diff(10) <= 1),
+            "{times:?}"
+        );
     }
-    assert_eq!(slots(&chain).iter().sum::<u64>() - before, 2 * 17);
+    let passed = slots(&chain).iter().sum::<u64>() - before;
+    assert!(passed.abs_diff(2 * 17) <= 2, "{passed}");
     assert!((12..=14).contains(&slots(&chain)[SlotUse::Missed as usize]));
 }
 
@@ -214,6 +225,13 @@ fn line_6_a_tvt_packet_of_its_own_is_refused_and_so_is_an_unknown_tvt_under_the_
         [(DropReason::WrongProtocol, veiled.len() as u64)]
     );
     assert_eq!(ends(&veiled[0]), (2, 3));
+    // And a TVT that the receiver has forgotten.
+    let machine = carried.machine(3);
+    machine.writer.remove(aivt(0));
+    machine.settle(now);
+    carried.send(1, &[datagram(initiator(0), responder(0), 64, 100, 1)]);
+    pass(&mut carried, 60);
+    assert!(carried.machines[&3].drops(DropReason::UnknownSpi) > 0);
 }
 
 #[test]

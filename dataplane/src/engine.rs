@@ -110,8 +110,8 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             Command::RemoveKey(slot) => retire(self.keys.take(slot).map(Retired::Key), io),
             Command::Tunnel(slot, tunnel) => {
                 self.shapers.remove(slot);
-                if let Some(period_ns) = tunnel.period_ns {
-                    self.shapers.add(now, tunnel.peer, slot, period_ns.get());
+                if let Some(pace) = &tunnel.pace {
+                    self.shapers.add(now, tunnel.peer, slot, pace.period_ns.get());
                 }
                 retire(self.tunnels.put(slot, tunnel).map(Retired::Tunnel), io);
             }

@@ -273,10 +273,18 @@ pub struct Tunnel<C: Backend> {
     pub esp_out: EspOut<C>,
     /// What a host says to this node itself.
     pub for_node: PerSecond,
-    /// Between two packets to it, in nanoseconds; none: they leave as they come.
-    pub period_ns: Option<NonZeroU64>,
+    /// When packets to it leave; none: as they come.
+    pub pace: Option<Pace>,
     /// Of a PVT with a rate.
     pub carrier: Option<Carrier<C>>,
+}
+
+/// The slots of a tunnel with a rate.
+pub struct Pace {
+    /// From one to the next, in nanoseconds.
+    pub period_ns: NonZeroU64,
+    /// Says how far into its slot each packet leaves.
+    pub dither: Veil,
 }
 
 /// What a PVT with a rate needs to carry cells on its own AH association.

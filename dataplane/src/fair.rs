@@ -58,6 +58,11 @@ impl<B> FairQueue<B> {
         }
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
     /// Puts an item at the end of a line.
     ///
     /// # Errors

@@ -32,6 +32,8 @@ pub const RATE_SIGNALS: usize = 256;
 pub const SLOT_GUARD_NS: u64 = 100_000;
 /// The same as a share of the time: one part in so many, all tunnels of a worker together.
 pub const SLOT_GUARD_SHARE: u64 = 4;
+/// A packet leaves within the first of so many parts of its slot.
+pub const DITHER_SHARE: u64 = 16;
 /// AH key schedules: two a peer, and generations.
 pub const KEY_SLOTS: usize = 4096;
 /// Packets and datagrams that wait between two workers.

@@ -41,11 +41,12 @@ class Capture:
         """The capture file."""
         return self.lab.directory / f"{self.name}.pcap"
 
-    def stop(self, lossy: bool = False) -> Path:
+    def stop(self, lossy: bool = False, quiet: bool = True) -> Path:
         """Ends the capture once it has written all it has seen. Raises if the kernel lost some of it, unless `lossy`:
-        a search must see everything.
+        a search must see everything. Where it never is `quiet`, as on links with a rate, the end comes at some packet.
         """
-        wait_for(f"capture {self.name} has written all", self._drained, every_s=0.1)
+        if quiet:
+            wait_for(f"capture {self.name} has written all", self._drained, every_s=0.1)
         self.lab.stop(self.child, signal.SIGINT)
         if not lossy and self._log().splitlines()[-1] != "0 packets dropped by kernel":
             raise LabError(f"capture {self.name} is not whole: {self._log()}")

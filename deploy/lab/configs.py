@@ -82,6 +82,7 @@ class Network:
     exit_prefixes: dict[str, list[str]] = field(default_factory=dict)  # other ones than its responders', by node
     rate: int | None = None  # of every PVT, packets a second
     host_rate: int | None = None  # of every host tunnel
+    realtime: bool = False  # processes go before all others of the machine, as on cores of their own
     spi: int = 0x1000
     keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import configs, inner
 from .configs import Network, Tunnel
-from .shell import LabError, inside, wait_for
+from .shell import LabError, inside, run, wait_for
 from .topology import Host, InLab, Lab, create
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,14 +93,16 @@ class Fleet(InLab):
             self.wait_ready(name)
 
     def wait_ready(self, name: str, timeout_s: float = 20) -> None:
-        """Waits until a node has every PVT up, or a host its routes into the TUN device; raises with the log's end when
-        its process is gone.
+        """Waits until a node has every PVT up, or a host its TUN device; raises with the log's end when its process
+        is gone.
         """
         probe = self._node_ready if name in self.network.nodes else self._host_ready
         try:
             wait_for(f"{name} is ready", lambda: probe(name), timeout_s, 0.1)
         except LabError as error:
             raise LabError(f"{error}\n{self.log_tail(name)}") from error
+        if self.network.realtime:
+            run(["chrt", "--all-tasks", "--fifo", "--pid", "10", str(self.running[name].pid)])
 
     def _node_ready(self, name: str) -> bool:
         self._check_alive(name)
@@ -109,12 +111,8 @@ class Fleet(InLab):
 
     def _host_ready(self, name: str) -> bool:
         self._check_alive(name)
-        family = inner.of(self.tunnel(name).inner)
-        # The routes come after the device, the last of them last.
-        last = family.shown[-1] if self.tunnel(name).responder else str(family.exit_prefix)
-        words = ["ip", "-j", f"-{family.responder.version}", "route", "show", last, "dev", configs.TUN]
-        shown = self.lab[name].run(*words, check=False)
-        return shown.returncode == 0 and len(json.loads(shown.stdout or "[]")) > 0
+        shown = self.lab[name].run("ip", "-j", "link", "show", configs.TUN, check=False)
+        return shown.returncode == 0 and "UP" in json.loads(shown.stdout)[0]["flags"]
 
     def _check_alive(self, name: str) -> None:
         if self.running[name].poll() is not None:

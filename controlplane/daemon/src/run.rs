@@ -82,6 +82,9 @@ fn warn_of_test_builds() {
             "TEST BUILD: anybody with access to the admin socket can read this node's tables; never let it serve users"
         );
     }
+    if cfg!(feature = "test-late-shaper") {
+        warn!("TEST BUILD: slots show what they carry by their time; never let it serve users");
+    }
     if cfg!(feature = "test-no-onion") {
         warn!("TEST BUILD: cells are not encrypted; never let it serve users");
     }

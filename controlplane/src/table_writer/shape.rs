@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use ain_crypto::{Backend, VEIL_KEY_BYTES, Veil};
-use ain_dataplane::entry::Carrier;
+use ain_dataplane::entry::{Carrier, Pace};
 use ain_dataplane::id::Now;
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -44,12 +44,6 @@ impl Rate {
 }
 
 impl TunnelShape {
-    /// Between two packets.
-    pub(super) fn period_ns(self) -> Option<NonZeroU64> {
-        let pps = self.rate.pps()?;
-        NonZeroU64::new(Now::SECOND / u64::from(pps.get()))
-    }
-
     pub(super) const fn is_carrier(self) -> bool {
         matches!(self.rate, Rate::Pvt(_))
     }
@@ -71,18 +65,31 @@ pub(crate) fn own_slot_ns(pps: NonZeroU32) -> u64 {
     u64::from(own_every(pps.get())) * Now::SECOND / u64::from(pps.get())
 }
 
+/// When the packets of a tunnel with a rate leave.
+pub(super) fn pace(spec: &TunnelSpec) -> Option<Pace> {
+    let pps = spec.shape.rate.pps()?;
+    Some(Pace {
+        period_ns: NonZeroU64::new(Now::SECOND / u64::from(pps.get()))?,
+        dither: Veil::new(&derived(&spec.esp_out.key, b"ain dither")),
+    })
+}
+
 /// What makes a PVT with a rate a carrier.
 pub(super) fn carrier<C: Backend>(spec: &TunnelSpec) -> Option<Carrier<C>> {
     let Rate::Pvt(pps) = spec.shape.rate else {
         return None;
     };
-    let veil = |esp: &[u8]| Veil::new(&derived(esp, b"ain veil"));
     Some(Carrier {
         veil_in: veil(&spec.esp_in.key),
         veil_out: veil(&spec.esp_out.key),
         noise: C::layer_key(&derived(&spec.esp_out.key, b"ain dummy")),
         own_every: own_every(pps.get()),
     })
+}
+
+/// The veil of one direction of a PVT, from the key material of its ESP association, salt included.
+pub fn veil(esp: &[u8]) -> Veil {
+    Veil::new(&derived(esp, b"ain veil"))
 }
 
 /// 16 secret bytes from the key material of an association, for one use.
