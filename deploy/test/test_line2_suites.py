@@ -8,6 +8,7 @@ from lab.configs import RESPONDER
 from lab.processes import Fleet
 
 
+@pytest.mark.limit(120)  # a week of RSA keys for three nodes: seconds, more on a busy machine
 @pytest.mark.parametrize("suite", [1, 2, 4])
 def test_line2_a_chain_of_the_suite_carries_a_ping(suite: int) -> None:
     network = configs.chain(3)
