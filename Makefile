@@ -2,6 +2,7 @@
 #
 # HUGEPAGES=N       hugepages of 2 MiB to reserve (512)
 # FUZZ_SECONDS=N    time a fuzz target runs (30)
+# FAMILY=6          family of the addresses in demo and namespace tests, 4 unless given
 # AIN_VECTORS=DIR   folder of published test vectors that the project does not carry
 
 SHELL := /bin/bash

@@ -160,7 +160,7 @@ def measure(demo: Demo) -> None:
                 f"{node} counted {cells:.0f} cells: room for these bytes, and not much more",
                 result.received_bytes <= cells * CELL_ROOM_BYTES <= 2.5 * result.received_bytes + 1_000_000,
             )
-    sizes = set().union(*(capture.ipv4_sizes(one.stop(lossy=True)) for one in running))
+    sizes = set().union(*(capture.ip_sizes(one.stop(lossy=True)) for one in running))
     check(f"every packet between AINs was {' or '.join(map(str, sorted(sizes)))} bytes long", len(sizes) == 1)
 
 

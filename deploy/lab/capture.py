@@ -14,15 +14,16 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 
+from .inner import Address
 from .shell import LabError, wait_for
 from .topology import Host, Lab
 
 LINK_ETHERNET, LINK_RAW = 1, 101
-ETHERTYPE_IPV4 = 0x0800
-PROTO_AH = 51
+ETHERTYPES = {4: 0x0800, 6: 0x86DD}
+PROTO_AH, PROTO_ICMPV6 = 51, 58
+NEIGHBOUR_DISCOVERY = range(133, 138)
 # Longer than any frame here. A larger figure costs tcpdump that much buffer a packet, however short.
 WHOLE = 2048
 REPORT = re.compile(r"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped by kernel")
@@ -112,23 +113,56 @@ class Frame:
     link_type: int
 
     @property
-    def ipv4(self) -> bytes | None:
-        """The IPv4 packet in it, if it holds one. Ethernet's padding of short frames is cut off."""
+    def ip(self) -> bytes | None:
+        """The IP packet in it, if it holds one, of either family. Ethernet's padding of short frames is cut off."""
         if self.link_type == LINK_ETHERNET:
-            if int.from_bytes(self.data[12:14], "big") != ETHERTYPE_IPV4:
-                return None
-            packet = self.data[14:]
+            ethertype, packet = int.from_bytes(self.data[12:14], "big"), self.data[14:]
         else:
-            packet = self.data
-        if not packet or packet[0] >> 4 != 4:
+            ethertype, packet = 0, self.data
+        version = packet[0] >> 4 if packet else 0
+        if version not in ETHERTYPES or ethertype not in (0, ETHERTYPES[version]):
             return None
-        return packet[: int.from_bytes(packet[2:4], "big")]
+        return packet[: total_bytes(packet)]
 
     @property
-    def ipv4_bytes(self) -> int | None:
-        """Total length of the IPv4 packet in it, header included."""
-        packet = self.ipv4
-        return None if packet is None else int.from_bytes(packet[2:4], "big")
+    def ip_bytes(self) -> int | None:
+        """Total length of the IP packet in it, header included; none for neighbour discovery, which is to IPv6 what
+        ARP is to IPv4.
+        """
+        packet = self.ip
+        return None if packet is None or is_neighbour_discovery(packet) else total_bytes(packet)
+
+
+def total_bytes(packet: bytes) -> int:
+    """Length of an IP packet by its header."""
+    if packet[0] >> 4 == 4:
+        return int.from_bytes(packet[2:4], "big")
+    return 40 + int.from_bytes(packet[4:6], "big")
+
+
+def source_of(packet: bytes) -> bytes:
+    """Source address of an IP packet."""
+    return packet[12:16] if packet[0] >> 4 == 4 else packet[8:24]
+
+
+def destination_of(packet: bytes) -> bytes:
+    """Destination address of an IP packet."""
+    return packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]
+
+
+def protocol_of(packet: bytes) -> int:
+    """Protocol of an IPv4 packet, next header of an IPv6 packet."""
+    return packet[9] if packet[0] >> 4 == 4 else packet[6]
+
+
+def spi_of(packet: bytes) -> bytes:
+    """SPI of an AH packet without IP options or extension headers."""
+    return packet[24:28] if packet[0] >> 4 == 4 else packet[44:48]
+
+
+def is_neighbour_discovery(packet: bytes) -> bool:
+    """Whether the kernel asks or answers for a link-layer address (RFC 4861)."""
+    return packet[0] >> 4 == 6 and packet[6] == PROTO_ICMPV6 and packet[40] in NEIGHBOUR_DISCOVERY
 
 
 def frames(path: Path) -> Iterator[Frame]:
@@ -143,14 +177,14 @@ def frames(path: Path) -> Iterator[Frame]:
             yield Frame(file.read(kept), wire, link_type)
 
 
-def ipv4_sizes(path: Path) -> Counter[int]:
-    """How many IPv4 packets of which total length a capture holds."""
-    return Counter(size for frame in frames(path) if (size := frame.ipv4_bytes) is not None)
+def ip_sizes(path: Path) -> Counter[int]:
+    """How many IP packets of which total length a capture holds, neighbour discovery left out."""
+    return Counter(size for frame in frames(path) if (size := frame.ip_bytes) is not None)
 
 
-def from_source(path: Path, source: IPv4Address) -> Iterator[bytes]:
-    """The IPv4 packets of a capture that come from `source`."""
+def from_source(path: Path, source: Address) -> Iterator[bytes]:
+    """The IP packets of a capture that come from `source`."""
     for frame in frames(path):
-        packet = frame.ipv4
-        if packet and packet[12:16] == source.packed:
+        packet = frame.ip
+        if packet and source_of(packet) == source.packed:
             yield packet

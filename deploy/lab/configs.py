@@ -18,8 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from . import inner
+from .inner import FAMILY, Address
 from .shell import run
-from .topology import MTU, Lab, outer_of
+from .topology import MTU, OUTER, Lab, outer_of
 
 KEY_BYTES = {
     "hmac-sha2-256-128": 32,
@@ -83,6 +84,7 @@ class Network:
     rate: int | None = None  # of every PVT, packets a second
     host_rate: int | None = None  # of every host tunnel
     realtime: bool = False  # processes go before all others of the machine, as on cores of their own
+    family: int = FAMILY  # of the outer addresses
     spi: int = 0x1000
     keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
 
@@ -100,6 +102,10 @@ class Network:
     def processes(self) -> list[str]:
         """Every namespace in which a process of ours runs, nodes first."""
         return [host for host in self.hosts if host not in self.by_hand + self.outsiders]
+
+    def outer(self, host: str) -> Address:
+        """Outer address of a host."""
+        return outer_of(host, self.family)
 
     def sa(self, protocol: str, algorithm: str, sender: str, receiver: str) -> str:
         """The SA of one direction as an inline table: drawn at first use, the same for both ends."""
@@ -152,7 +158,8 @@ def write(lab: Lab, network: Network, ain: Path) -> None:
     drafts = {}
     for node in network.nodes:
         exits = [str(inner.of(t.inner).exit_prefix) for t in network.tunnels if t.responder and t.node == node]
-        drafts[node] = directory_entry(network, node, make_keys(lab.directory, node, ain), exits)
+        printed = make_keys(lab.directory, node, network.outer(node), ain)
+        drafts[node] = directory_entry(network, node, printed, exits)
         write_private(lab.directory / f"{node}.toml", node_file(network, node))
     sign(lab.directory, drafts, ain)
     for tunnel in network.tunnels:
@@ -217,7 +224,7 @@ crypto = "{network.crypto.get(node, "auto")}"
 name = "wan"
 device = "{network.device}"
 interface = "eth0"
-address = "{outer_of(node)}/24"
+address = "{network.outer(node)}/{OUTER[network.family].prefixlen}"
 mtu = {network.mtu}
 """
     ]
@@ -254,7 +261,7 @@ def host_tunnel(network: Network, tunnel: Tunnel) -> str:
 [[hosts]]
 name = "{tunnel.host}"
 role = "{tunnel.role}"
-{option}remote = "{outer_of(tunnel.host)}"
+{option}remote = "{network.outer(tunnel.host)}"
 addresses = ["{inner.host_net(tunnel.inner)}"]
 inner_mtu = {tunnel.inner_mtu}
 esn = {str(tunnel.esn).lower()}
@@ -274,8 +281,8 @@ def endpoint_file(network: Network, tunnel: Tunnel) -> str:
 [endpoint]
 role = "{tunnel.role}"
 interface = "eth0"
-local = "{outer_of(tunnel.host)}"
-remote = "{outer_of(tunnel.node)}"
+local = "{network.outer(tunnel.host)}"
+remote = "{network.outer(tunnel.node)}"
 tun = "{TUN}"
 addresses = ["{inner.host_net(tunnel.inner)}"]
 routes = {json.dumps(routes)}
@@ -307,9 +314,9 @@ def admin_socket(directory: Path, node: str) -> Path:
     return directory / node / "ain.sock"
 
 
-def make_keys(directory: Path, node: str, ain: Path) -> str:
+def make_keys(directory: Path, node: str, address: Address, ain: Path) -> str:
     """Makes a node's identity key in its folder; returns the draft of its directory entry as printed."""
-    words = ["keygen", "--out-dir", str(directory / node), "--name", node, "--address", str(outer_of(node))]
+    words = ["keygen", "--out-dir", str(directory / node), "--name", node, "--address", str(address)]
     return run([str(ain), *words]).stdout
 
 

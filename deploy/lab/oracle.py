@@ -2,8 +2,9 @@
 
     IP | AH | ESP | inner IP datagram [| TFC padding]
 
-What scapy lacks is added here. It has no AES-GMAC for AH (RFC 4543), and its `AuthAlgo.sign` looks for an ESP layer
-first, so that AH over ESP gets an ICV of zeros.
+The outer IP is IPv4 or IPv6, the latter with extension headers before the AH if asked for. What scapy lacks is added
+here. It has no AES-GMAC for AH (RFC 4543), and its `AuthAlgo.sign` looks for an ESP layer first, so that AH over ESP
+gets an ICV of zeros.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from cryptography.hazmat.primitives import cmac, hashes, hmac
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.ipsec import (
     AH,
     AUTH_ALGOS,
@@ -29,12 +30,12 @@ from scapy.layers.ipsec import (
 )
 from scapy.packet import Packet, Raw
 
+from .capture import total_bytes
 from .configs import Network
-from .topology import outer_of
+from .inner import Address
 
 __all__ = ["IPSecIntegrityError", "Peer", "SaKey", "of_network", "sequence_of", "udp"]
 
-DF_TTL_64 = {"flags": "DF", "ttl": 64, "id": 0}
 ESP_NAMES = {"aes-128-gcm-16": "AES-GCM", "aes-256-gcm-16": "AES-GCM"}
 
 
@@ -50,6 +51,8 @@ class AhAlgo(AuthAlgo):  # type: ignore[misc]
         return pkt
 
     def verify(self, pkt: Packet, key: bytes, esn_en: bool = False, esn: int = 0) -> None:
+        # scapy reads padding behind the ICV as part of it.
+        pkt[AH].icv, pkt[AH].padding = pkt[AH].icv[: self.icv_size], pkt[AH].icv[self.icv_size :]
         shown = bytes(pkt[AH].icv)
         if shown != self._icv(pkt, key, esn_en, esn, shown[:8], sending=False):
             raise IPSecIntegrityError(f"AH ICV {shown.hex()} is wrong")
@@ -88,13 +91,25 @@ class SaKey:
     key: bytes
 
 
+def ip_packet(data: bytes) -> Packet:
+    """The IP packet of either family in `data`."""
+    return IPv6(data) if data[0] >> 4 == 6 else IP(data)
+
+
+def outer_header(source: Address, destination: Address) -> Packet:
+    """An outer header as the protocol has it."""
+    if source.version == 6:
+        return IPv6(src=str(source), dst=str(destination), hlim=64)
+    return IP(src=str(source), dst=str(destination), flags="DF", ttl=64, id=0)
+
+
 class Peer:
     """The far end of a tunnel. Sequence numbers are 64 bits; without ESN the low half is all there is."""
 
     def __init__(
         self,
-        local: IPv4Address,
-        remote: IPv4Address,
+        local: Address,
+        remote: Address,
         ah: str,
         esp: str,
         esn: bool,
@@ -104,8 +119,8 @@ class Peer:
         esp_out: SaKey,
     ) -> None:
         self.esn = esn
-        self.header_out = IP(src=str(local), dst=str(remote), **DF_TTL_64)
-        header_in = IP(src=str(remote), dst=str(local))
+        self.header_out = outer_header(local, remote)
+        header_in = outer_header(remote, local)
         self.ah_in, self.ah_out = (
             SecurityAssociation(AH, sa.spi, auth_algo=ah, auth_key=sa.key, esn_en=esn) for sa in (ah_in, ah_out)
         )
@@ -116,10 +131,17 @@ class Peer:
             for sa, header in ((esp_in, header_in), (esp_out, self.header_out))
         )
 
-    def seal(self, inner: bytes, sequence: int, esp_sequence: int | None = None) -> bytes:
-        """`inner` as an outer IPv4 packet that carries `sequence` in AH and, unless told otherwise, in ESP."""
-        esp = self._encrypt(self.esp_out, IP(inner), sequence if esp_sequence is None else esp_sequence)
-        return bytes(self._encrypt(self.ah_out, IP(bytes(esp)), sequence))
+    def seal(
+        self, inner: bytes, sequence: int, esp_sequence: int | None = None, extensions: Packet | None = None
+    ) -> bytes:
+        """`inner` as an outer packet that carries `sequence` in AH and, unless told otherwise, in ESP. `extensions` are
+        headers between an IPv6 header and the AH; the last of them has to announce ESP.
+        """
+        esp = bytes(self._encrypt(self.esp_out, ip_packet(inner), sequence if esp_sequence is None else esp_sequence))
+        packet = ip_packet(esp)
+        if extensions:
+            packet = self.header_out / extensions / Raw(bytes(packet[ESP]))
+        return bytes(self._encrypt(self.ah_out, ip_packet(bytes(packet)), sequence))
 
     def _encrypt(self, sa: SecurityAssociation, packet: Packet, sequence: int) -> Packet:
         low, high = sequence & 0xFFFF_FFFF, sequence >> 32
@@ -130,24 +152,26 @@ class Peer:
         """The inner datagram of an outer packet, and the bytes of TFC padding behind it. `high` is the upper half of
         both sequence numbers. Raises `IPSecIntegrityError` if AH or ESP is not authentic.
         """
-        packet = IP(outer)
+        packet = ip_packet(outer)
         self.ah_in.esn = self.esp_in.esn = high
         without_ah = self.ah_in.decrypt(packet, esn_en=self.esn, esn=high)
-        data = bytes(self.esp_in.decrypt(IP(bytes(without_ah)), esn_en=self.esn, esn=high))
-        length = int.from_bytes(data[2:4], "big")
+        data = bytes(self.esp_in.decrypt(ip_packet(bytes(without_ah)), esn_en=self.esn, esn=high))
+        length = total_bytes(data)
         return data[:length], len(data) - length
 
 
 def sequence_of(outer: bytes) -> int:
     """Low half of the sequence number in the AH of an outer packet."""
-    return int(IP(outer)[AH].seq)
+    return int(ip_packet(outer)[AH].seq)
 
 
-def udp(source: IPv4Address, destination: IPv4Address, payload: bytes, ports: tuple[int, int] = (4000, 5000)) -> bytes:
-    """A UDP datagram as an IPv4 packet."""
+def udp(source: Address, destination: Address, payload: bytes, ports: tuple[int, int] = (4000, 5000)) -> bytes:
+    """A UDP datagram as an IP packet."""
     from scapy.layers.inet import UDP
 
-    return bytes(IP(src=str(source), dst=str(destination), ttl=64) / UDP(sport=ports[0], dport=ports[1]) / Raw(payload))
+    ip = (IPv6(hlim=64) if source.version == 6 else IP(ttl=64)) / UDP(sport=ports[0], dport=ports[1]) / Raw(payload)
+    ip.src, ip.dst = str(source), str(destination)
+    return bytes(ip)
 
 
 def of_network(network: Network, own: str, other: str, ah: str, esp: str, esn: bool = True) -> Peer:
@@ -158,8 +182,8 @@ def of_network(network: Network, own: str, other: str, ah: str, esp: str, esn: b
         return SaKey(spi, bytes.fromhex(material))
 
     return Peer(
-        outer_of(own),
-        outer_of(other),
+        network.outer(own),
+        network.outer(other),
         ah,
         esp,
         esn,

@@ -62,7 +62,7 @@ class Fleet(InLab):
         self.network = network
         self.ain = ain or binary()
         self.altered: dict[str, Path] = {}  # nodes that run another program
-        self.lab: Lab = create(network.hosts, name)
+        self.lab: Lab = create(network.hosts, name, network.family)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def up(self) -> None:

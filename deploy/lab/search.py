@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from .capture import frames
+from .inner import Address
 
 CHANCE_HITS = 3
 
@@ -24,13 +25,13 @@ CHANCE_HITS = 3
 class Secrets:
     """What a place may show: addresses by name, the marker inside the page, the end-to-end pair."""
 
-    initiator: Mapping[str, IPv4Address]
-    responder: Mapping[str, IPv4Address]
+    initiator: Mapping[str, Address]
+    responder: Mapping[str, Address]
     marker: bytes
-    nodes: Mapping[str, IPv4Address]
+    nodes: Mapping[str, Address]
 
     @property
-    def addresses(self) -> dict[str, IPv4Address]:
+    def addresses(self) -> dict[str, Address]:
         """Every address looked for, by a name of its own."""
         ends = {"initiator": self.initiator, "responder": self.responder}
         named = {f"{end} {kind}": address for end, kinds in ends.items() for kind, address in kinds.items()}
@@ -77,21 +78,21 @@ def look(place: str, chunks: Iterable[bytes], secrets: Secrets) -> Sight:
 
 
 def look_at_capture(place: str, path: Path, secrets: Secrets) -> Sight:
-    """`look` at whole frames, Ethernet header to last byte, and the sizes of the IPv4 packets."""
+    """`look` at whole frames, Ethernet header to last byte, and the sizes of the IP packets."""
     kept = list(frames(path))
     sight = look(place, (frame.data for frame in kept), secrets)
-    sight.sizes = {size for frame in kept if (size := frame.ipv4_bytes) is not None}
+    sight.sizes = {size for frame in kept if (size := frame.ip_bytes) is not None}
     return sight
 
 
 def look_at_text(place: str, text: str, secrets: Secrets) -> Sight:
-    """`look` at a dump of tables in text form: addresses as dotted quads or in hex, AINs by name too, the marker
+    """`look` at a dump of tables in text form: addresses as people write them or in hex, AINs by name too, the marker
     in hex. No chance here: one is enough.
     """
     sight = Sight(place)
     for name, address in secrets.addresses.items():
-        dotted = re.compile(rf"(?<![\d.]){re.escape(str(address))}(?![\d.])")
-        found = len(dotted.findall(text)) + text.lower().count(address.packed.hex())
+        alone = r"(?<![\d.]){}(?![\d.])" if address.version == 4 else r"(?<![0-9a-f:]){}(?![0-9a-f]|:[0-9a-f])"
+        found = len(re.findall(alone.format(re.escape(str(address))), text)) + text.lower().count(address.packed.hex())
         if name in secrets.nodes:
             found += len(re.findall(rf"\b{name}\b", text))
         sight.hits[name] = CHANCE_HITS * found
@@ -101,38 +102,45 @@ def look_at_text(place: str, text: str, secrets: Secrets) -> Sight:
 
 @dataclass(frozen=True)
 class InnerHeader:
-    """A plain IPv4 header found in a heap of bytes."""
+    """A plain IP header found in a heap of bytes."""
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: Address
+    destination: Address
     total_bytes: int
 
 
-def inner_headers(chunk: bytes, address: IPv4Address) -> set[InnerHeader]:
-    """The IPv4 headers without options in `chunk` that come from or go to `address` and have a right checksum."""
+def inner_headers(chunk: bytes, address: Address) -> set[InnerHeader]:
+    """The IP headers in `chunk` that come from or go to `address`: of IPv4 those without options that have a right
+    checksum; an IPv6 address is so long that its place behind a version is enough.
+    """
+    header_bytes, places, read = (20, (12, 16), _ipv4_header) if address.version == 4 else (40, (8, 24), _ipv6_header)
     found = set()
     at = chunk.find(address.packed)
     while at >= 0:
-        for start in (at - 12, at - 16):
-            header = chunk[max(start, 0) : start + 20]
-            if len(header) == 20 and header[0] == 0x45 and _checksum_right(header):
-                found.add(
-                    InnerHeader(
-                        IPv4Address(header[12:16]), IPv4Address(header[16:20]), int.from_bytes(header[2:4], "big")
-                    )
-                )
+        for start in (at - place for place in places):
+            header = chunk[max(start, 0) : start + header_bytes]
+            if len(header) == header_bytes and (seen := read(header)):
+                found.add(seen)
         at = chunk.find(address.packed, at + 1)
     return found
 
 
-def _checksum_right(header: bytes) -> bool:
+def _ipv4_header(header: bytes) -> InnerHeader | None:
     total = sum(int.from_bytes(header[i : i + 2], "big") for i in range(0, 20, 2))
-    return total % 0xFFFF == 0
+    if header[0] != 0x45 or total % 0xFFFF != 0:
+        return None
+    return InnerHeader(IPv4Address(header[12:16]), IPv4Address(header[16:20]), int.from_bytes(header[2:4], "big"))
+
+
+def _ipv6_header(header: bytes) -> InnerHeader | None:
+    if header[0] >> 4 != 6:
+        return None
+    return InnerHeader(IPv6Address(header[8:24]), IPv6Address(header[24:40]), 40 + int.from_bytes(header[4:6], "big"))
 
 
 def look_at_memory(place: str, pieces: Iterable[bytes], secrets: Secrets) -> Sight:
     """What a process holds in the clear: the marker, and inner datagrams by their headers. An address counts
-    where a header with a right checksum shows it, as four bytes alone are anything in so large a heap.
+    where a header shows it, as four bytes alone are anything in so large a heap.
     """
     sight = Sight(place)
     inner = {name: address for name, address in secrets.addresses.items() if name.endswith(" inner")}

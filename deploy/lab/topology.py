@@ -1,8 +1,8 @@
 """Hosts in network namespaces, joined by one bridge that stands for the Internet.
 
       initiator     ain1      ain2      ain3    responder
-      eth0 .101    eth0 .1   eth0 .2   eth0 .3  eth0 .201        192.0.2.0/24, MTU 1500, no offloads
-          |           |         |         |         |
+      eth0 .101    eth0 .1   eth0 .2   eth0 .3  eth0 .201        192.0.2.0/24 or, of family 6, 2001:db8:a1::/64 with the
+          |           |         |         |         |            same numbers; MTU 1500, no offloads
       ----+-----------+---------+---------+---------+----        br0 in namespace `inet`, a port a host
 
 Namespaces are called ain-RUN-HOST. A run's directory /run/ain-lab/RUN holds its logs, configurations and captures,
@@ -22,14 +22,15 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import IO, Self
 
+from .inner import FAMILY, Address
 from .shell import LabError, inside, run, wait_for
 
 RUNS = Path("/run/ain-lab")
-OUTER = "192.0.2"
+OUTER: dict[int, IPv4Network | IPv6Network] = {4: IPv4Network("192.0.2.0/24"), 6: IPv6Network("2001:db8:a1::/64")}
 MTU = 1500
 INET = "inet"
 
@@ -40,7 +41,7 @@ class Host:
 
     name: str
     namespace: str
-    outer: IPv4Address
+    outer: Address
     mac: str
 
     def command(self, *words: str) -> list[str]:
@@ -58,6 +59,7 @@ class Lab:
 
     name: str
     directory: Path
+    family: int = FAMILY
     lock: IO[str] | None = None
     hosts: dict[str, Host] = field(default_factory=dict)
     children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -114,14 +116,14 @@ def namespace_of(run_name: str, host: str) -> str:
     return f"ain-{run_name}-{host}"
 
 
-def outer_of(host: str) -> IPv4Address:
-    """Outer address by name: ain1 is .1, initiator (or initiator1) .101, responder .201."""
+def outer_of(host: str, family: int = FAMILY) -> Address:
+    """Outer address by name: ain1 has number 1, initiator (or initiator1) 101, responder 201."""
     kind = host.rstrip("0123456789")
     number = int(host[len(kind) :] or 1)
-    return IPv4Address(f"{OUTER}.{ {'ain': 0, 'initiator': 100, 'responder': 200}[kind] + number}")
+    return OUTER[family][{"ain": 0, "initiator": 100, "responder": 200}[kind] + number]
 
 
-def mac_of(address: IPv4Address) -> str:
+def mac_of(address: Address) -> str:
     """A locally administered address that ends like the IP address."""
     return f"02:00:00:00:00:{int(address) & 0xFF:02x}"
 
@@ -153,9 +155,9 @@ class InLab:
         self.close()
 
 
-def create(hosts: list[str], name: str | None = None) -> Lab:
-    """Makes the bridge and the hosts. `name` is drawn at random if not given; a run of the same name is taken down
-    first.
+def create(hosts: list[str], name: str | None = None, family: int = FAMILY) -> Lab:
+    """Makes the bridge and the hosts, whose outer addresses are of `family`. `name` is drawn at random if not given; a
+    run of the same name is taken down first.
     """
     if os.geteuid() != 0:
         raise LabError("network namespaces need root")
@@ -166,7 +168,8 @@ def create(hosts: list[str], name: str | None = None) -> Lab:
     directory.mkdir(parents=True)
     lock = open(directory / "lock", "w")  # noqa: SIM115 (held as long as the run)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    lab = Lab(name, directory, lock)
+    (directory / "family").write_text(str(family))
+    lab = Lab(name, directory, family, lock)
     try:
         _make_namespace(lab.inet)
         _bridge_only(lab.inet)
@@ -188,15 +191,15 @@ def attach(name: str) -> Lab:
         raise LabError(f"there is no run {name}")
     prefix = namespace_of(name, "")
     hosts = [n.removeprefix(prefix) for n in namespaces() if n.startswith(prefix)]
-    lab = Lab(name, RUNS / name)
-    lab.hosts = {h: _host(name, h) for h in hosts if h != INET}
+    lab = Lab(name, RUNS / name, int((RUNS / name / "family").read_text()))
+    lab.hosts = {h: _host(lab, h) for h in hosts if h != INET}
     return lab
 
 
 @contextlib.contextmanager
-def topology(hosts: list[str]) -> Iterator[Lab]:
+def topology(hosts: list[str], family: int = FAMILY) -> Iterator[Lab]:
     """`create` for a block; the run goes down at its end."""
-    lab = create(hosts)
+    lab = create(hosts, family=family)
     try:
         yield lab
     finally:
@@ -244,7 +247,7 @@ def sweep() -> None:
 
 def _make_namespace(namespace: str) -> None:
     run(["ip", "netns", "add", namespace])
-    # IPv6 off: the kernel's neighbour discovery would be noise in every capture.
+    # IPv6 off wherever nothing needs it: the kernel's listener reports would be noise in every capture.
     with inside(namespace):
         for kind in ("all", "default"):
             Path(f"/proc/sys/net/ipv6/conf/{kind}/disable_ipv6").write_text("1")
@@ -258,13 +261,20 @@ def _bridge_only(namespace: str) -> None:
             switch.write_text("0")
 
 
-def _host(name: str, host: str) -> Host:
-    outer = outer_of(host)
-    return Host(host, namespace_of(name, host), outer, mac_of(outer))
+def _host(lab: Lab, host: str) -> Host:
+    outer = outer_of(host, lab.family)
+    return Host(host, namespace_of(lab.name, host), outer, mac_of(outer))
+
+
+def _neighbour_discovery(host: Host) -> None:
+    """Lets the leg have IPv6 addresses at once: no duplicate can be there, no router is asked for."""
+    with inside(host.namespace):
+        for switch, value in (("accept_dad", 0), ("accept_ra", 0), ("router_solicitations", 0), ("disable_ipv6", 0)):
+            Path(f"/proc/sys/net/ipv6/conf/eth0/{switch}").write_text(str(value))
 
 
 def _join(lab: Lab, name: str) -> Host:
-    host = _host(lab.name, name)
+    host = _host(lab, name)
     _make_namespace(host.namespace)
     run(
         [
@@ -311,6 +321,9 @@ def _join(lab: Lab, name: str) -> Host:
             ]
         )
     run(["ip", "-n", lab.inet, "link", "set", name, "master", "br0", "up"])
-    run(["ip", "-n", host.namespace, "address", "add", f"{host.outer}/24", "dev", "eth0"])
+    if lab.family == 6:
+        _neighbour_discovery(host)
+    net = f"{host.outer}/{OUTER[lab.family].prefixlen}"
+    run(["ip", "-n", host.namespace, "address", "add", net, "dev", "eth0"])
     run(["ip", "-n", host.namespace, "link", "set", "eth0", "up"])
     return host

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 
-from .capture import ETHERTYPE_IPV4
+from .capture import ETHERTYPES, protocol_of, source_of, total_bytes
 from .shell import inside
 from .topology import Host, Lab
 
@@ -14,14 +14,15 @@ STRANGER = bytes.fromhex("02000000ff01")
 
 
 def inject(lab: Lab, host: Host, packets: Iterable[bytes]) -> int:
-    """Sends IPv4 packets to `host` from its leg at the bridge, whatever their source; returns how many."""
+    """Sends IP packets to `host` from its leg at the bridge, whatever their source; returns how many."""
     with inside(lab.inet):
         leg = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     count = 0
     with leg:
         leg.bind((host.name, 0))
         for packet in packets:
-            leg.send(bytes.fromhex(host.mac.replace(":", "")) + STRANGER + ETHERTYPE_IPV4.to_bytes(2, "big") + packet)
+            ethertype = ETHERTYPES[packet[0] >> 4].to_bytes(2, "big")
+            leg.send(bytes.fromhex(host.mac.replace(":", "")) + STRANGER + ethertype + packet)
             count += 1
     return count
 
@@ -36,13 +37,14 @@ def with_checksum(header_and_rest: bytes) -> bytes:
 
 
 class Listener:
-    """Takes in the IPv4 packets that reach a host, as a node of our own making there would."""
+    """Takes in the IP packets that reach a host, of the family of its outer address, as a node of our own making there would."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         with inside(host.namespace):
-            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE_IPV4))
-        self.socket.bind(("eth0", ETHERTYPE_IPV4))
+            ethertype = ETHERTYPES[host.outer.version]
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
+        self.socket.bind(("eth0", ethertype))
 
     def __enter__(self) -> Listener:
         return self
@@ -56,8 +58,8 @@ class Listener:
         while (left := deadline - time.monotonic()) > 0:
             self.socket.settimeout(left)
             packet = self.socket.recv(65_535)[14:]
-            packet = packet[: int.from_bytes(packet[2:4], "big")]
-            if packet[9] == protocol and packet[12:16] == source.outer.packed:
+            packet = packet[: total_bytes(packet)]
+            if protocol_of(packet) == protocol and source_of(packet) == source.outer.packed:
                 yield packet
                 deadline = time.monotonic() + timeout_s
         raise TimeoutError(f"{source.name} sent nothing of protocol {protocol} to {self.host.name}")

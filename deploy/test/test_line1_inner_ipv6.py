@@ -82,5 +82,5 @@ def test_line_1_both_families_through_the_same_ains() -> None:
             done = traffic.TcpExchange(client, server, addresses.responder, 200_000).run()
             assert (done.down_received, done.up_received) == (done.down_sent, done.up_sent)
             assert ip_address(done.source) in addresses.drawn
-        lengths = [capture.ipv4_sizes(link.stop()) for link in links]
+        lengths = [capture.ip_sizes(link.stop()) for link in links]
         assert [len(one) for one in lengths] == [1, 1], "one size between two AINs"

@@ -18,6 +18,6 @@ def test_line2_a_chain_of_the_suite_carries_a_ping(suite: int) -> None:
         link = capture.link(lab, lab["ain1"], lab["ain2"])
         seen = traffic.ping(fleet.host("initiator"), RESPONDER, count=5, size=1000)
         assert seen.received == seen.sent
-        sizes = capture.ipv4_sizes(link.stop())
+        sizes = capture.ip_sizes(link.stop())
         assert len(sizes) == 1, f"signals of suite {suite} and data have {sizes}"
         assert fleet.counters("ain2").total("ain_creates_refused_total") == 0

@@ -46,7 +46,7 @@ def send_raw(fleet: Fleet, packets: list[bytes]) -> None:
 
 def arrived(running: capture.Capture, protocol: int) -> list[bytes]:
     """What came out of the responder's tunnel so far, of one protocol."""
-    packets = (frame.ipv4 for frame in capture.frames(running.path))
+    packets = (frame.ip for frame in capture.frames(running.path))
     return [packet for packet in packets if packet and packet[9] == protocol and packet[16:20] == RESPONDER.packed]
 
 

@@ -19,5 +19,5 @@ def test_line_5_every_packet_of_a_host_tunnel_has_one_size() -> None:
             assert traffic.udp_exchange(initiator, RESPONDER, sizes) == len(sizes)
         assert traffic.ping(initiator, RESPONDER, count=3).received == 3
         for link in links:
-            seen = capture.ipv4_sizes(link.stop())
+            seen = capture.ip_sizes(link.stop())
             assert len(seen) == 1 and sum(seen.values()) >= 18, seen

@@ -104,9 +104,11 @@ def judged(directory: Path, paths: list[Path], missed: float, used: float) -> Se
             figures[name] = float(value.split()[0])
     sizes, spis = set(), []
     for path in paths:
-        sizes |= set(capture.ipv4_sizes(path))
-        packets = [packet for frame in capture.frames(path) if (packet := frame.ipv4)]
-        spis.append(len({packet[12:20] + packet[24:28] for packet in packets if packet[9] == capture.PROTO_AH}))
+        sizes |= set(capture.ip_sizes(path))
+        packets = [packet for frame in capture.frames(path) if (packet := frame.ip)]
+        packets = [packet for packet in packets if capture.protocol_of(packet) == capture.PROTO_AH]
+        ways = {capture.source_of(packet) + capture.destination_of(packet) + capture.spi_of(packet) for packet in packets}
+        spis.append(len(ways))
     with open(table, newline="") as file:
         rows = list(csv.DictReader(file))
     return Seen(figures, sizes, spis, missed, used, rows)
@@ -182,7 +184,7 @@ def test_line_6_hosts_with_a_rate_show_one_size_at_one_pace() -> None:
         link = capture.link(lab, initiator, fleet.host("ain1"), HEADERS)
         time.sleep(2)
         assert traffic.ping(initiator, RESPONDER, count=20, size=1000, interval_s=0.05).received == 20
-        sizes = capture.ipv4_sizes(link.stop(quiet=False))
+        sizes = capture.ip_sizes(link.stop(quiet=False))
         assert len(sizes) == 1 and sum(sizes.values()) >= 3 * RATE
 
 

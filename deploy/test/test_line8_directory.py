@@ -140,7 +140,8 @@ def test_a_node_joins_at_run_time_and_paths_lead_over_it() -> None:
             neighbours = f"neighbours = {json.dumps(configs.neighbours(network, neighbour))}"
             configs.publish(directory, [edited(fleet, neighbour, "^neighbours = .*", neighbours)])
         configs.publish(directory, [edited(fleet, "ain3", "^weight = 1$", "weight = 0")])
-        draft = configs.directory_entry(network, "ain4", configs.make_keys(directory, "ain4", fleet.ain), [])
+        printed = configs.make_keys(directory, "ain4", network.outer("ain4"), fleet.ain)
+        draft = configs.directory_entry(network, "ain4", printed, [])
         text = (directory / "directory.toml").read_text()
         configs.publish(directory, [text, draft])
         resign(fleet, ["ain2", "ain3", "ain4", "ain5"])

@@ -63,9 +63,9 @@ def test_the_oracle_agrees_with_itself_and_notices_changes(ah: str, esp: str, es
 class Endpoint:
     """`ain endpoint` of an initiator, and scapy as its AIN."""
 
-    def __init__(self, ah: str, esp: str, esn: bool) -> None:
+    def __init__(self, ah: str, esp: str, esn: bool, family: int = 4) -> None:
         tunnel = replace(configs.ends("ain1", "ain1")[0], ah=ah, esp=esp, esn=esn)
-        self.fleet = Fleet(configs.Network([], [tunnel], by_hand=("ain1",)))
+        self.fleet = Fleet(configs.Network([], [tunnel], by_hand=("ain1",), family=family))
         self.host, self.far = self.fleet.host("initiator"), self.fleet.host("ain1")
         self.variant = (ah, esp, esn)
 
@@ -192,7 +192,7 @@ def test_scapy_keeps_a_pvt_alive() -> None:
     """Signals as the protocol page has them (sections 2 and 6): AES-GMAC AH with ESN, one length, KEEPALIVE answered
     by hand.
     """
-    network = configs.Network([("ain1", "ain2")], [], by_hand=("ain2",))
+    network = configs.Network([("ain1", "ain2")], [], by_hand=("ain2",), family=4)
     fleet = Fleet(network)
     try:
         configs.write(fleet.lab, network, fleet.ain)

@@ -30,7 +30,7 @@ def secrets_of(marker: bytes = MARKER) -> search.Secrets:
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Lab]:
-    with topology(["initiator", "responder", "ain1"]) as lab:
+    with topology(["initiator", "responder", "ain1"], family=4) as lab:
         yield lab
 
 
@@ -73,7 +73,7 @@ def test_link_leaves_out_what_others_say(plain: Lab) -> None:
 def test_lengths_survive_a_short_snap(plain: Lab) -> None:
     running = capture.link(plain, plain["initiator"], plain["responder"], snap_bytes=64)
     talk(plain, [bytes(900)])
-    assert capture.ipv4_sizes(running.stop()) == {928: 1}
+    assert capture.ip_sizes(running.stop()) == {928: 1}
 
 
 def test_one_or_two_hits_of_an_address_are_chance() -> None:
