@@ -93,8 +93,8 @@ class Fleet(InLab):
             self.wait_ready(name)
 
     def wait_ready(self, name: str, timeout_s: float = 20) -> None:
-        """Waits until a node has every PVT up, or a host its TUN device; raises with the log's end when its process
-        is gone.
+        """Waits until a node has every PVT up, or a host its routes into the TUN device; raises with the log's end when
+        its process is gone.
         """
         probe = self._node_ready if name in self.network.nodes else self._host_ready
         try:
@@ -111,8 +111,12 @@ class Fleet(InLab):
 
     def _host_ready(self, name: str) -> bool:
         self._check_alive(name)
-        shown = self.lab[name].run("ip", "-j", "link", "show", configs.TUN, check=False)
-        return shown.returncode == 0 and "UP" in json.loads(shown.stdout)[0]["flags"]
+        family = inner.of(self.tunnel(name).inner)
+        # The routes come after the device, the last of them last.
+        last = family.shown[-1] if self.tunnel(name).responder else str(family.exit_prefix)
+        words = ["ip", "-j", f"-{family.responder.version}", "route", "show", last, "dev", configs.TUN]
+        shown = self.lab[name].run(*words, check=False)
+        return shown.returncode == 0 and len(json.loads(shown.stdout or "[]")) > 0
 
     def _check_alive(self, name: str) -> None:
         if self.running[name].poll() is not None:
