@@ -18,6 +18,7 @@ use ain_controlplane::action::{Action, Opening};
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
 use ain_controlplane::limits::AIVTS_MAX;
 use ain_controlplane::node::{Config, Neighbour, Node, Peer, Quotas, SpiSecret};
+use ain_controlplane::share::NeighbourShare;
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::frame::{Frame, Kind, Message, Signal};
 use ain_controlplane::signal::suite::{Kem, OnionPrivateKey};
@@ -115,6 +116,7 @@ fn config(kem: Kem, onion_key: OnionPrivateKey) -> anyhow::Result<Config> {
                 .map(|sa| tunnel_spi(sa, PeerId(number)))
                 .to_vec(),
             rate_pps: None,
+            share: NeighbourShare::default(),
         })
     };
     let directory = Directory::new((0..=THIS).map(entry).collect())?;

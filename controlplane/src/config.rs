@@ -15,6 +15,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::directory::{Directory, NodeId};
 use crate::guard::Guard;
 use crate::limits::{AIVTS, AIVTS_MAX, FLOWS, FLOWS_REMEMBERED};
+use crate::share::{AivtsPerSlice, NeighbourShare};
 use crate::signal::suite::{Kem, OnionKeys};
 use crate::ticket::{Mark, TicketSeed};
 
@@ -84,13 +85,11 @@ pub struct Tickets {
     pub spent: Vec<Mark>,
 }
 
-/// How much a node takes on, and how much of it may be one neighbour's or one host's.
+/// How much a node takes on, and how much of it may be one host's; for one neighbour's part see [`NeighbourShare`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quotas {
     /// AIVTs in any role.
     pub aivts: usize,
-    /// AIVTs that one neighbour may have asked this node to join.
-    pub aivts_per_neighbour: usize,
     /// Flows at the entrance, those remembered for their address and token included.
     pub flows: usize,
     /// Flows of one host tunnel, those remembered included.
@@ -100,13 +99,12 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// Half of everything for each neighbour and host. `aivts` is brought to [`AIVTS_MAX`] at most; `flows` are those that have or
+    /// Half of all flows for each host. `aivts` is brought to [`AIVTS_MAX`] at most; `flows` are those that have or
     /// wait for an AIVT.
     pub fn halves(aivts: usize, flows: usize) -> Self {
         let (aivts, known) = (aivts.min(AIVTS_MAX), flows.saturating_mul(FLOWS_REMEMBERED));
         Self {
             aivts,
-            aivts_per_neighbour: aivts.div_ceil(2),
             flows: known,
             flows_per_host: known.div_ceil(2),
             open_flows_per_host: flows.div_ceil(2),
@@ -143,6 +141,8 @@ pub struct Neighbour {
     pub own_spis: Vec<Spi>,
     /// Packets a second in each direction, the same at both ends; none: they leave as they come.
     pub rate_pps: Option<NonZeroU32>,
+    /// What it may have of this node.
+    pub share: NeighbourShare,
 }
 
 /// A host tunnel.
@@ -154,6 +154,8 @@ pub struct Host {
     pub role: HostRole,
     /// Anonymity option of its flows as initiator.
     pub option: SourceOption,
+    /// AIVTs made for it as initiator; none: as many as its flows want.
+    pub quota: Option<AivtsPerSlice>,
 }
 
 /// What a host may do through its tunnel.

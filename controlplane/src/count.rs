@@ -112,6 +112,8 @@ pub struct Counts {
     pub failed: PerReason,
     /// Flows turned away at the entrance.
     pub flows_refused: u64,
+    /// Of these, flows whose initiator had its quota of AIVTs.
+    pub flows_over_quota: u64,
     /// AIVTs that the entrance made in place of another.
     pub rebuilds: u64,
     /// PVTs that went down, neighbours' restarts included.

@@ -21,6 +21,7 @@ pub mod path;
 pub mod pvt;
 pub mod replay;
 pub mod request;
+pub mod share;
 pub mod signal;
 pub mod spi;
 pub mod table_writer;

@@ -13,8 +13,10 @@ pub const AIVTS: usize = 1 << 16;
 pub const AIVTS_MAX: usize = crate::by_aivt::PLACES;
 /// CREATEs of one neighbour that are under way through this node.
 pub const PENDING_CREATES_PER_NEIGHBOUR: usize = 4096;
-/// CREATEs of one neighbour that this node opens (one public-key operation each) in a second.
+/// CREATEs of one neighbour that this node opens (one public-key operation each) in a second, unless configured.
 pub const CREATES_PER_SECOND_PER_NEIGHBOUR: u32 = 12_000;
+/// Percent of this node's AIVTs that one neighbour may have asked for, unless configured.
+pub const AIVTS_PERCENT_OF_A_NEIGHBOUR: u32 = 50;
 /// Creating signals of one neighbour that wait to be opened; more are refused.
 pub const OPENINGS_WAITING_PER_NEIGHBOUR: usize = 1024;
 /// Creating signals handed out to be opened and not back yet, of all neighbours: what one that comes last in turn waits for.

@@ -21,6 +21,7 @@ mod exit;
 mod life;
 mod lost;
 mod opening;
+mod quota;
 mod relay;
 mod requests;
 mod shutdown;
@@ -47,6 +48,7 @@ use crate::opening::{Opened, Openings};
 use crate::path::Penalties;
 use crate::pvt::Pvt;
 use crate::replay::ReplayCache;
+use crate::share::MadeFor;
 use crate::signal::destroy::Reason;
 use crate::signal::suite::{Kem, OnionKeys};
 use crate::timers::Timers;
@@ -94,6 +96,7 @@ pub struct Node {
     own: Option<PeerId>,
     replay: ReplayCache,
     penalties: Penalties,
+    made: MadeFor,
     /// Each flow's next attempt, or its oblivion. AIVTs have deadlines of their own.
     timers: Timers<FlowNumber>,
     actions: VecDeque<Action>,
@@ -137,6 +140,7 @@ impl Node {
             own,
             tickets: config.tickets.map(|tickets| Ticketing::new(config.id, tickets)),
             penalties: Penalties::default(),
+            made: MadeFor::default(),
             timers: Timers::new(),
             actions: VecDeque::new(),
             counts: Counts::default(),

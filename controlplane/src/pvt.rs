@@ -8,13 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use ain_dataplane::id::{Now, Spi};
+use ain_dataplane::per_second::PerSecond;
 use rand::CryptoRng;
 use thiserror::Error;
 
 use crate::limits::{
-    CREATES_PER_SECOND_PER_NEIGHBOUR, ID_MEMORY, PENDING_REQUESTS, REMEMBERED_IDS, RETRANSMISSIONS, RETRANSMIT_FIRST,
-    RETRANSMIT_FIRST_MAX, SLOTS_OF_A_REQUEST,
+    ID_MEMORY, PENDING_REQUESTS, REMEMBERED_IDS, RETRANSMISSIONS, RETRANSMIT_FIRST, RETRANSMIT_FIRST_MAX,
+    SLOTS_OF_A_REQUEST,
 };
+use crate::share::NeighbourShare;
 use crate::signal::frame::{Frame, Kind, Message, Signal, TooLong};
 use crate::signal::keepalive::{Check, Liveness};
 use crate::signal::part::Assembler;
@@ -83,7 +85,9 @@ pub struct Pvt {
     /// Its signals that came in parts and are not whole yet.
     pub halves: Assembler,
     own_spis: Vec<Spi>,
-    creates: (Now, u32),
+    /// What the neighbour may have of this node.
+    pub share: NeighbourShare,
+    creates: PerSecond,
     process: u32,
     neighbour_process: Option<u32>,
     /// Between two slots for signals, where the PVT has a rate; 0: they leave at once.
@@ -103,6 +107,7 @@ impl Pvt {
         frame: Frame,
         spis: SpiSource,
         own_spis: Vec<Spi>,
+        share: NeighbourShare,
         process: u32,
         rng: &mut dyn CryptoRng,
     ) -> Self {
@@ -112,7 +117,8 @@ impl Pvt {
             spis,
             halves: Assembler::default(),
             own_spis,
-            creates: (now, 0),
+            share,
+            creates: PerSecond::new(share.creates_per_second),
             process,
             neighbour_process: None,
             slot_ns: 0,
@@ -148,11 +154,7 @@ impl Pvt {
 
     /// Whether another CREATE of the neighbour may cost a public-key operation at `now`; counts it if so.
     pub fn admit_create(&mut self, now: Now) -> bool {
-        if now.since(self.creates.0) >= Now::SECOND {
-            self.creates = (now, 0);
-        }
-        self.creates.1 += 1;
-        self.creates.1 <= CREATES_PER_SECOND_PER_NEIGHBOUR
+        self.creates.admit(now)
     }
 
     /// Makes a request about `spi` and keeps it until it is ACKed. Returns its message id, never 0, and the datagrams to send.
@@ -349,7 +351,7 @@ mod tests {
     fn pvt(rng: &mut ChaCha12Rng) -> Pvt {
         let frame = Frame::new((Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)), 1408);
         let spis = SpiSource::new(&SpiSecret::derive(b"a", b"b"), true, 0);
-        let mut pvt = Pvt::new(Now(0), frame, spis, Vec::new(), 1, rng);
+        let mut pvt = Pvt::new(Now(0), frame, spis, Vec::new(), NeighbourShare::default(), 1, rng);
         pvt.liveness.heard(Now(0));
         pvt
     }

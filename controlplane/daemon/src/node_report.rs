@@ -50,6 +50,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             control: vec![
                 Sum::new("rebuilds", counts.rebuilds),
                 Sum::new("flows_refused", counts.flows_refused),
+                Sum::new("flows_over_quota", counts.flows_over_quota),
                 Sum::new("pvt_downs", counts.pvt_downs),
                 Sum::new("misbehaviours", counts.misbehaviours),
                 Sum::new("requests_closed", counts.requests.of(Outcome::Closed)),

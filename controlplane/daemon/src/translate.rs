@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ain_controlplane::config as control;
 use ain_controlplane::guard::Guard;
+use ain_controlplane::share::{AivtsPerSlice, NeighbourShare};
 use ain_controlplane::signal::suite::OnionKeys;
 use ain_controlplane::table_writer::{InboundSa, OutboundSa, TunnelSpec};
 use ain_crypto::MacAlgorithm;
@@ -46,7 +47,10 @@ pub fn control_config(
         .neighbours
         .iter()
         .map(|one| neighbour(config, one, durable).map(control::Peer::Neighbour));
-    let hosts = config.hosts.iter().map(|one| Ok(control::Peer::Host(host(one))));
+    let hosts = config
+        .hosts
+        .iter()
+        .map(|one| Ok(control::Peer::Host(host(config, one))));
     Ok(control::Config {
         id: own.id(),
         onion_keys,
@@ -122,10 +126,14 @@ fn neighbour(config: &NodeConfig, one: &Neighbour, durable: &Durable) -> anyhow:
         spi_reserved: durable.spi_counter([&ah_in.key, &ah_out.key]),
         own_spis: [ah_in, ah_out, esp_in, esp_out].map(|sa| sa.spi).to_vec(),
         rate_pps: one.tunnel.shape.rate.pps(),
+        share: NeighbourShare {
+            creates_per_second: one.limits.creates_per_second,
+            aivts_percent: one.limits.aivts_percent,
+        },
     })
 }
 
-fn host(one: &Host) -> control::Host {
+fn host(config: &NodeConfig, one: &Host) -> control::Host {
     control::Host {
         prefixes: one.addresses.clone(),
         role: match one.role {
@@ -137,6 +145,10 @@ fn host(one: &Host) -> control::Host {
             AnonymityOption::AsSent => control::SourceOption::AsSent,
             AnonymityOption::RandomPrivate => control::SourceOption::RandomPrivate,
         },
+        quota: one.limits.aivts_per_slice.map(|aivts| AivtsPerSlice {
+            aivts,
+            slice_s: config.network.ticket_slice_s,
+        }),
     }
 }
 

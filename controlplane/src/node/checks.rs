@@ -147,6 +147,7 @@ fn own_host(config: &Config) -> Option<(PeerId, Host)> {
         prefixes: vec![config.directory.entry(&config.id)?.address.into()],
         role: HostRole::Both,
         option: SourceOption::RandomPrivate,
+        quota: None,
     };
     Some((config.own_peer()?, own))
 }
@@ -177,7 +178,15 @@ pub(super) fn split_peers(config: &Config, now: Now, rng: &mut dyn CryptoRng) ->
                 }
                 let low = config.id < neighbour.id;
                 let spis = SpiSource::new(&neighbour.spi_secret, low, neighbour.spi_reserved);
-                let mut pvt = Pvt::new(now, frame, spis, neighbour.own_spis.clone(), process, rng);
+                let mut pvt = Pvt::new(
+                    now,
+                    frame,
+                    spis,
+                    neighbour.own_spis.clone(),
+                    neighbour.share,
+                    process,
+                    rng,
+                );
                 pvt.signals_wait(neighbour.rate_pps.map_or(0, own_slot_ns));
                 pvts.insert(id, pvt);
             }

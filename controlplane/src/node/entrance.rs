@@ -119,12 +119,18 @@ impl Node {
         else {
             return;
         };
-        let (wanted, exit, for_issuance) = (flow.wanted, flow.exit, self.is_own(flow.tunnel));
+        let (wanted, exit, tunnel) = (flow.wanted, flow.exit, flow.tunnel);
+        if !self.is_within_quota(wall, tunnel) {
+            self.counts.flows_over_quota += 1;
+            return self.close_flow(number, true);
+        }
+        let for_issuance = self.is_own(tunnel);
         let begun = self
             .choose_path_with_tickets(now, wall, exit, for_issuance)
             .and_then(|path| self.begin(now, wall, number, path));
         if let Some(id) = begun {
             self.timers.clear(number);
+            self.count_in_quota(wall, tunnel);
             if let Some(flow) = self.flows.by_number_mut(number) {
                 flow.carrier = Carrier::Building(id);
                 self.counts.rebuilds += u64::from(flow.attempt(now));

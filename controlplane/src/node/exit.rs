@@ -211,7 +211,7 @@ mod tests {
             let address = |host: u8, low: u16| IpAddr::from([10, host, (low >> 8) as u8, low as u8]);
             let mut hosts: BTreeMap<PeerId, Host> = BTreeMap::new();
             for (host, low, length) in prefixes {
-                let host_of = || Host { prefixes: Vec::new(), role: HostRole::Both, option: SourceOption::AsSent };
+                let host_of = || Host { prefixes: Vec::new(), role: HostRole::Both, option: SourceOption::AsSent, quota: None };
                 let net = IpNet::new(address(host, low), length).unwrap();
                 hosts.entry(PeerId(host.into())).or_insert_with(host_of).prefixes.push(net);
             }

@@ -141,6 +141,7 @@ mod tests {
     use crate::aivt::{Downstream, NEVER, Role, Stage, Upstream};
     use crate::config::{Config, Neighbour, Peer, Quotas, SpiSecret};
     use crate::directory::{Directory, Entry, NodeId, OnionKey};
+    use crate::share::NeighbourShare;
     use crate::signal::frame::{Frame, Kind, Message, Signal};
     use crate::signal::suite::{OnionPrivateKey, x25519};
 
@@ -188,6 +189,7 @@ mod tests {
                 spi_reserved: 0,
                 own_spis: Vec::new(),
                 rate_pps: None,
+                share: NeighbourShare::default(),
             })
         };
         let config = Config {

@@ -39,7 +39,7 @@ impl Node {
             return Err(Reason::SpiCollision);
         }
         let (joined, opening) = (self.aivts.joined(link.peer), self.openings.wanted_by(link.peer));
-        let room = joined.all + opening < self.settings.quotas.aivts_per_neighbour
+        let room = joined.all + opening < pvt.share.of(self.settings.quotas.aivts)
             && joined.pending + opening < PENDING_CREATES_PER_NEIGHBOUR
             && self.aivts.len() + self.openings.len() < self.settings.quotas.aivts
             && pvt.admit_create(now);

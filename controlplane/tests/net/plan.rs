@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ain_controlplane::config::Tickets;
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey, TicketKey};
 use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
+use ain_controlplane::share::NeighbourShare;
 use ain_controlplane::signal::suite::{Kem, OnionPrivateKey, x25519};
 use ain_controlplane::ticket::{Mark, Slice, TicketSeed};
 use ain_dataplane::id::PeerId;
@@ -36,6 +37,8 @@ pub struct Plan {
     pub spent: Vec<Mark>,
     /// A node that is an open exit for all of IPv4, as far as it goes.
     pub open_exit: Option<(usize, Arc<Settings>)>,
+    /// Changes the configuration of a node.
+    pub adjust: fn(usize, &mut Config),
 }
 
 impl Plan {
@@ -55,6 +58,7 @@ impl Plan {
             tickets: None,
             spent: Vec::new(),
             open_exit: None,
+            adjust: |_, _| {},
         }
     }
 
@@ -132,6 +136,7 @@ impl Plan {
                 spi_reserved,
                 own_spis: Vec::new(),
                 rate_pps: None,
+                share: NeighbourShare::default(),
             })
         };
         let host = |half: u8| {
@@ -144,10 +149,11 @@ impl Plan {
                 prefixes,
                 role,
                 option: self.option,
+                quota: None,
             })
         };
         let neighbours = (0..).zip(self.neighbours(node)).map(neighbour);
-        Config {
+        let mut config = Config {
             id: id(node),
             onion_keys: (self.onion_key)(node).into(),
             kem: self.kem,
@@ -167,7 +173,9 @@ impl Plan {
                 ..tickets(node, wallet(node))
             }),
             open_exit: self.open_exit_of(node).cloned(),
-        }
+        };
+        (self.adjust)(node, &mut config);
+        config
     }
 }
 

@@ -1,14 +1,47 @@
 //! The `[benchmark]` section of a node's file.
 
 use ain_controlplane::benchmark::{AIVTS_MAX, Part};
+use serde::Deserialize;
 use toml::Spanned;
 
 use super::capacity::Capacity;
-use super::raw::{RawBenchmark, RawPart};
+use super::raw::{unplaced, yes};
 use super::report::Checker;
 
 /// AINs behind an entrance (protocol section 5).
 const HOPS: std::ops::RangeInclusive<u8> = 1..=5;
+
+/// `[benchmark]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawBenchmark {
+    /// This node's part in all of them.
+    pub role: RawPart,
+    /// How many.
+    pub aivts: Spanned<u32>,
+    /// AINs behind an entrance.
+    #[serde(default = "default_hops")]
+    pub hops: Spanned<u8>,
+    /// Whether replayed packets are refused.
+    #[serde(default = "yes")]
+    pub anti_replay: bool,
+}
+
+fn default_hops() -> Spanned<u8> {
+    unplaced(2)
+}
+
+/// A node's part in AIVTs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawPart {
+    /// First AIN.
+    Entrance,
+    /// Between.
+    Intermediate,
+    /// Last AIN.
+    Exit,
+}
 
 /// Static AIVTs, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,8 +34,8 @@ pub enum Hugepages {
     Never,
 }
 
-/// How much a node has room for, all workers together. A neighbour may have half of the AIVTs, an initiator half of the
-/// flows open at once.
+/// How much a node has room for, all workers together. A neighbour may have half of the AIVTs unless configured, an initiator half of
+/// the flows open at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
     /// AIVTs in any role.

@@ -9,6 +9,7 @@ use ain_dataplane::wire::ipv6;
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::limits::{HostLimits, NeighbourLimits, check_host_limits, check_neighbour_limits};
 use super::port::Port;
 use super::raw::{AnonymityOption, RawHost, RawNeighbour, Role};
 use super::report::Checker;
@@ -30,6 +31,8 @@ pub struct Neighbour {
     pub port: usize,
     /// The PVT. ESN always (protocol section 2).
     pub tunnel: Tunnel,
+    /// What it may have of this node.
+    pub limits: NeighbourLimits,
 }
 
 /// A host behind an ESP+AH tunnel.
@@ -49,6 +52,8 @@ pub struct Host {
     pub port: usize,
     /// The host tunnel.
     pub tunnel: Tunnel,
+    /// What it may have of this node as an initiator.
+    pub limits: HostLimits,
 }
 
 /// What the checks of neighbours and hosts look at.
@@ -225,6 +230,7 @@ fn check_neighbour(
         node: raw.node.into_inner(),
         port,
         tunnel,
+        limits: check_neighbour_limits(checker, &path, &raw.limits),
     })
 }
 
@@ -284,6 +290,7 @@ fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Span
         inner_mtu: raw.inner_mtu.into_inner(),
         port,
         tunnel,
+        limits: check_host_limits(checker, &path, raw.role, &raw.limits),
     })
 }
 

@@ -11,7 +11,9 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::benchmark::RawBenchmark;
 use super::capacity::RawCapacity;
+use super::limits::{RawHostLimits, RawNeighbourLimits};
 use super::open_exit::RawOpenExit;
 use super::paths::RawPaths;
 use super::tickets::RawTickets;
@@ -69,38 +71,6 @@ pub struct RawNodeFile {
     pub benchmark: Option<Spanned<RawBenchmark>>,
     /// Hosts without IPsec.
     pub open_exit: Option<Spanned<RawOpenExit>>,
-}
-
-/// `[benchmark]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawBenchmark {
-    /// This node's part in all of them.
-    pub role: RawPart,
-    /// How many.
-    pub aivts: Spanned<u32>,
-    /// AINs behind an entrance.
-    #[serde(default = "default_hops")]
-    pub hops: Spanned<u8>,
-    /// Whether replayed packets are refused.
-    #[serde(default = "yes")]
-    pub anti_replay: bool,
-}
-
-fn default_hops() -> Spanned<u8> {
-    unplaced(2)
-}
-
-/// A node's part in AIVTs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RawPart {
-    /// First AIN.
-    Entrance,
-    /// Between.
-    Intermediate,
-    /// Last AIN.
-    Exit,
 }
 
 /// `[node]`.
@@ -325,6 +295,9 @@ pub struct RawNeighbour {
     pub remote: Option<Spanned<IpAddr>>,
     /// Packets a second, dummies among them.
     pub rate: Option<Spanned<u32>>,
+    /// What the neighbour may have of this node.
+    #[serde(default)]
+    pub limits: RawNeighbourLimits,
     /// AH algorithm.
     #[serde(default = "gmac")]
     pub ah: RawAh,
@@ -345,7 +318,7 @@ fn gmac() -> RawAh {
     RawAh::Aes128Gmac
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 
@@ -378,6 +351,9 @@ pub struct RawHost {
     pub padding: bool,
     /// Packets a second, dummies among them.
     pub rate: Option<Spanned<u32>>,
+    /// What the host may have of this node as an initiator.
+    #[serde(default)]
+    pub limits: RawHostLimits,
     /// Extended sequence numbers.
     #[serde(default = "yes")]
     pub esn: bool,

@@ -17,6 +17,7 @@ use crate::keygen;
 mod directory;
 mod families;
 mod inner;
+mod limits;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/samples");
 
@@ -558,7 +559,7 @@ fn a_benchmark_needs_peers_on_both_sides_and_figures_in_range() {
     };
     assert_eq!(node.benchmark, Some(expected));
     let taken_on = crate::translate::quotas(&node);
-    assert_eq!((taken_on.aivts, taken_on.aivts_per_neighbour), (0, 0));
+    assert_eq!((taken_on.aivts, taken_on.flows), (0, 0));
     let bad = with("[benchmark]\nrole = \"intermediate\"\naivts = 0\nhops = 6").problems("ain.toml");
     let words = ["0 is not 1 to", "6 is not 1 to 5 AINs", "needs two [[neighbours]]"];
     assert_eq!(bad.len(), words.len(), "{bad:?}");

@@ -1,0 +1,54 @@
+//! What one neighbour or initiator may have of a node (issue 4, line 7).
+
+use super::*;
+
+const NEIGHBOUR: &str = "node = \"ain2\"";
+const INITIATOR: &str = "name = \"alice\"";
+const RESPONDER: &str = "name = \"web\"";
+
+fn with(section: &str, limits: &str) -> Samples {
+    let samples = Samples::new();
+    samples.edit("ain.toml", section, &format!("limits = {{ {limits} }}\n{section}"));
+    samples
+}
+
+fn node(samples: &Samples) -> Box<NodeConfig> {
+    match samples.check("ain.toml") {
+        Ok(AnyConfig::Node(node)) => node,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn line_7_limits_are_taken_and_have_defaults() {
+    let plain = node(&Samples::new());
+    let expected = NeighbourLimits {
+        creates_per_second: 12_000,
+        aivts_percent: 50,
+    };
+    assert_eq!(plain.neighbours[0].limits, expected);
+    assert_eq!(plain.hosts[0].limits, HostLimits { aivts_per_slice: None });
+    let changed = node(&with(NEIGHBOUR, "creates_per_second = 100"));
+    assert_eq!(
+        changed.neighbours[0].limits,
+        NeighbourLimits {
+            creates_per_second: 100,
+            ..expected
+        }
+    );
+    let changed = node(&with(INITIATOR, "aivts_per_slice = 500"));
+    assert_eq!(changed.hosts[0].limits.aivts_per_slice, Some(500));
+}
+
+#[test]
+fn line_7_limits_that_are_none() {
+    for (section, limits, why) in [
+        (NEIGHBOUR, "creates_per_second = 0", "0 is not 1 to 4294967295"),
+        (NEIGHBOUR, "aivts_percent = 101", "101 is not 1 to 100"),
+        (INITIATOR, "aivts_per_slice = 0", "0 is not 1 to 4294967295"),
+        (RESPONDER, "aivts_per_slice = 1", "only an initiator is limited"),
+    ] {
+        let problems = with(section, limits).problems("ain.toml");
+        assert!(problems.len() == 1 && problems[0].contains(why), "{problems:?}");
+    }
+}
