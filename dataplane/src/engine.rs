@@ -13,11 +13,12 @@ use crate::flow::Flows;
 use crate::icmp::Problem;
 use crate::id::{FlowId, Now, Pair, PeerId, WorkerId};
 use crate::key::Keys;
-use crate::limits::{BURST, EDGES, KEY_SLOTS, WAITING};
+use crate::limits::{BURST, EDGES, FOR_OWN_PER_SECOND, KEY_SLOTS, WAITING};
 use crate::nat::{self, Nat};
 use crate::outside::Outside;
 use crate::packet::PacketBuf;
 use crate::peers::Peers;
+use crate::per_second::PerSecond;
 use crate::slab::Slab;
 use crate::stage::Lane;
 use crate::stage::internet::OpenExit;
@@ -62,6 +63,7 @@ pub struct Engine<C: Backend, B> {
     pub(crate) into_flow: IntoFlow<B>,
     pub(crate) shapers: Shapers<B>,
     pub(crate) open_exit: Option<Box<OpenExit>>,
+    pub(crate) for_own: PerSecond,
 }
 
 impl<C: Backend, B: PacketBuf> Engine<C, B> {
@@ -85,6 +87,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             into_flow: VecDeque::with_capacity(datagrams_a_burst),
             shapers: Shapers::default(),
             open_exit: None,
+            for_own: PerSecond::new(FOR_OWN_PER_SECOND),
         }
     }
 

@@ -20,6 +20,8 @@ pub const EXTENSION_HEADERS: usize = 8;
 pub const TABLE_PROBES: usize = 32;
 /// Datagrams that wait in one worker, for AIVTs and bindings together.
 pub const WAITING: usize = 1024;
+/// Datagrams a second that may come through AIVTs to this node itself, for the control thread, a worker.
+pub const FOR_OWN_PER_SECOND: u32 = 256;
 /// Datagrams a second that the other end of a host tunnel may send to this end itself, for the control thread.
 pub const FOR_NODE_PER_SECOND: u32 = 64;
 /// Cells that wait for slots of one PVT with a rate, or datagrams of one host tunnel.

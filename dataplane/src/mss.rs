@@ -40,6 +40,13 @@ fn syn_header(datagram: &[u8]) -> Option<(usize, usize)> {
         return None;
     }
     let ip = Ip::parse(datagram).ok()?;
+    if let Ip::V6(ip) = &ip
+        && ip
+            .extensions()
+            .any(|header| header.is_ok_and(|header| header.kind == protocol::AH))
+    {
+        return None; // what the hosts' own AH covers must stay as it is
+    }
     let upper = ip.upper().ok()?;
     let tcp = &ip.bytes()[upper.at..];
     if upper.protocol != protocol::TCP || upper.later_fragment || tcp.len() < TCP_HEADER || tcp[13] & SYN == 0 {

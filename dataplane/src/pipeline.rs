@@ -21,7 +21,7 @@ use crate::outside::Outside;
 use crate::packet::PacketBuf;
 use crate::peers::{PeerKind, Peers};
 use crate::stage::classify::{Sorter, Source};
-use crate::stage::for_node::is_for;
+use crate::stage::for_node::{for_own, is_for};
 use crate::stage::forward::{forward, outgoing};
 use crate::stage::internet::Stray;
 use crate::stage::layer::{peel, wrap};
@@ -165,7 +165,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             self.return_to_flow(now, peers, tunnel, pair, datagram, io);
         }
         self.flush_ready(now, peers, io);
-        self.flush_outbox(peers, io);
+        self.flush_outbox(now, peers, io);
     }
 
     /// Datagrams of open flows: into cells, under their layers, out.
@@ -197,7 +197,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     }
 
     /// Datagrams and signals for tunnels: sealed here, or handed to the worker that owns the tunnel.
-    fn flush_outbox(&mut self, peers: &Peers, io: &mut impl Outside<C, B>) {
+    fn flush_outbox(&mut self, now: Now, peers: &Peers, io: &mut impl Outside<C, B>) {
         while !self.outbox.is_empty() {
             let burst = self.outbox.len().min(crate::limits::BURST);
             let mut mine: Lane<(u32, B)> = Lane::new();
@@ -207,10 +207,8 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                     continue;
                 };
                 if matches!(peer.kind, PeerKind::Own(_)) {
-                    self.counters.moved(Traffic::HostOut, datagram.data().len());
-                    if io.report(Event::ForNode(id, datagram)).is_err() {
-                        self.counters.dropped(DropReason::ControlFull);
-                    }
+                    let admitted = is_for(peer.local, datagram.data()) && self.for_own.admit(now);
+                    for_own(&self.counters, admitted, id, datagram, io);
                 } else if peer.owner == self.id {
                     let traffic = if matches!(peer.kind, PeerKind::Neighbour) {
                         Traffic::PvtOut

@@ -323,12 +323,14 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         if self.node.poll_timeout().is_some_and(|due| due <= now) {
             self.node.handle_timeout(now, wall());
         }
-        let spent = self.node.take_spent_tickets();
-        if let Err(error) = self.spent.write(&spent) {
-            self.complain(now, &error);
-        }
-        while let Some(action) = self.node.poll_action() {
-            self.act(now, action);
+        // A ticket is on record before anything is done for it: after a crash it is known to be spent.
+        match self.spent.write(self.node.take_spent_tickets()) {
+            Ok(()) => {
+                while let Some(action) = self.node.poll_action() {
+                    self.act(now, action);
+                }
+            }
+            Err(error) => self.complain(now, &error),
         }
         self.writer.pump(&mut self.reins);
         while let Ok(request) = self.requests.try_recv() {

@@ -6,6 +6,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 /// Replaces the file at `path`, for its owner's eyes alone: after a crash at any point there is the old one or the new one, whole.
 ///
 /// # Errors
@@ -27,9 +29,12 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = beside(path, &format!("{}.new", std::process::id()));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    let made = write_synced(&options, &new, bytes).and_then(|()| fs::hard_link(&new, path));
-    let cleaned = fs::remove_file(&new);
-    made.and(cleaned)?;
+    write_synced(&options, &new, bytes)?;
+    // No second name of the same file at any time: whoever erases one would erase the other.
+    if let Err(error) = renameat2(AT_FDCWD, &new, AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE) {
+        fs::remove_file(&new)?;
+        return Err(error.into());
+    }
     sync_folder(path)
 }
 

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use ain_controlplane::directory::OnionKey;
 use ain_controlplane::signal::suite::{OnionKeys, OnionPrivateKey};
 use thiserror::Error;
+use tracing::error;
 
 use crate::config::secret::{SecretError, read_tagged, write_tagged};
 use crate::files;
@@ -113,8 +114,11 @@ impl OnionStore {
         for found in fs::read_dir(&self.folder).map_err(io_error(&self.folder))? {
             let path = found.map_err(io_error(&self.folder))?.path();
             if !wanted.contains(&path) {
-                files::erase(&path).map_err(io_error(&path))?;
-                erased += 1;
+                // What cannot be erased must not keep the node from its new keys.
+                match files::erase(&path) {
+                    Ok(()) => erased += 1,
+                    Err(error) => error!(path = %path.display(), %error, "not erased"),
+                }
             }
         }
         Ok(erased)

@@ -7,7 +7,7 @@
 //! ```
 //! A process that is killed forgets no spent ticket; a machine that loses power forgets those of a second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -125,6 +125,8 @@ pub struct SpentLog {
     slice_s: u32,
     files: BTreeMap<Slice, File>,
     unsynced: bool,
+    /// What the kernel did not take yet.
+    unwritten: VecDeque<Mark>,
 }
 
 impl SpentLog {
@@ -140,6 +142,7 @@ impl SpentLog {
             slice_s,
             files: BTreeMap::new(),
             unsynced: false,
+            unwritten: VecDeque::new(),
         };
         let mut spent = Vec::new();
         for entry in fs::read_dir(state_dir).map_err(failed(state_dir))? {
@@ -151,10 +154,7 @@ impl SpentLog {
                 Some(slice) if slice < earliest => fs::remove_file(&path).map_err(failed(&path))?,
                 Some(slice) => {
                     let bytes = fs::read(&path).map_err(failed(&path))?;
-                    // A record that the machine did not finish is no record.
-                    let whole = bytes.len() / TAG_BYTES * TAG_BYTES;
-                    let file = log.file(slice).map_err(failed(&path))?;
-                    file.set_len(whole as u64).map_err(failed(&path))?;
+                    cut_to_whole(log.file(slice).map_err(failed(&path))?).map_err(failed(&path))?;
                     let tags = bytes.as_chunks().0.iter();
                     spent.extend(tags.map(|tag| Mark { slice, tag: *tag }));
                 }
@@ -178,15 +178,20 @@ impl SpentLog {
         })
     }
 
-    /// Hands `spent` to the kernel.
+    /// Hands `spent` to the kernel, after what it did not take before.
     ///
     /// # Errors
-    /// See [`TicketStoreError`].
-    pub fn write(&mut self, spent: &[Mark]) -> Result<(), TicketStoreError> {
-        for mark in spent {
+    /// See [`TicketStoreError`]; what was not taken is kept for the next call.
+    pub fn write(&mut self, spent: Vec<Mark>) -> Result<(), TicketStoreError> {
+        self.unwritten.extend(spent);
+        while let Some(mark) = self.unwritten.front().copied() {
             let path = self.path(mark.slice);
             let file = self.file(mark.slice).map_err(failed(&path))?;
-            file.write_all(&mark.tag).map_err(failed(&path))?;
+            if let Err(error) = file.write_all(&mark.tag) {
+                cut_to_whole(file).map_err(failed(&path))?;
+                return Err(failed(&path)(error));
+            }
+            self.unwritten.pop_front();
             self.unsynced = true;
         }
         Ok(())
@@ -210,6 +215,12 @@ impl SpentLog {
         }
         Ok(())
     }
+}
+
+/// A record that the machine did not finish is no record.
+fn cut_to_whole(file: &File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    file.set_len(length - length % TAG_BYTES as u64)
 }
 
 #[cfg(test)]
@@ -239,7 +250,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, none) = SpentLog::open(dir.path(), 100, 500).unwrap();
         assert_eq!(none, []);
-        log.write(&[mark(4, 1), mark(5, 2), mark(5, 3)]).unwrap();
+        log.write(vec![mark(4, 1), mark(5, 2), mark(5, 3)]).unwrap();
         drop(log);
         // The machine stopped within a record.
         let cut = dir.path().join("spent-5");
@@ -248,7 +259,7 @@ mod tests {
         fs::write(&cut, bytes).unwrap();
         let (mut log, spent) = SpentLog::open(dir.path(), 100, 500).unwrap();
         assert!(spent.len() == 2 && spent.contains(&mark(4, 1)) && spent.contains(&mark(5, 2)));
-        log.write(&[mark(5, 4)]).unwrap();
+        log.write(vec![mark(5, 4)]).unwrap();
         log.sync(600).unwrap();
         assert!(!dir.path().join("spent-4").exists());
         let (_, spent) = SpentLog::open(dir.path(), 100, 600).unwrap();

@@ -357,7 +357,7 @@ impl Node {
         let Some(flow) = self.flows.by_number_mut(number) else {
             return;
         };
-        let redraw = code == Verdict::AddressCollision as u8 && flow.shown.is_some();
+        let redraw = code == Verdict::AddressCollision as u8 && flow.shown.is_some() && !self.shutting_down;
         let closed = code == Verdict::ClosedByResponder as u8;
         flow.carrier = Carrier::Waiting;
         flow.wanted = now;

@@ -252,13 +252,11 @@ impl Nat {
             .find(|one| !self.mappings.is_taken(*one))
     }
 
-    /// IPv4 datagrams that routers may fragment get identifications that do not clash with those of other AIVTs behind the same
-    /// address (RFC 6864 section 5.3); the others' mean nothing.
+    /// IPv4 datagrams get identifications that do not clash with those of other AIVTs behind the same address (RFC 6864 section 5.3),
+    /// also those that no router may fragment: a host that counts them would be known by its count behind several AIVTs.
     fn fresh_identification(&mut self, datagram: &mut [u8]) {
         const IDENTIFICATION: std::ops::Range<usize> = 4..6;
-        if let Ok(ip) = Ipv4::parse(datagram)
-            && !ip.dont_fragment()
-        {
+        if Ipv4::parse(datagram).is_ok() {
             let [high, low, ..] = self.rng.next_u32().to_be_bytes();
             datagram[IDENTIFICATION].copy_from_slice(&[high, low]);
             // Its header has just been parsed.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use ain_crypto::Backend;
 
 use crate::command::Event;
-use crate::count::Traffic;
+use crate::count::{Counters, Traffic};
 use crate::engine::Engine;
 use crate::id::{Now, PeerId};
 use crate::outside::Outside;
@@ -55,6 +55,23 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         } else if io.report(Event::ForNode(id, datagram)).is_err() {
             self.counters.dropped(DropReason::ControlFull);
         }
+    }
+}
+
+/// Brings a datagram that came through an AIVT to this node itself to the control thread if it is `admitted`: from whom it is nobody
+/// knows, hence so many a second and worker.
+pub(crate) fn for_own<C: Backend, B: PacketBuf>(
+    counters: &Counters,
+    admitted: bool,
+    own: PeerId,
+    datagram: B,
+    io: &mut impl Outside<C, B>,
+) {
+    counters.moved(Traffic::HostOut, datagram.data().len());
+    if !admitted {
+        counters.dropped(DropReason::TooManyRequests);
+    } else if io.report(Event::ForNode(own, datagram)).is_err() {
+        counters.dropped(DropReason::ControlFull);
     }
 }
 

@@ -141,9 +141,11 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         io: &mut impl Outside<C, B>,
     ) -> Result<(), DropReason> {
         let open = self.open_exit.as_mut().ok_or(DropReason::ForTheKernel)?;
-        let uplink = peers.uplinks().v4.or(peers.uplinks().v6);
-        let (port, own) = uplink
-            .and_then(|uplink| Some((uplink.port, uplink.link?.source)))
+        let uplinks = [peers.uplinks().v4, peers.uplinks().v6];
+        let (port, own) = uplinks
+            .into_iter()
+            .flatten()
+            .find_map(|uplink| Some((uplink.port, uplink.link?.source)))
             .ok_or(DropReason::ForTheKernel)?;
         let mut frame = [0; ANSWER];
         let len = answer(buf.data(), own, &open.nat.settings().pool, &mut frame).ok_or(DropReason::ForTheKernel)?;
@@ -181,7 +183,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
                 self.tell(back, Problem::TooBig(uplink.mtu), datagram.bytes());
                 return Err(DropReason::TooBig);
             }
-            return self.send_in_pieces(answers, (uplink, link), datagram.bytes());
+            return self.send_in_pieces((back, answers), (uplink, link), datagram.bytes());
         }
         let mut own = datagram.into_buf(self.io)?;
         let Some(open) = self.open_exit.as_mut() else {
@@ -199,7 +201,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
     /// A datagram too long for the port, which may be cut.
     fn send_in_pieces<C: Backend>(
         &mut self,
-        answers: u32,
+        (back, answers): ((PeerId, Pair), u32),
         (uplink, link): (Uplink, Link),
         datagram: &[u8],
     ) -> Result<(), DropReason>
@@ -212,8 +214,15 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         let mut scratch = std::mem::take(&mut open.scratch);
         let whole = &mut scratch[..datagram.len()];
         whole.copy_from_slice(datagram);
-        let sent = open.nat.outbound(self.now, answers, whole);
-        let sent = sent.and_then(|()| self.pieces((uplink, link), whole));
+        let sent = match open.nat.outbound(self.now, answers, whole) {
+            Ok(()) => self.pieces((uplink, link), whole),
+            Err(why) => {
+                if tells(why) {
+                    self.tell(back, Problem::AdministrativelyProhibited, datagram);
+                }
+                Err(why)
+            }
+        };
         if let Some(open) = self.open_exit.as_mut() {
             open.scratch = scratch;
         }

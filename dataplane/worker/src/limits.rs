@@ -22,3 +22,5 @@ pub const GUEST_RING: usize = 4096;
 pub const EVENT_RING: usize = 4096;
 /// Nanoseconds between two looks at what has waited too long for reassembly.
 pub const TICK_NS: u64 = 10_000_000;
+/// Nanoseconds for which a worker attends to slots alone, at most.
+pub const SLOTS_AT_A_TIME_NS: u64 = 1_000_000;

@@ -26,7 +26,7 @@ use ain_dataplane::publish;
 use crossbeam_utils::CachePadded;
 
 use crate::idle::{Idle, IdlePolicy, Step};
-use crate::limits::{COMMAND_RING, EVENT_RING, TICK_NS};
+use crate::limits::{COMMAND_RING, EVENT_RING, SLOTS_AT_A_TIME_NS, TICK_NS};
 use crate::port::{Burst, Port};
 
 /// One clock for all threads, so that their times compare.
@@ -221,9 +221,13 @@ struct Io<C: Backend, A: BufPool> {
 impl<C: Backend, A: BufPool> Io<C, A> {
     /// Where a tunnel with a rate has a slot soon, nothing else is begun until its packet has left: load must not move it.
     fn keep_slots(&mut self, engine: &mut Engine<C, A::Buf>, clock: Clock, peers: &Peers) {
+        let begun = clock.now();
         while engine.next_slot().is_some() && engine.slot_near(clock.now()) {
             engine.slots(clock.now(), peers, self);
             self.flush();
+            if clock.now().since(begun) >= SLOTS_AT_A_TIME_NS {
+                break; // more slots than time: some will be missed, but commands, packets and the end are not
+            }
         }
     }
 
@@ -268,9 +272,10 @@ impl<C: Backend, A: BufPool> Outside<C, A::Buf> for Io<C, A> {
     }
 
     fn report(&mut self, event: Event<C, A::Buf>) -> Result<(), Event<C, A::Buf>> {
-        // Hosts make flows as fast as they like: half of the ring is for signals, so that no host can silence a PVT.
-        let from_hosts = matches!(event, Event::NewFlow { .. } | Event::FirstDatagram(..));
-        if from_hosts && self.events.room() <= EVENT_RING / 2 {
+        // Hosts make flows as fast as they like, and hops cells that mean no good: half of the ring is for signals, so that nobody
+        // can silence a PVT.
+        let is_signal = matches!(event, Event::Signal(..) | Event::Retired(_));
+        if !is_signal && self.events.room() <= EVENT_RING / 2 {
             return Err(event);
         }
         self.woken = true;
