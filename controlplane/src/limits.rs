@@ -40,6 +40,8 @@ pub const CLOSING_WORDS: u8 = 3;
 pub const CLOSING_EVERY: u64 = Now::SECOND / 4;
 /// How long cells that are under way may still pass an AIVT of a node that goes down, after the entrance's side was told.
 pub const SHUTDOWN_GRACE: u64 = Now::SECOND / 4;
+/// Age up to which an AIVT may be younger than the neighbour's news that it knows none: a few KEEPALIVEs that were lost.
+pub const FRESH: u64 = 5 * KEEPALIVE_EVERY;
 /// Requests to one neighbour that wait for their ACK.
 pub const PENDING_REQUESTS: usize = 16384;
 /// Message ids remembered for one neighbour: a minute of as many CREATEs as it may send, and as many DESTROYs. Requests beyond are

@@ -449,6 +449,27 @@ fn line_3_a_node_that_was_stopped_for_a_while_notices_what_it_missed() {
     }
 }
 
+/// After an outage between two nodes both have forgotten; what they make then stays, whatever is lost of their first words.
+#[test]
+fn line_3_what_is_made_after_an_outage_stays() {
+    for seed in 0..20 {
+        let mut net = Net::new(Plan::chain(3), seed);
+        let sender = sender(0, 2, 1);
+        let before = net.send_until_arrival(&sender, 1000).unwrap();
+        net.cut.extend([(0, 1), (1, 0)]);
+        net.run_ms(8000);
+        net.cut.clear();
+        net.weather = net::Weather { loss: 0.5, ..net::FAIR };
+        net.run_ms(3000);
+        net.weather = net::FAIR;
+        net.run_ms(30_000);
+        assert_eq!(net.send_until_arrival(&sender, 30_000), Some(before), "seed {seed}");
+        net.run_ms(3000);
+        assert!(net.send(&sender).is_some(), "seed {seed}: and goes on");
+        net.settle();
+    }
+}
+
 #[test]
 fn no_spi_is_used_twice_between_two_nodes_across_crashes() {
     let mut net = Net::new(Plan::chain(2), 20);

@@ -50,6 +50,7 @@ fn a_captured_create_is_refused_when_it_comes_again() {
     // A restarted node has no memory, but a floor.
     let floor = net.wall() - 3;
     net.start(1, floor);
+    net.run_ms(100); // it takes no CREATE before it has met the neighbour
     let refused = net.node(1).counts().refused.of(Reason::ReplayedCreate);
     assert_eq!(replay(&mut net, 1, 8).refused.of(Reason::ReplayedCreate), refused + 1);
     assert_eq!(joined, 1);

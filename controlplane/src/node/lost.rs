@@ -13,7 +13,7 @@ use ain_dataplane::id::{AivtId, Now, PeerId};
 
 use super::{Node, Teller};
 use crate::aivt::Aivt;
-use crate::limits::{ENDS_AT_A_TIME, LOST_EVERY, PENDING_REQUESTS};
+use crate::limits::{ENDS_AT_A_TIME, FRESH, LOST_EVERY, PENDING_REQUESTS};
 use crate::signal::destroy::Reason;
 
 /// Neighbours whose AIVTs are still to be ended.
@@ -97,7 +97,9 @@ impl Node {
         for (_, id) in links.iter().filter(|(_, id)| *id <= loss.newest) {
             let Some(aivt) = self.aivts.by_id(*id) else { continue };
             if self.others_can_be_told(aivt, loss.peer) {
-                let silent = side_of(aivt, loss.peer);
+                // The neighbour may be back, and have made this one since, before its new process number came here.
+                let fresh = now.since(aivt.since) < FRESH && self.is_up(loss.peer);
+                let silent = if fresh { Teller::Here } else { side_of(aivt, loss.peer) };
                 self.end(now, *id, Reason::NextHopUnreachable, silent);
             } else {
                 loss.passed_over = true;
@@ -280,9 +282,10 @@ mod tests {
         for number in 0..total as u32 {
             relay(&mut node, number, [UP, DOWN], NEVER);
         }
-        node.pvt_lost(Now(0), DOWN);
+        let later = Now(2 * FRESH);
+        node.pvt_lost(later, DOWN);
         assert_eq!(node.aivts.len(), total - ENDS_AT_A_TIME);
-        until_over(&mut node, Now(0), 256);
+        until_over(&mut node, later, 256);
         assert!(node.aivts.is_empty());
         assert_eq!(
             (node.counts.sent.of(Kind::Destroy), node.counts.overload),

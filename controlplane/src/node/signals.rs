@@ -20,6 +20,9 @@ impl Node {
             return;
         };
         if part.count > 1 {
+            if !pvt.liveness.is_up() {
+                return;
+            }
             pvt.liveness.heard(now);
             return self.receive_part(now, peer, &part);
         }
@@ -28,6 +31,11 @@ impl Node {
             return;
         };
         self.counts.received.add(signal.message.kind());
+        // A PVT that is down comes up by what tells the neighbour's process, so that nothing is made with one that knows nothing of
+        // what stands here. What else comes is not ACKed, and comes again.
+        if !pvt.liveness.is_up() && !signal.message.tells_process() {
+            return;
+        }
         pvt.liveness.heard(now);
         if signal.message.is_request() {
             self.receive_request(now, peer, signal);

@@ -111,6 +111,11 @@ impl Message {
         }
     }
 
+    /// Whether its SPI field names the sender's process.
+    pub const fn tells_process(&self) -> bool {
+        matches!(self, Self::Keepalive | Self::KeepaliveAck)
+    }
+
     /// Whether it is ACKed and sent again.
     pub const fn is_request(&self) -> bool {
         matches!(self, Self::Create { .. } | Self::Destroy { .. } | Self::Created { .. })

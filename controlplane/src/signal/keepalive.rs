@@ -3,7 +3,7 @@
 //! ```text
 //!  heard --1 s of silence--> asked (1) --1 s--> asked (2) --1 s--> asked (3) --1 s--> down, and still asking each second
 //!    ^                                                                                  |
-//!    +------------------------------ any authentic signal ------------------------------+
+//!    +------------------------------ KEEPALIVE or its ACK ----------------------------+
 //! ```
 
 use ain_dataplane::id::Now;
