@@ -260,9 +260,9 @@ mod tests {
         let mut guards = Guards::new(Vec::new(), TIME_S);
         net.second(&mut guards, 7);
         let list = nodes(&guards);
-        for down in 0..GUARDS {
-            assert_eq!(net.second(&mut guards, 7), (Some(list[down]), false));
-            net.door(list[down]).is_up = false;
+        for node in &list {
+            assert_eq!(net.second(&mut guards, 7), (Some(*node), false));
+            net.door(*node).is_up = false;
         }
         // Three others are up, and are not asked.
         assert_eq!(net.second(&mut guards, 7), (None, false));
@@ -293,7 +293,8 @@ mod tests {
             change(entries.iter_mut().find(|entry| entry.id() == node).unwrap());
             net.directory = Directory::new(entries).unwrap();
         };
-        let changes: [&dyn Fn(&mut Net, NodeId); 4] = [
+        type Change<'a> = &'a dyn Fn(&mut Net, NodeId);
+        let changes: [Change<'_>; 4] = [
             &|net, node| {
                 *net.door(node) = Door {
                     node,

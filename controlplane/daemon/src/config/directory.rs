@@ -87,29 +87,7 @@ fn check_entry(checker: &mut Checker, at: usize, raw: &RawEntry) -> Option<Entry
     let identity = key(checker, &raw.identity, format!("{path}.identity"), |key: &[u8; 32]| {
         valid_identity(key).is_some()
     });
-    let onion_keys = raw.onion_keys.iter().enumerate().map(|(place, onion)| {
-        let Ok(key) = hex::decode(onion.key.get_ref()) else {
-            checker.at(
-                onion.key.span(),
-                format!("{path}.onion_keys[{place}].key"),
-                "not hex digits",
-            );
-            return None;
-        };
-        Some(OnionKey {
-            suite: onion.suite,
-            key,
-            not_before: onion.not_before,
-            not_after: onion.not_after,
-        })
-    });
-    let onion_keys = onion_keys.collect::<Vec<_>>().into_iter().collect::<Option<_>>();
-    let ticket_keys = raw.ticket_keys.iter().enumerate().map(|(place, ticket)| {
-        let field = format!("{path}.ticket_keys[{place}].key");
-        let (slice, key) = (ticket.slice, key(checker, &ticket.key, field, |_| true)?);
-        Some(TicketKey { slice, key })
-    });
-    let ticket_keys = ticket_keys.collect::<Vec<_>>().into_iter().collect::<Option<_>>();
+    let (onion_keys, ticket_keys) = (onion_keys(checker, &path, raw), ticket_keys(checker, &path, raw));
     let prefixes = |prefixes: &[Spanned<IpNet>]| prefixes.iter().map(|prefix| *prefix.get_ref()).collect();
     Some(Entry {
         onion_keys: onion_keys?,
@@ -122,6 +100,32 @@ fn check_entry(checker: &mut Checker, at: usize, raw: &RawEntry) -> Option<Entry
         open_exit: prefixes(&raw.open_exit),
         ..Entry::new(raw.name.get_ref().as_str(), identity?, *raw.address.get_ref())
     })
+}
+
+fn onion_keys(checker: &mut Checker, path: &str, raw: &RawEntry) -> Option<Vec<OnionKey>> {
+    let keys = raw.onion_keys.iter().enumerate().map(|(place, onion)| {
+        let Ok(key) = hex::decode(onion.key.get_ref()) else {
+            let field = format!("{path}.onion_keys[{place}].key");
+            checker.at(onion.key.span(), field, "not hex digits");
+            return None;
+        };
+        Some(OnionKey {
+            suite: onion.suite,
+            key,
+            not_before: onion.not_before,
+            not_after: onion.not_after,
+        })
+    });
+    keys.collect::<Vec<_>>().into_iter().collect()
+}
+
+fn ticket_keys(checker: &mut Checker, path: &str, raw: &RawEntry) -> Option<Vec<TicketKey>> {
+    let keys = raw.ticket_keys.iter().enumerate().map(|(place, ticket)| {
+        let field = format!("{path}.ticket_keys[{place}].key");
+        let (slice, key) = (ticket.slice, key(checker, &ticket.key, field, |_| true)?);
+        Some(TicketKey { slice, key })
+    });
+    keys.collect::<Vec<_>>().into_iter().collect()
 }
 
 fn key<const N: usize>(

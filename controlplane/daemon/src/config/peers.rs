@@ -182,14 +182,13 @@ fn check_neighbour(
     let path = format!("neighbours[{at}]");
     let name = raw.node.get_ref();
     let entry = peers.directory.and_then(|directory| directory.named(name));
-    if let Some(own) = peers.own {
-        if !entry.is_some_and(|entry| own.neighbours.contains(&entry.id())) {
-            checker.at(
-                raw.node.span(),
-                format!("{path}.node"),
-                format_args!("the directory does not name `{name}` as a neighbour of this node"),
-            );
-        }
+    let listed = |own: &Entry| entry.is_some_and(|entry| own.neighbours.contains(&entry.id()));
+    if peers.own.is_some_and(|own| !listed(own)) {
+        checker.at(
+            raw.node.span(),
+            format!("{path}.node"),
+            format_args!("the directory does not name `{name}` as a neighbour of this node"),
+        );
     }
     if let (Some(own), Some(entry)) = (peers.own, entry)
         && own.address.is_ipv4() != entry.address.is_ipv4()

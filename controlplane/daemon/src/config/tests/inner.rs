@@ -7,8 +7,7 @@ const BOTH: &str = "exit_prefixes = [\"198.51.100.0/26\", \"2001:db8:33::/64\"]"
 
 #[test]
 fn line_1_both_families_inside() {
-    let samples = Samples::new();
-    samples.edit("directory.toml", SERVED, BOTH);
+    let samples = Samples::with_directory(|text| text.replacen(SERVED, BOTH, 1));
     samples.edit(
         "ain.toml",
         "[\"10.0.0.1/32\"]",
