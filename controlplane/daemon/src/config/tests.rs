@@ -193,7 +193,7 @@ fn shape_is_named_by_line_and_field() {
         "ain.toml",
         "inner_mtu = 1386",
         "inner_mtuu = 1386",
-        "@: hosts[0].inner_mtuu: unknown field `inner_mtuu`, expected one of `name`, `role`, `option`, `local`, `remote`, `addresses`, `inner_mtu`, `padding`, `rate`, `esn`, `ah`, `esp`, `ah_in`, `ah_out`, `esp_in`, `esp_out`",
+        "@: hosts[0].inner_mtuu: unknown field `inner_mtuu`, expected one of `name`, `role`, `option`, `local`, `remote`, `addresses`, `inner_mtu`, `padding`, `rate`, `limits`, `esn`, `ah`, `esp`, `ah_in`, `ah_out`, `esp_in`, `esp_out`",
     );
     one_problem(
         "ain.toml",
@@ -573,8 +573,8 @@ fn a_benchmark_needs_peers_on_both_sides_and_figures_in_range() {
 fn a_benchmark_fits_into_the_nodes_tables() {
     let problems = |role: &str, aivts: u32, flows: u32| {
         let samples = Samples::new();
-        let section = format!("[benchmark]\nrole = \"{role}\"\naivts = {aivts}\n\n[capacity]");
-        samples.edit("ain.toml", "[capacity]", &section);
+        let section = format!("[benchmark]\nrole = \"{role}\"\naivts = {aivts}\n\n[capacity]\n");
+        samples.edit("ain.toml", "[capacity]\n", &section);
         samples.edit("ain.toml", "aivts = 65536", "aivts = 100");
         samples.edit("ain.toml", "flows = 65536", &format!("flows = {flows}"));
         samples.check("ain.toml").err().map(|problems| problems.to_string())
