@@ -104,6 +104,9 @@ fn sigmoid(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha12Rng;
+
     use super::*;
 
     #[test]
@@ -131,14 +134,14 @@ mod tests {
 
     #[test]
     fn logistic_regression_finds_what_is_there_and_nothing_else() {
-        let noise = |n: u32| f64::from(n.wrapping_mul(2_654_435_761) >> 16) / 65_536.0;
-        let samples = |shift: f64| -> Vec<([f64; 2], bool)> {
-            (0..4000u32)
-                .map(|n| {
-                    let label = noise(n + 7_000_000) > 0.5;
-                    ([noise(n), noise(n * 31 + 5) + if label { shift } else { 0.0 }], label)
-                })
-                .collect()
+        let mut rng = ChaCha12Rng::seed_from_u64(1);
+        let mut noise = || f64::from(rng.next_u32()) / f64::from(u32::MAX);
+        let mut samples = |shift: f64| -> Vec<([f64; 2], bool)> {
+            let mut sample = |_| {
+                let label = noise() > 0.5;
+                ([noise(), noise() + if label { shift } else { 0.0 }], label)
+            };
+            (0..4000).map(&mut sample).collect()
         };
         assert!(logistic(&samples(0.5)).unwrap().area > 0.8);
         assert!((logistic(&samples(0.0)).unwrap().area - 0.5).abs() < 0.04);

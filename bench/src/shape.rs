@@ -160,8 +160,9 @@ struct SlotGrid {
     late_us: f64,
 }
 
-/// Part of a period before its usual time in which a packet still counts for its slot; all the rest is for late ones.
-const EARLY: f64 = 0.1;
+/// Part of a period before its usual time in which a packet still counts for its slot: half of what dither takes, and a little for
+/// jitter; all the rest is for late ones.
+const EARLY: f64 = 0.05;
 /// How fast the usual time follows the packets.
 const FOLLOW: f64 = 0.01;
 
@@ -203,7 +204,8 @@ fn windows(stream: &[Interval], period_us: f64) -> Windows {
     Windows {
         full: counts.len(),
         slots,
-        missing: stream.iter().map(|interval| interval.slots.saturating_sub(1)).sum(),
+        // A packet that is almost a slot late counts for the next one, which then has two.
+        missing: slot.saturating_sub(stream.len()) as u64,
         crowded: counts.iter().filter(|count| **count > slots).count(),
     }
 }

@@ -221,8 +221,11 @@ struct Io<C: Backend, A: BufPool> {
 impl<C: Backend, A: BufPool> Io<C, A> {
     /// Where a tunnel with a rate has a slot soon, nothing else is begun until its packet has left: load must not move it.
     fn keep_slots(&mut self, engine: &mut Engine<C, A::Buf>, clock: Clock, peers: &Peers) {
+        if engine.next_slot().is_none() {
+            return;
+        }
         let begun = clock.now();
-        while engine.next_slot().is_some() && engine.slot_near(clock.now()) {
+        while engine.slot_near(clock.now()) {
             engine.slots(clock.now(), peers, self);
             self.flush();
             if clock.now().since(begun) >= SLOTS_AT_A_TIME_NS {
