@@ -6,13 +6,11 @@ use std::net::IpAddr;
 
 use ain_controlplane::action::Verdict;
 use ain_controlplane::limits::{ENDS_AT_A_TIME, PENDING_CREATES_PER_NEIGHBOUR};
-use ain_controlplane::node::{ConfigError, Node, Quotas, SourceOption};
+use ain_controlplane::node::{Quotas, SourceOption};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::Kind;
 use ain_dataplane::id::Pair;
 use net::{FOUL, INACTIVITY_S, Net, Plan, WALL, sender};
-use rand::SeedableRng;
-use rand_chacha::ChaCha12Rng;
 
 /// Two ways from 0 to 3, over 1 or over 2.
 fn diamond(seed: u64) -> Net {
@@ -580,59 +578,4 @@ fn a_host_has_half_of_the_flows_open_at_once() {
     assert!(net.send_until_arrival(&sender(0, 1, 59), 500).is_some());
     assert_eq!(net.send_until_arrival(&sender(0, 1, 58), 500), None);
     net.settle();
-}
-
-#[test]
-fn configurations_that_do_not_fit_are_refused() {
-    let error = |change: &dyn Fn(&mut ain_controlplane::node::Config)| {
-        let mut config = Plan::chain(3).config(1, &std::collections::HashMap::new(), WALL);
-        change(&mut config);
-        Node::new(
-            config,
-            ain_dataplane::id::Now(0),
-            Box::new(ChaCha12Rng::seed_from_u64(1)),
-        )
-        .err()
-    };
-    use ain_controlplane::node::Peer;
-    assert_eq!(error(&|_| {}), None);
-    assert_eq!(
-        error(&|config| config.id = net::id(9)),
-        Some(ConfigError::NotInDirectory(net::id(9)))
-    );
-    assert_eq!(
-        error(&|config| config.max_nodes = 7),
-        Some(ConfigError::PathLength { min: 2, max: 7 })
-    );
-    assert_eq!(
-        error(&|config| config.min_nodes = 1),
-        Some(ConfigError::PathLength { min: 1, max: 6 })
-    );
-    assert_eq!(error(&|config| config.inactivity_s = 0), Some(ConfigError::Inactivity));
-    let neighbour = |config: &mut ain_controlplane::node::Config, id| {
-        let Peer::Neighbour(neighbour) = &mut config.peers[1] else {
-            panic!("neighbours come first")
-        };
-        neighbour.id = id;
-    };
-    let (own, other) = (net::id(1), net::id(0));
-    assert_eq!(
-        error(&|config| neighbour(config, own)),
-        Some(ConfigError::NotANeighbour { peer: 1, node: own })
-    );
-    assert_eq!(
-        error(&|config| neighbour(config, other)),
-        Some(ConfigError::RepeatedNeighbour { peer: 1, node: other })
-    );
-    let overlap = error(&|config| {
-        let twin = match &config.peers[2] {
-            Peer::Host(host) => host.clone(),
-            Peer::Neighbour(_) => panic!("hosts follow"),
-        };
-        config.peers.push(Peer::Host(twin));
-    });
-    assert!(matches!(
-        overlap,
-        Some(ConfigError::OverlappingHosts { peer: 4, other: 2, .. })
-    ));
 }
