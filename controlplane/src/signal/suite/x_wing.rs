@@ -120,7 +120,7 @@ mod tests {
             let key = onion_key(&vector.seed);
             assert_eq!(Sha256::digest(key.public()), vector.pk);
             let mut ct = vec![0; X_WING.kem_ct];
-            let mut rng = Given(vector.eseed.to_vec().into_iter());
+            let mut rng = Given(Vec::from(vector.eseed).into_iter());
             let sent = encapsulate(key.public(), &mut ct, &mut rng).unwrap();
             assert_eq!(Sha256::digest(&ct), vector.ct);
             let shared = HopKey::from_bytes(&vector.ss);
