@@ -10,7 +10,7 @@ use ain_controlplane::node::{Quotas, SourceOption};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::Kind;
 use ain_dataplane::id::Pair;
-use net::{FOUL, INACTIVITY_S, Net, Plan, WALL, sender};
+use net::{FOUL, INACTIVITY_S, Net, Plan, sender};
 
 /// Two ways from 0 to 3, over 1 or over 2.
 fn diamond(seed: u64) -> Net {
