@@ -94,7 +94,8 @@ pub struct Quotas {
     pub flows: usize,
     /// Flows of one host tunnel, those remembered included.
     pub flows_per_host: usize,
-    /// Flows of one host tunnel that have or wait for an AIVT: each takes a slot of the worker that the host shares with others.
+    /// Flows of one host tunnel that have or wait for an AIVT, and again as many bindings of one responder: each takes a slot of the
+    /// worker that the host shares with others.
     pub open_flows_per_host: usize,
 }
 

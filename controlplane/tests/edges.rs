@@ -11,7 +11,7 @@ use ain_controlplane::table_writer::TableError;
 use ain_crypto::Direction;
 use ain_dataplane::entry::Activity;
 use ain_dataplane::id::{AivtId, FlowId, Pair, Spi};
-use ain_dataplane::limits::WAITING_PER_FLOW;
+use ain_dataplane::limits::{WAITING, WAITING_PER_FLOW};
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::checksum::checksum;
 use ain_dataplane::wire::ipv4::{Ipv4, refresh_checksum};
@@ -393,7 +393,7 @@ fn waiting_is_bounded_and_refusal_answers_what_waits() {
     assert_eq!(chain.machine(2).engines[0].in_use(), [0, 0, 0, 0]);
 }
 
-/// Between flows the worker's whole queue is shared, oldest dropped first, and nothing else of the node is.
+/// Between flows of a tunnel its half of the worker's queue is shared, oldest dropped first, and nothing else of the node is.
 #[test]
 fn many_waiting_flows_do_not_hurt_open_ones() {
     let mut chain = chain(2);
@@ -402,9 +402,14 @@ fn many_waiting_flows_do_not_hurt_open_ones() {
         chain.send(1, &[datagram(initiator(0), far(n), 64, 60, 9)]);
     }
     let lost = chain.machine(2).all_drops();
-    // 1024 flows have room, an eighth of it kept for answers; one flow is open, the others wait.
-    assert_eq!(lost, [(DropReason::ControlFull, 1100 - 895)]);
-    assert_eq!(chain.machine(2).engines[0].in_use()[1..3], [896, 895]);
+    // 1024 flows have room, an eighth of it kept for answers; one flow is open, the others wait, with datagrams in half of the queue.
+    let (waiting, kept) = (895, WAITING as u64 / 2);
+    let expected = [
+        (DropReason::WaitedTooLong, waiting - kept),
+        (DropReason::ControlFull, 1100 - waiting),
+    ];
+    assert_eq!(lost, expected);
+    assert_eq!(chain.machine(2).engines[0].in_use()[1..3], [896, WAITING / 2]);
     assert_crosses(&mut chain);
 }
 

@@ -2,7 +2,7 @@
 
 mod net;
 
-use ain_controlplane::config::{Config, Peer, Quotas};
+use ain_controlplane::config::{Config, HostRole, Peer, Quotas};
 use ain_controlplane::share::{AivtsPerSlice, NeighbourShare};
 use ain_controlplane::signal::destroy::Reason;
 use net::{Net, Plan, SLICE_S, Sender, sender};
@@ -106,4 +106,29 @@ fn line_7_a_neighbour_has_its_percentage_of_the_aivts() {
     let mut net = Net::new(plan, 9);
     assert_eq!(standing_after(&mut net, GREEDY, 60), 10);
     assert_eq!(standing_after(&mut net, MODEST, 60), 50);
+}
+
+#[test]
+fn line_7_one_responder_has_half_of_the_bindings() {
+    let mut plan = Plan::chain(3);
+    plan.adjust = |node, config| {
+        if node == 1 {
+            config.quotas = Quotas::halves(1000, 20);
+            config.peers.iter_mut().for_each(|peer| {
+                if let Peer::Host(host) = peer {
+                    host.role = HostRole::Both;
+                }
+            });
+        }
+    };
+    let mut net = Net::new(plan, 10);
+    for number in 0..20 {
+        net.send(&sender(GREEDY, 1, number));
+    }
+    net.run_ms(500);
+    let arrived = (0..20).filter(|number| net.send(&sender(GREEDY, 1, *number)).is_some());
+    assert_eq!(arrived.count(), 10);
+    let mut beside = sender(MODEST, 1, 1);
+    beside.pair.destination = [198, 51, 1, 200].into();
+    assert!(net.send_until_arrival(&beside, 500).is_some(), "the other responder");
 }

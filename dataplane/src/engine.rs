@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ain_crypto::Backend;
 
 use crate::aggfrag::{EdgePool, write_verdict};
+use crate::allowance::Sent;
 use crate::command::{Closing, Command, Event, Retired};
 use crate::count::Counters;
 use crate::entry::{EdgeTo, Flow, FlowEnd, Next, Tunnel, Tvt, Way};
@@ -19,6 +20,7 @@ use crate::outside::Outside;
 use crate::packet::PacketBuf;
 use crate::peers::Peers;
 use crate::per_second::PerSecond;
+use crate::refused::Refused;
 use crate::slab::Slab;
 use crate::stage::Lane;
 use crate::stage::internet::OpenExit;
@@ -55,6 +57,9 @@ pub struct Engine<C: Backend, B> {
     pub(crate) tunnels: Slab<Tunnel<C>>,
     pub(crate) flows: Flows<C>,
     pub(crate) waiting: Waiting<B>,
+    pub(crate) refused: Refused,
+    /// Of initiators with an allowance, by their tunnels' slots.
+    pub(crate) sent: Box<[Sent]>,
     pub(crate) pool: EdgePool,
     pub(crate) counters: Arc<Counters>,
     pub(crate) ready: Lane<(u32, B)>,
@@ -79,6 +84,8 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             tunnels: Slab::new(capacity.tunnels as usize),
             flows: Flows::new(id, capacity.flows),
             waiting: Waiting::new(WAITING),
+            refused: Refused::default(),
+            sent: vec![Sent::NOTHING; capacity.tunnels as usize].into(),
             pool: EdgePool::new(EDGES, profile.data_len()),
             counters: Arc::default(),
             ready: Lane::new(),
@@ -131,7 +138,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                     *shown = Some(source);
                 }
             }),
-            Command::CloseFlow(flow, closing) => self.close_flow(peers, flow, closing, io),
+            Command::CloseFlow(flow, closing) => self.close_flow(now, peers, flow, closing, io),
             Command::AnswerFlow(flow) => retire(self.flows.add_answers(flow).map(Retired::Flow), io),
             Command::RemoveAnswerFlow(tunnel, pair) => {
                 self.leave_internet(tunnel, pair);
@@ -186,7 +193,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         retire(old.map(Retired::Way), io);
     }
 
-    fn close_flow(&mut self, peers: &Peers, id: FlowId, closing: Closing, io: &mut impl Outside<C, B>) {
+    fn close_flow(&mut self, now: Now, peers: &Peers, id: FlowId, closing: Closing, io: &mut impl Outside<C, B>) {
         let Some(slot) = self.flows.by_id(id) else { return };
         let tunnel = self.flows.slab().entry(slot).map(|flow| flow.tunnel);
         let mut nothing_waited = true;
@@ -200,6 +207,9 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         let flow = self.flows.end(slot);
         if let (Closing::Prohibited, true, Some(flow)) = (closing, nothing_waited, &flow) {
             self.complain_of_opening(peers, flow, io);
+        }
+        if let (Closing::Prohibited, Some(flow)) = (closing, &flow) {
+            self.refused.note(now, flow.tunnel, flow.pair);
         }
         retire(flow.map(Retired::Flow), io);
     }

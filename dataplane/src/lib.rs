@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aggfrag;
+pub mod allowance;
 pub mod command;
 pub mod count;
 pub mod engine;
@@ -25,6 +26,7 @@ pub mod peers;
 pub mod per_second;
 pub mod pipeline;
 pub mod publish;
+pub mod refused;
 pub mod reserve;
 pub mod rewrite;
 pub mod sa;

@@ -24,6 +24,10 @@ pub const WAITING: usize = 1024;
 pub const FOR_OWN_PER_SECOND: u32 = 256;
 /// Datagrams a second that the other end of a host tunnel may send to this end itself, for the control thread.
 pub const FOR_NODE_PER_SECOND: u32 = 64;
+/// Flows that one worker remembers as refused.
+pub const REFUSED_PLACES: usize = 1024;
+/// Nanoseconds for which a refused flow stays refused without another question.
+pub const REFUSED_NS: u64 = 1_000_000_000;
 /// Cells that wait for slots of one PVT with a rate, or datagrams of one host tunnel.
 pub const RATE_CELLS: u32 = 512;
 /// Cells of one TVT that wait for slots.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
+use crate::allowance::Allowance;
 use crate::id::{PeerId, PortId, WorkerId};
 use crate::verdict::DropReason;
 use crate::wire::cell::CellProfile;
@@ -45,6 +46,8 @@ pub struct HostPolicy {
     pub addresses: Vec<IpNet>,
     /// Largest inner datagram of the tunnel, bytes.
     pub inner_mtu: u16,
+    /// What it may send as an initiator; none: all it can.
+    pub allowance: Option<Allowance>,
 }
 
 /// Link-layer addresses towards a peer's next hop.

@@ -85,6 +85,8 @@ drop_reasons! {
     ControlFull = "control_full",
     /// A host asked this node for more in a second than it may.
     TooManyRequests = "too_many_requests",
+    /// The initiator sends more bytes a second than it may.
+    InitiatorRate = "initiator_rate",
     /// The tunnel has a rate, and its queue was full.
     RateFull = "rate_full",
     /// The link-layer address of the next hop is not known.

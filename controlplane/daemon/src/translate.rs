@@ -168,6 +168,7 @@ pub fn peers(config: &NodeConfig, workers: u8) -> Vec<Peer> {
                 initiator,
                 addresses,
                 inner_mtu: one.inner_mtu,
+                allowance: one.limits.allowance,
             }),
         )
     });
@@ -205,6 +206,7 @@ pub fn own_peer(address: IpAddr, owner: WorkerId) -> Peer {
             initiator: true,
             addresses: Vec::new(),
             inner_mtu: OWN_MTU,
+            allowance: None,
         }),
     }
 }

@@ -21,8 +21,10 @@ use crate::signal::destroy::Reason;
 /// stands: a responder that sends a long answer must reach an initiator that has nothing to say.
 #[derive(Default)]
 pub(super) struct Bindings {
-    by_pair: HashMap<(IpAddr, IpAddr), (AivtId, FlowToken)>,
+    by_pair: HashMap<(IpAddr, IpAddr), Binding>,
     by_token: HashMap<TokenTag, LastPair>,
+    /// How many each responder's tunnel has.
+    per_tunnel: HashMap<PeerId, usize>,
     /// Tokens in the order in which their bindings ended: what is forgotten is found without a search.
     ended: VecDeque<(Now, TokenTag)>,
 }
@@ -49,6 +51,14 @@ impl Responders {
     }
 }
 
+/// One binding.
+#[derive(Clone, Copy)]
+struct Binding {
+    owner: AivtId,
+    token: FlowToken,
+    tunnel: PeerId,
+}
+
 /// What a flow was bound to last, and when that binding ended, if it has.
 struct LastPair {
     pair: Pair,
@@ -60,18 +70,30 @@ impl Bindings {
         self.by_pair.len()
     }
 
-    fn hold(&mut self, aivt: AivtId, token: FlowToken, pair: Pair) {
-        self.by_pair.insert((pair.destination, pair.source), (aivt, token));
-        self.by_token.insert(token.tag(), LastPair { pair, ended: None });
+    /// `binding` shall have `pair`, which no other has.
+    fn hold(&mut self, binding: Binding, pair: Pair) {
+        self.by_pair.insert((pair.destination, pair.source), binding);
+        *self.per_tunnel.entry(binding.tunnel).or_default() += 1;
+        let last = LastPair { pair, ended: None };
+        self.by_token.insert(binding.token.tag(), last);
+    }
+
+    /// How many the responder behind `tunnel` has.
+    fn of_tunnel(&self, tunnel: PeerId) -> usize {
+        self.per_tunnel.get(&tunnel).copied().unwrap_or(0)
     }
 
     /// Frees what `aivt` holds of `pair`.
     pub(super) fn release(&mut self, now: Now, aivt: AivtId, pair: Pair) {
         let key = (pair.destination, pair.source);
-        let Some((_, token)) = self.by_pair.get(&key).copied().filter(|(owner, _)| *owner == aivt) else {
+        let held = self.by_pair.get(&key).copied();
+        let Some(Binding { token, tunnel, .. }) = held.filter(|held| held.owner == aivt) else {
             return;
         };
         self.by_pair.remove(&key);
+        if let Some(count) = self.per_tunnel.get_mut(&tunnel) {
+            *count -= 1;
+        }
         self.forget(now);
         let tag = token.tag();
         if self.ended.len() >= self.by_pair.len() + PAIRS_REMEMBERED {
@@ -87,7 +109,7 @@ impl Bindings {
     pub(super) fn owner(&self, pair: Pair) -> Option<AivtId> {
         self.by_pair
             .get(&(pair.destination, pair.source))
-            .map(|(owner, _)| *owner)
+            .map(|binding| binding.owner)
     }
 
     /// Forgets what the flow `token` was bound to last.
@@ -143,7 +165,7 @@ impl Node {
             });
         };
         let key = (pair.destination, pair.source);
-        if let Some(&(owner, token)) = self.bindings.by_pair.get(&key) {
+        if let Some(&Binding { owner, token, .. }) = self.bindings.by_pair.get(&key) {
             if token != flow_token {
                 return self.actions.push_back(Action::Refuse {
                     aivt: id,
@@ -153,7 +175,19 @@ impl Node {
             // The entrance built this AIVT because the other one failed.
             self.end(now, owner, Reason::None, Teller::Here);
         }
-        self.bindings.hold(id, flow_token, pair);
+        // Answers take slots of the one worker that owns the responder's tunnel; those of the Internet are spread and limited by AIVT.
+        if tunnel != PeerId::INTERNET && self.bindings.of_tunnel(tunnel) >= self.settings.quotas.open_flows_per_host {
+            return self.actions.push_back(Action::Refuse {
+                aivt: id,
+                verdict: Verdict::ExitRefused,
+            });
+        }
+        let binding = Binding {
+            owner: id,
+            token: flow_token,
+            tunnel,
+        };
+        self.bindings.hold(binding, pair);
         if let Some(Role::Exit { bound, .. }) = self.aivts.by_id_mut(id).map(|aivt| &mut aivt.role) {
             *bound = Some(Box::new(pair));
         }

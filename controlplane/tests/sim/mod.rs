@@ -310,6 +310,7 @@ impl Machine {
                 initiator: true,
                 addresses: Vec::new(),
                 inner_mtu: 1386,
+                allowance: None,
             }),
             ..list[0].clone()
         });
@@ -494,6 +495,7 @@ pub fn host(initiator: bool, addresses: &[&str], inner_mtu: u16) -> PeerKind {
         initiator,
         addresses,
         inner_mtu,
+        allowance: None,
     })
 }
 

@@ -70,6 +70,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 open_exit: self.open_exit.as_deref_mut(),
                 slot: packet.slot,
                 aivt: tvt.aivt,
+                from: tvt.peer,
                 io,
             };
             match opened {
@@ -118,6 +119,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 open_exit: self.open_exit.as_deref_mut(),
                 slot,
                 aivt: tvt.aivt,
+                from: tvt.peer,
                 io,
             };
             delivery.datagram(&mut edge.to, Datagram::Own(buf));
@@ -168,6 +170,7 @@ pub(super) struct Delivery<'a, B, O> {
     pub(super) open_exit: Option<&'a mut OpenExit>,
     slot: u32,
     aivt: AivtId,
+    from: PeerId,
     pub(super) io: &'a mut O,
 }
 
@@ -264,7 +267,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         }
         // One that no buffer holds has asked all the same: the next finds its host, or hears that it is too big.
         let own = datagram.into_buf(self.io)?;
-        match self.waiting.push(WaitsFor::Binding(self.slot), own) {
+        match self.waiting.push(WaitsFor::Binding(self.slot), self.from, own) {
             Some(_) => Err(DropReason::WaitedTooLong),
             None => Ok(()),
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ain_crypto::Backend;
 
+use crate::allowance::Allowance;
 use crate::command::Event;
 use crate::count::Traffic;
 use crate::engine::Engine;
@@ -67,6 +68,11 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             if !policy.initiator {
                 return self.counters.dropped(DropReason::NoBinding);
             }
+            if let Some(allowance) = policy.allowance
+                && !self.is_allowed(now, peers, tunnel, allowance, buf.data().len())
+            {
+                return self.counters.dropped(DropReason::InitiatorRate);
+            }
             if seen.ttl <= 1 {
                 self.counters.dropped(DropReason::TtlExceeded);
                 return self.complain(peers, tunnel, Problem::TtlExceeded, buf.data(), io);
@@ -75,10 +81,21 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 return self.counters.dropped(DropReason::InnerMalformed);
             }
         }
+        if found.is_none() && self.refused.knows(now, tunnel, seen.pair) {
+            self.counters.dropped(DropReason::Refused);
+            return self.complain(peers, tunnel, Problem::AdministrativelyProhibited, buf.data(), io);
+        }
         match found.or_else(|| self.begin(tunnel, seen.pair, buf.data(), io)) {
             Some(slot) => self.enter_flow(now, peers, slot, buf, io),
             None => self.counters.dropped(DropReason::ControlFull),
         }
+    }
+
+    /// Whether the initiator behind `tunnel` may send so many bytes more.
+    fn is_allowed(&mut self, now: Now, peers: &Peers, tunnel: PeerId, allowance: Allowance, len: usize) -> bool {
+        let slot = peers.peer(tunnel).map(|peer| peer.tunnel as usize);
+        slot.and_then(|slot| self.sent.get_mut(slot))
+            .is_none_or(|sent| sent.admit(now, allowance, len))
     }
 
     /// Begins a flow and asks for its AIVT.
@@ -97,7 +114,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             return self.counters.dropped(DropReason::Gone);
         };
         if flow.way.is_none() {
-            if self.waiting.push(WaitsFor::Flow(slot), buf).is_some() {
+            if self.waiting.push(WaitsFor::Flow(slot), flow.tunnel, buf).is_some() {
                 self.counters.dropped(DropReason::WaitedTooLong);
             }
             return;

@@ -1,13 +1,22 @@
 //! `limits` of `[[neighbours]]` and `[[hosts]]`: what one of them may have of this node, so that it leaves the others theirs.
 
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
 use ain_controlplane::limits::{AIVTS_PERCENT_OF_A_NEIGHBOUR, CREATES_PER_SECOND_PER_NEIGHBOUR};
+use ain_dataplane::allowance::Allowance;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::raw::{Role, unplaced};
 use super::report::Checker;
+
+/// Megabits a second that can be configured at most: more than any port has.
+const MBPS_MAX: u32 = 1_000_000;
+/// KiB at once that can be configured: at least a datagram of any size.
+const BURST_KIB: RangeInclusive<u32> = 64..=65_536;
+/// KiB at once unless configured.
+const BURST_KIB_UNLESS_CONFIGURED: u32 = 256;
 
 /// A neighbour's, as the file has them.
 #[derive(Debug, Deserialize)]
@@ -43,6 +52,10 @@ pub struct NeighbourLimits {
 pub struct RawHostLimits {
     /// AIVTs made for it in a slice of time.
     aivts_per_slice: Option<Spanned<u32>>,
+    /// Megabits of inner datagrams that it may send in a second.
+    mbps: Option<Spanned<u32>>,
+    /// KiB that it may send at once.
+    burst_kib: Option<Spanned<u32>>,
 }
 
 /// What a host may have of this node as an initiator.
@@ -50,6 +63,8 @@ pub struct RawHostLimits {
 pub struct HostLimits {
     /// AIVTs made for it in a slice of time; none: as many as its flows want.
     pub aivts_per_slice: Option<u32>,
+    /// What it may send; none: all it can.
+    pub allowance: Option<Allowance>,
 }
 
 pub(super) fn check_neighbour_limits(checker: &mut Checker, path: &str, raw: &RawNeighbourLimits) -> NeighbourLimits {
@@ -71,8 +86,19 @@ pub(super) fn check_host_limits(checker: &mut Checker, path: &str, role: Role, r
         }
         Some(check_range(checker, field, value, range))
     };
+    let aivts_per_slice = of_initiator("aivts_per_slice", &raw.aivts_per_slice, 1..=u32::MAX);
+    let mbps = of_initiator("mbps", &raw.mbps, 1..=MBPS_MAX);
+    let burst_kib = of_initiator("burst_kib", &raw.burst_kib, BURST_KIB).unwrap_or(BURST_KIB_UNLESS_CONFIGURED);
+    if let (Some(burst), None) = (&raw.burst_kib, mbps) {
+        checker.at(burst.span(), format!("{path}.limits.burst_kib"), "needs mbps");
+    }
+    let bytes_per_s = mbps.and_then(|mbps| NonZeroU64::new(u64::from(mbps) * 125_000));
     HostLimits {
-        aivts_per_slice: of_initiator("aivts_per_slice", &raw.aivts_per_slice, 1..=u32::MAX),
+        aivts_per_slice,
+        allowance: bytes_per_s.map(|bytes_per_s| Allowance {
+            bytes_per_s,
+            burst: u64::from(burst_kib) << 10,
+        }),
     }
 }
 

@@ -27,7 +27,13 @@ fn line_7_limits_are_taken_and_have_defaults() {
         aivts_percent: 50,
     };
     assert_eq!(plain.neighbours[0].limits, expected);
-    assert_eq!(plain.hosts[0].limits, HostLimits { aivts_per_slice: None });
+    assert_eq!(
+        plain.hosts[0].limits,
+        HostLimits {
+            aivts_per_slice: None,
+            allowance: None,
+        }
+    );
     let changed = node(&with(NEIGHBOUR, "creates_per_second = 100"));
     assert_eq!(
         changed.neighbours[0].limits,
@@ -38,6 +44,9 @@ fn line_7_limits_are_taken_and_have_defaults() {
     );
     let changed = node(&with(INITIATOR, "aivts_per_slice = 500"));
     assert_eq!(changed.hosts[0].limits.aivts_per_slice, Some(500));
+    let changed = node(&with(INITIATOR, "mbps = 8, burst_kib = 64"));
+    let allowance = changed.hosts[0].limits.allowance.unwrap();
+    assert_eq!((allowance.bytes_per_s.get(), allowance.burst), (1_000_000, 65_536));
 }
 
 #[test]
@@ -46,6 +55,9 @@ fn line_7_limits_that_are_none() {
         (NEIGHBOUR, "creates_per_second = 0", "0 is not 1 to 4294967295"),
         (NEIGHBOUR, "aivts_percent = 101", "101 is not 1 to 100"),
         (INITIATOR, "aivts_per_slice = 0", "0 is not 1 to 4294967295"),
+        (INITIATOR, "mbps = 0", "0 is not 1 to 1000000"),
+        (INITIATOR, "mbps = 1, burst_kib = 63", "63 is not 64 to 65536"),
+        (INITIATOR, "burst_kib = 64", "needs mbps"),
         (RESPONDER, "aivts_per_slice = 1", "only an initiator is limited"),
     ] {
         let problems = with(section, limits).problems("ain.toml");
