@@ -85,7 +85,7 @@ fn line_4_as_sent_ipsec_passes_untouched() {
         let responder = inside(last);
         // Long and short, both kinds, both ways.
         for len in [8, 500, 1300] {
-            let noise: Vec<u8> = (0..len).map(|at: usize| (at * 167 >> 3) as u8).collect();
+            let noise: Vec<u8> = (0..len).map(|at: usize| ((at * 167) >> 3) as u8).collect();
             for (from, to, source, destination) in [(0, last, initiator, responder), (last, 0, responder, initiator)] {
                 let esp = of_protocol(ESP, source, destination, &noise);
                 let ah = with_ah(source, destination, &noise);

@@ -167,7 +167,7 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
         }
         for number in 0..load.others {
             // Those whose turn would be the flooder's are the next one's.
-            let turn = (self.ms as u32 * load.others + number) * SIDE as u32;
+            let turn = (self.ms as u32 * load.others + number) * u32::from(SIDE);
             let (peer, signal) = self.control.creating(turn + 1 + number % (u32::from(SIDE) - 1))?;
             self.asked_at.insert(signal.spi, self.ms);
             self.outcome.asked += 1;
