@@ -14,6 +14,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from ipaddress import ip_address
+
 import pytest
 from lab import configs, traffic
 from lab.processes import Fleet
@@ -97,7 +99,7 @@ def test_udp_and_ping(fleet: Fleet) -> None:
 
 def failure(host: Host, kind: socket.SocketKind, address: str, port: int) -> str:
     """Which error a socket of `host` meets that speaks to an address."""
-    with traffic.open_socket(host, kind, 10) as client:
+    with traffic.open_socket(host, kind, ip_address(address)) as client:
         try:
             client.connect((address, port))
             client.send(b"?")
@@ -125,8 +127,8 @@ def test_what_the_policy_refuses_is_told(fleet: Fleet, address: str, port: int) 
 
 def test_nobody_else_gets_in_through_a_mapping(fleet: Fleet) -> None:
     with (
-        traffic.open_socket(fleet.host("responder2"), socket.SOCK_DGRAM) as server,
-        traffic.open_socket(fleet.host("responder3"), socket.SOCK_DGRAM) as stranger,
+        traffic.open_socket(fleet.host("responder2"), socket.SOCK_DGRAM, SERVER) as server,
+        traffic.open_socket(fleet.host("responder3"), socket.SOCK_DGRAM, SERVER) as stranger,
         traffic.open_socket(fleet.host("initiator"), socket.SOCK_DGRAM) as client,
     ):
         server.bind((str(SERVER), UDP_OPEN))
