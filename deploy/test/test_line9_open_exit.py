@@ -129,7 +129,7 @@ def test_nobody_else_gets_in_through_a_mapping(fleet: Fleet) -> None:
     with (
         traffic.open_socket(fleet.host("responder2"), socket.SOCK_DGRAM, SERVER) as server,
         traffic.open_socket(fleet.host("responder3"), socket.SOCK_DGRAM, SERVER) as stranger,
-        traffic.open_socket(fleet.host("initiator"), socket.SOCK_DGRAM) as client,
+        traffic.open_socket(fleet.host("initiator"), socket.SOCK_DGRAM, SERVER) as client,
     ):
         server.bind((str(SERVER), UDP_OPEN))
         client.sendto(b"question", (str(SERVER), UDP_OPEN))
