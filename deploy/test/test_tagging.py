@@ -23,7 +23,7 @@ PORT = 4000
 
 def flood(fleet: Fleet) -> None:
     """Datagrams that fill a cell, for addresses that the exit serves: a flow each, made again three times a minute at most."""
-    with open_socket(fleet.host("initiator"), socket.SOCK_DGRAM) as sender:
+    with open_socket(fleet.host("initiator"), socket.SOCK_DGRAM, RESPONDER) as sender:
         for _ in range(30):
             for last in range(1, 31):
                 sender.sendto(bytes(1300), (str(EXIT_PREFIX[last]), PORT))
