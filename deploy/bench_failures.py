@@ -30,7 +30,7 @@ PING_S = 40
 FAIL_AFTER_S = 5
 OUTAGE_S = 8
 INACTIVITY_S = 15
-# A restarted AIN refuses CREATEs dated before its start, and a third rebuild waits 20 s.
+# A fourth rebuild waits until a minute after the first attempt.
 BACK_S = 90
 
 

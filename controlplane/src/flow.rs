@@ -251,7 +251,7 @@ mod tests {
             flow.attempt(now);
             times.push(now.0 / SECOND);
         }
-        assert_eq!(times, [0, 0, 2, 22, 60, 80]);
+        assert_eq!(times, [0, 0, 2, 17, 60, 75]);
         flow.forgive();
         assert_eq!(flow.next_attempt(now), now);
         assert!(!flow.attempt(now) && flow.attempt(now));

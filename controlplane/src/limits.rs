@@ -99,9 +99,10 @@ pub const SPI_REDRAWS: u8 = 3;
 pub const REBUILDS: usize = 3;
 /// See [`REBUILDS`].
 pub const REBUILD_WINDOW: u64 = 60 * Now::SECOND;
-/// Waits before the first, second and third rebuild within a window: a failed node's neighbours need a moment to notice,
-/// and a restarted node refuses CREATEs dated before its start.
-pub const REBUILD_DELAYS: [u64; REBUILDS] = [0, 2 * Now::SECOND, 20 * Now::SECOND];
+/// Waits before the first, second and third rebuild within a window: a failed node's neighbours need a moment to notice, and a
+/// restarted node refuses dates up to [`CREATED_STEP_S`] after its predecessor's end. A date is up to twice that old: with the three
+/// seconds in which a killed node is missed, the third one comes 20 s after the end, and is not refused for it.
+pub const REBUILD_DELAYS: [u64; REBUILDS] = [0, 2 * Now::SECOND, 15 * Now::SECOND];
 /// Wait before path choice is tried again when the directory knows a way but no PVT on it is up.
 pub const PATH_RETRY: u64 = Now::SECOND / 2;
 /// Patience with a flow that no AIVT can be made for; then the initiator is told.
