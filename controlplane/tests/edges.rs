@@ -15,7 +15,7 @@ use ain_dataplane::limits::{WAITING, WAITING_PER_FLOW};
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::checksum::checksum;
 use ain_dataplane::wire::ipv4::{Ipv4, refresh_checksum};
-use sim::chain::{Chain, Heard, Plan, TO_HOST, TO_NEIGHBOUR, aivt, hop_keys, initiator, responder, shown, tvt_spi};
+use sim::chain::{Chain, Heard, Plan, TO_HOST, TO_NEIGHBOUR, aivt, hop_keys, initiator, responder, shown};
 use sim::forge::{Forged, cell, cell_of};
 use sim::{Buf, FLOWS, GMAC, GMAC_SHORT, HMAC, Machine, datagram};
 
@@ -57,19 +57,9 @@ fn assert_drops(chain: &Chain, number: u8, expected: &[(DropReason, u64)]) {
     }
 }
 
-/// A TVT packet from AIN 2 to AIN 3, signed as AIN 2 would.
+/// A TVT packet from AIN 2 to AIN 3.
 fn from_entrance(seq: u64, payload: &[u8]) -> Forged<'_> {
-    Forged {
-        from: 2,
-        to: 3,
-        suite: GMAC,
-        seed: 5,
-        spi: tvt_spi(0, 2).value(),
-        seq,
-        esn: true,
-        next_header: 99,
-        payload,
-    }
+    Forged::tvt(GMAC, seq, payload)
 }
 
 /// One from AIN 3 back to AIN 2.

@@ -36,7 +36,7 @@ const AH_NEXT: u8 = 51;
 /// Relays, and what AIN 2 could send to each through their TVT: a packet of a number with extension headers.
 fn relays() -> impl Iterator<Item = (Target, impl Fn(u64, Extensions<'_>) -> Vec<u8>)> {
     [GMAC_V6, HMAC_V6, CMAC_V6].into_iter().map(|suite| {
-        let forge = move |seq, extensions: Extensions<'_>| tvt(suite, seq, &[7; 1408]).frame_with(extensions);
+        let forge = move |seq, extensions: Extensions<'_>| Forged::tvt(suite, seq, &[7; 1408]).frame_with(extensions);
         (Target::relay(suite), forge)
     })
 }

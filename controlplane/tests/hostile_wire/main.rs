@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::ah::Family;
-use sim::chain::{Chain, Plan, initiator, responder, tvt_spi};
+use sim::chain::{Chain, Plan, initiator, responder};
 use sim::forge::{Forged, fix_checksum};
 use sim::{Buf, CMAC_V6, GMAC, GMAC_SHORT, GMAC_V6, HMAC, HMAC_ESN, HMAC_V6, Suite, datagram, outer_of};
 
@@ -338,21 +338,6 @@ fn replays() {
     }
 }
 
-/// Forged from AIN 2 to AIN 3 through the TVT; joint seeds are the chain's.
-fn tvt(suite: Suite, seq: u64, payload: &[u8]) -> Forged<'_> {
-    Forged {
-        from: 2,
-        to: 3,
-        suite,
-        seed: 5,
-        spi: tvt_spi(0, 2).value(),
-        seq,
-        esn: true,
-        next_header: 99,
-        payload,
-    }
-}
-
 /// From the initiator to the entrance through their tunnel.
 fn tunnel(suite: Suite, seq: u64, payload: &[u8]) -> Forged<'_> {
     Forged {
@@ -373,7 +358,7 @@ fn under_another_key() {
     for suite in [GMAC, HMAC, GMAC_V6, HMAC_V6] {
         let mut relay = Target::relay(suite);
         let cell = [7; 1408];
-        let right = tvt(suite, 2, &cell);
+        let right = Forged::tvt(suite, 2, &cell);
         for seed in [6, 7, 1] {
             let wrong = Forged { seed, ..right.clone() };
             relay.assert_lost(&wrong.frame(), DropReason::AhIcv, "TVT");
@@ -406,12 +391,12 @@ fn signed_nonsense() {
         for next_header in [50, 4, 0, 59] {
             let wrong = Forged {
                 next_header,
-                ..tvt(suite, 100, &cell[..1408])
+                ..Forged::tvt(suite, 100, &cell[..1408])
             };
             relay.assert_lost(&wrong.frame(), DropReason::WrongProtocol, "no cell on a TVT");
         }
         for (seq, len) in (100..).zip([0, 1, 16, 1407, 1409, 1500]) {
-            let wrong = tvt(suite, seq, &cell[..len]).frame();
+            let wrong = Forged::tvt(suite, seq, &cell[..len]).frame();
             relay.assert_lost(&wrong, DropReason::CellLength, &format!("cell of {len}"));
         }
         relay.assert_unhurt();

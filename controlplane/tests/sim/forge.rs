@@ -7,6 +7,7 @@ use ain_crypto::{Direction, Layer, LayerJob, LayerOp, Mac, MacAlgorithm, MacJob}
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::wire::ah::Family;
 
+use super::chain::tvt_spi;
 use super::{Buf, Suite, key, mac_of, outer_of};
 use crate::crypto::{Crypto, crypto};
 
@@ -45,7 +46,22 @@ impl Extensions<'_> {
 
 const AH: u8 = 51;
 
-impl Forged<'_> {
+impl<'a> Forged<'a> {
+    /// A TVT packet of flow 0 from AIN 2 to AIN 3, signed as AIN 2 would: joint seeds are the chain's.
+    pub fn tvt(suite: Suite, seq: u64, payload: &'a [u8]) -> Self {
+        Self {
+            from: 2,
+            to: 3,
+            suite,
+            seed: 5,
+            spi: tvt_spi(0, 2).value(),
+            seq,
+            esn: true,
+            next_header: 99,
+            payload,
+        }
+    }
+
     /// The frame, its ICV right under the key of `seed`.
     pub fn frame(&self) -> Vec<u8> {
         self.frame_with(Extensions::NONE)

@@ -20,6 +20,14 @@ fn destination(datagram: &mut [u8], new: Ipv4Addr) -> Result<(), RewriteError> {
     super::destination(datagram, new.into())
 }
 
+/// Why a datagram gets no source `new`; it stays as it was.
+pub(super) fn refused(mut bytes: Vec<u8>, new: IpAddr) -> RewriteError {
+    let before = bytes.clone();
+    let error = super::source(&mut bytes, new).unwrap_err();
+    assert_eq!(bytes, before);
+    error
+}
+
 /// A datagram with right checksums. `fragment` is (offset in bytes, more).
 fn datagram(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8], fragment: (u16, bool)) -> Vec<u8> {
     let mut bytes = vec![0; 20];
@@ -221,12 +229,7 @@ fn old_address_is_gone_from_either_side_of_a_quote() {
 
 #[test]
 fn refusals() {
-    let refused = |mut bytes: Vec<u8>| {
-        let before = bytes.clone();
-        let error = source(&mut bytes, DRAWN).unwrap_err();
-        assert_eq!(bytes, before);
-        error
-    };
+    let refused = |bytes: Vec<u8>| refused(bytes, DRAWN.into());
     assert_eq!(
         refused(datagram(HOST, RESPONDER, 51, &[0; 40], (0, false))),
         RewriteError::AuthenticationHeader

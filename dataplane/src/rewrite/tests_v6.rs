@@ -186,12 +186,7 @@ fn old_address_is_gone_from_either_side_of_a_quote() {
 
 #[test]
 fn refusals() {
-    let refused = |mut bytes: Vec<u8>| {
-        let before = bytes.clone();
-        let error = source(&mut bytes, DRAWN).unwrap_err();
-        assert_eq!(bytes, before);
-        error
-    };
+    let refused = |bytes: Vec<u8>| tests::refused(bytes, DRAWN.into());
     let with = |chain: &[(u8, Vec<u8>)], protocol, payload: &[u8]| datagram(HOST, RESPONDER, chain, protocol, payload);
     let ah = (
         51,

@@ -16,6 +16,17 @@ fn over_ipv6() -> Samples {
     samples
 }
 
+/// A node whose port has an address of each family.
+fn over_both() -> Samples {
+    let samples = Samples::new();
+    samples.edit(
+        "ain.toml",
+        "\"203.0.113.1/24\"",
+        "[\"203.0.113.1/24\", \"2001:db8:a1::1/64\"]",
+    );
+    samples
+}
+
 fn node(samples: &Samples) -> Box<NodeConfig> {
     match samples.check("ain.toml") {
         Ok(AnyConfig::Node(node)) => node,
@@ -40,14 +51,8 @@ fn a_network_over_ipv6_passes() {
 
 #[test]
 fn a_port_of_both_families_takes_the_address_beside_the_peers() {
-    let samples = Samples::new();
-    samples
-        .edit(
-            "ain.toml",
-            "\"203.0.113.1/24\"",
-            "[\"203.0.113.1/24\", \"2001:db8:a1::1/64\"]",
-        )
-        .edit("ain.toml", "remote = \"192.0.2.10\"", "remote = \"2001:db8:2::10\"");
+    let samples = over_both();
+    samples.edit("ain.toml", "remote = \"192.0.2.10\"", "remote = \"2001:db8:2::10\"");
     let node = node(&samples);
     assert_eq!(node.neighbours[0].tunnel.local, ip("203.0.113.1"));
     assert_eq!(node.hosts[0].tunnel.local, ip("2001:db8:a1::1"));
@@ -56,14 +61,8 @@ fn a_port_of_both_families_takes_the_address_beside_the_peers() {
 
 #[test]
 fn a_pvt_may_run_over_the_other_family_than_its_signals() {
-    let samples = Samples::new();
-    samples
-        .edit(
-            "ain.toml",
-            "\"203.0.113.1/24\"",
-            "[\"203.0.113.1/24\", \"2001:db8:a1::1/64\"]",
-        )
-        .edit("ain.toml", "# remote = \"203.0.113.2\"", "remote = \"2001:db8:a1::2\"");
+    let samples = over_both();
+    samples.edit("ain.toml", "# remote = \"203.0.113.2\"", "remote = \"2001:db8:a1::2\"");
     let tunnel = &node(&samples).neighbours[0].tunnel;
     assert_eq!(
         (tunnel.local, tunnel.remote),
