@@ -63,8 +63,6 @@ pub struct Passed {
     pub received: u64,
     /// Ticks from first to last.
     pub ticks: u64,
-    /// Packets that were on their way, or due, while this thread was held up: their times say nothing of the node.
-    pub disturbed: u64,
 }
 
 impl Passed {
@@ -132,8 +130,8 @@ impl<C: Fresh, M: Memory> Live<C, M> {
     }
 
     /// Sends a chunk, one packet each `interval` ticks, or as fast as the node goes at 0. `aside` is called in every round with this
-    /// node's control side; `arrived` gets each packet's ticks on its way, as
-    /// long as none was lost and this thread was not held up.
+    /// node's control side; `arrived` gets the ticks that a packet was on its way, unless one was lost before it, or this thread was
+    /// held up while it was on its way or due: then they say nothing of the node.
     pub fn pass(
         &mut self,
         chunk: Vec<M::Buf>,
@@ -181,8 +179,6 @@ impl<C: Fresh, M: Memory> Live<C, M> {
                 for at in passed.received..passed.received + back.len() as u64 {
                     if lost == 0 && at >= trusted {
                         arrived(now - departures[at as usize]);
-                    } else {
-                        passed.disturbed += 1;
                     }
                 }
                 passed.received += back.len() as u64;

@@ -48,8 +48,11 @@ fn every_line_runs_and_the_summary_is_whole() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for name in goals::names().chain(PROMISED) {
         let wanted = cores > 1 || !OF_TWO_CORES.iter().any(|one| name.starts_with(one));
+        // On a machine that holds the wire up all the time no packet has a latency.
+        let untimed = name.starts_with("latency.half_load.p")
+            && summary.figure("latency.half_load.left_out_percent") == Some(100.0);
         // A million AIVTs are not for a smoke test.
-        if wanted && !name.contains(".1M.") {
+        if wanted && !untimed && !name.contains(".1M.") {
             assert!(summary.figure(name).is_some(), "no figure {name}\n{stdout}");
         }
     }
