@@ -17,6 +17,6 @@ cp "$target/lab/ain" "$target/lab/ain-tag"
 cargo build --profile lab --package ain --features test-dump,test-late-shaper
 cp "$target/lab/ain" "$target/lab/ain-late"
 cargo build --profile lab --package ain --features test-dump
+cargo build --profile lab --package ain --features test-dump --example creates
 cargo build --profile lab --package ain-bench
-cargo build --profile lab --package ain-controlplane --example creates
 cp "$target/lab/examples/creates" "$target/lab/creates"

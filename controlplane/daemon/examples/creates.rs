@@ -2,7 +2,7 @@
 //! path's length by them.
 //!
 //! ```text
-//!   creates SUITE COUNT [unpadded] > FILE        suite 3 or 4; COUNT paths of each length
+//!   creates SUITE COUNT [unpadded] > FILE        COUNT paths of each length
 //!
 //!   nodes u8 | position u8 | exit u8 | 0 u8 | bytes received u32 | bytes passed on u32 | datagrams received | datagrams passed on
 //! ```
@@ -15,14 +15,15 @@ use std::net::Ipv4Addr;
 use ain_controlplane::directory::NodeId;
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Next, Terms, build, peel};
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
-use ain_controlplane::signal::suite::{Kem, OnionPrivateKey, x_wing, x25519};
+use ain_controlplane::signal::suite::{Kem, OnionPrivateKey};
+use ain_daemon::onion_key;
 use rand::{CryptoRng, Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 /// Nodes after the entrance that an onion has room for.
 const SLOTS: usize = 5;
-/// Nodes that paths are made of.
-const NODES: usize = 16;
+/// Nodes that paths are made of: not many, for RSA keys take their time.
+const NODES: usize = 8;
 
 struct Node {
     id: NodeId,
@@ -31,7 +32,7 @@ struct Node {
 
 /// What all signals of a run have in common.
 struct Plan {
-    kem: &'static Kem,
+    kem: Kem,
     nodes: Vec<Node>,
     frame: Frame,
     unpadded: bool,
@@ -40,20 +41,21 @@ struct Plan {
 fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (kem, onion_key): (_, fn(&[u8; 32]) -> _) = match words.first() {
-        Some(&"3") => (&x25519::KEM, x25519::onion_key),
-        Some(&"4") => (&x_wing::KEM, x_wing::onion_key),
-        _ => return Err(io::Error::other("suite 3 or 4")),
-    };
+    let suite = words.first().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let kem = onion_key::kem(suite).ok_or(io::Error::other("suite 1, 2, 3 or 4"))?;
     let count: usize = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(1000);
     let rng = &mut ChaCha20Rng::seed_from_u64(0x5eed);
-    let node = |_| Node {
-        id: NodeId(random(rng)),
-        key: onion_key(&random(rng)),
-    };
+    let mut nodes = Vec::new();
+    for _ in 0..NODES {
+        let key = onion_key::generate(suite).map_err(io::Error::other)?;
+        nodes.push(Node {
+            id: NodeId(random(rng)),
+            key: onion_key::load(suite, &key).ok_or(io::Error::other("a key that is none"))?,
+        });
+    }
     let plan = Plan {
         kem,
-        nodes: (0..NODES).map(node).collect(),
+        nodes,
         frame: Frame::new((Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)), 1408),
         unpadded: words.get(2) == Some(&"unpadded"),
     };
@@ -85,7 +87,7 @@ fn one_path(plan: &Plan, hops: usize, rng: &mut ChaCha20Rng, out: &mut impl Writ
         expires: 0,
         flow_token: FlowToken::random(rng),
     };
-    let (mut onion, _) = build(plan.kem, &specs.collect::<Vec<_>>(), &terms, rng).map_err(io::Error::other)?;
+    let (mut onion, _) = build(&plan.kem, &specs.collect::<Vec<_>>(), &terms, rng).map_err(io::Error::other)?;
     for (at, node) in path.iter().enumerate() {
         let received = plan.datagrams(&onion, hops - at, rng);
         let next = match peel(&onion, &node.key).map_err(io::Error::other)?.next {
