@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import configs, inner
 from .configs import Network, Tunnel
+from .inner import Address
 from .shell import LabError, inside, run, wait_for
 from .topology import Host, InLab, Lab, create
 
@@ -134,6 +135,11 @@ class Fleet(InLab):
     def stop(self, name: str) -> int:
         """Asks a process to end; returns its exit status."""
         return self.lab.stop(self.running.pop(name))
+
+    def close_aivt(self, host: str, source: Address, destination: Address) -> subprocess.CompletedProcess[str]:
+        """What `ain endpoint --close` says in `host`."""
+        words = [str(self.ain), "endpoint", "--config", str(self.lab.directory / f"{host}.toml")]
+        return self.host(host).run(*words, "--close", str(source), str(destination), check=False)
 
     def ask(self, node: str, request: str) -> str | None:
         """The answer of a node's admin socket, or `None` while it has none."""

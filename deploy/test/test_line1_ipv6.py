@@ -6,27 +6,23 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 
 import pytest
-from lab import capture, configs, oracle, traffic, wire
+from lab import configs, traffic, wire
 from lab.capture import PROTO_AH
 from lab.configs import PRIVATE, RESPONDER
 from lab.oracle import udp
 from lab.processes import Fleet
 from scapy.layers.inet6 import HBHOptUnknown, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, RouterAlert
 from scapy.packet import Packet
-from test_oracle import KEEPALIVE, KEEPALIVE_ACK, SIGNAL_PORT, Endpoint, awake
+from test_oracle import Endpoint, awake
 
 AH_ALGORITHMS = ["hmac-sha2-256-128", "aes-128-gmac", "aes-cmac-96"]
 PROTO_ESP = 50
 CHANGES_EN_ROUTE, STAYS = 0x3E, 0x1E  # types of RFC 4727 for experiments
 TCP_BYTES = 1_000_000
-# IPv6, AH with AES-GMAC, a cell.
-PACKET_BYTES = 40 + 40 + 1408
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +41,6 @@ def test_line_1_traffic_over_an_ipv6_outer_network(chain: Fleet) -> None:
     assert str(PRIVATE) not in sources
     done = traffic.TcpExchange(initiator, responder, RESPONDER, TCP_BYTES).run()
     assert (done.down_received, done.up_received) == (done.down_sent, done.up_sent)
-
-
-def test_line_1_one_size_between_ains_over_ipv6(chain: Fleet) -> None:
-    lab = chain.lab
-    links = [capture.link(lab, lab["ain1"], lab["ain2"]), capture.link(lab, lab["ain2"], lab["ain3"])]
-    traffic.ping(chain.host("initiator"), RESPONDER, count=5, size=1200)
-    with traffic.udp_echo(chain.host("responder"), RESPONDER):
-        traffic.udp_exchange(chain.host("initiator"), RESPONDER, [1, 500, 1300])
-    for link in links:
-        path = link.stop()
-        sizes = capture.ip_sizes(path)
-        assert set(sizes) == {PACKET_BYTES} and sizes.total() >= 8
-        packets = [p for frame in capture.frames(path) if (p := frame.ip) and not capture.is_neighbour_discovery(p)]
-        fronts = {packet[:4] + packet[6:8] for packet in packets}
-        assert fronts == {bytes([0x60, 0, 0, 0, PROTO_AH, 64])}, "traffic class 0, flow label 0, hop limit 64"
 
 
 def extensions(en_route: bytes = b"abcd") -> Packet:
@@ -111,26 +92,3 @@ def test_line_1_changes_en_route_pass_where_the_rfc_has_them(endpoint: Endpoint)
         routing = IPv6ExtHdrRouting(nh=PROTO_ESP, type=4, segleft=0, addresses=[])
         wire.inject(lab, host, [packet(20, routing), packet(21, extensions())])
         assert app.recv(100) == b"21"
-
-
-def test_line_1_scapy_keeps_a_pvt_alive_over_ipv6() -> None:
-    """A signal over IPv6 inside and outside is as long as a cell (protocol section 6)."""
-    network = configs.Network([("ain1", "ain2")], [], by_hand=("ain2",), family=6)
-    fleet = Fleet(network)
-    try:
-        configs.write(fleet.lab, network, fleet.ain)
-        fleet.start("ain1", wait=False)
-        near, far = fleet.host("ain1"), fleet.host("ain2")
-        peer = oracle.of_network(network, "ain2", "ain1", network.ah, "aes-128-gcm-16")
-        with wire.Listener(far) as wires:
-            for count, outer in enumerate(islice(wires.packets(PROTO_AH, near, 5), 4), start=1):
-                inner, padding = peer.open(outer)
-                assert (len(outer), len(inner), padding) == (PACKET_BYTES, 1374, 0)
-                command, fragment, length, spi, message = struct.unpack("!BBHII", inner[48:60])
-                assert (command, fragment, inner[42:44]) == (KEEPALIVE, 0, SIGNAL_PORT.to_bytes(2, "big"))
-                ack = struct.pack("!BBHII", KEEPALIVE_ACK, 0, length, spi, message) + inner[60:]
-                answer = udp(far.outer, near.outer, ack, (SIGNAL_PORT, SIGNAL_PORT))
-                wire.inject(fleet.lab, near, [peer.seal(answer, count)])
-            fleet.wait_ready("ain1", 5)
-    finally:
-        fleet.lab.close()

@@ -188,11 +188,12 @@ def test_sequence_numbers_pass_2_to_the_32(ah: str) -> None:
             assert highs == {0, 1}, "the numbers passed the edge"
 
 
-def test_scapy_keeps_a_pvt_alive() -> None:
-    """Signals as the protocol page has them (sections 2 and 6): AES-GMAC AH with ESN, one length, KEEPALIVE answered
-    by hand.
+@pytest.mark.parametrize(("family", "ip", "ah"), [(4, 20, 36), (6, 40, 40)])
+def test_line_1_scapy_keeps_a_pvt_alive(family: int, ip: int, ah: int) -> None:
+    """Signals as the protocol page has them (sections 2 and 6): AES-GMAC AH with ESN, one length in either family, KEEPALIVE
+    answered by hand.
     """
-    network = configs.Network([("ain1", "ain2")], [], by_hand=("ain2",), family=4)
+    network = configs.Network([("ain1", "ain2")], [], by_hand=("ain2",), family=family)
     fleet = Fleet(network)
     try:
         configs.write(fleet.lab, network, fleet.ain)
@@ -202,10 +203,10 @@ def test_scapy_keeps_a_pvt_alive() -> None:
         with wire.Listener(far) as wires:
             for count, outer in enumerate(islice(wires.packets(PROTO_AH, near, 5), 4), start=1):
                 inner, padding = peer.open(outer)
-                assert (len(outer), len(inner), padding) == (1464, 1374, 0)
-                command, fragment, length, spi, message = struct.unpack("!BBHII", inner[28:40])
-                assert (command, fragment, inner[22:24]) == (KEEPALIVE, 0, SIGNAL_PORT.to_bytes(2, "big"))
-                ack = struct.pack("!BBHII", KEEPALIVE_ACK, 0, length, spi, message) + inner[40:]
+                assert (len(outer), len(inner), padding) == (ip + ah + 1408, 1374, 0)
+                command, fragment, length, spi, message = struct.unpack("!BBHII", inner[ip + 8 : ip + 20])
+                assert (command, fragment, inner[ip + 2 : ip + 4]) == (KEEPALIVE, 0, SIGNAL_PORT.to_bytes(2, "big"))
+                ack = struct.pack("!BBHII", KEEPALIVE_ACK, 0, length, spi, message) + inner[ip + 20 :]
                 answer = udp(far.outer, near.outer, ack, (SIGNAL_PORT, SIGNAL_PORT))
                 wire.inject(fleet.lab, near, [peer.seal(answer, count)])
             fleet.wait_ready("ain1", 5)
