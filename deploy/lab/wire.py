@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Iterable, Iterator
 
 from .capture import ETHERTYPES, protocol_of, source_of, total_bytes
+from .inner import Address
 from .shell import inside
 from .topology import Host, Lab
 
@@ -25,6 +27,15 @@ def inject(lab: Lab, host: Host, packets: Iterable[bytes]) -> int:
             leg.send(bytes.fromhex(host.mac.replace(":", "")) + STRANGER + ethertype + packet)
             count += 1
     return count
+
+
+def packet(source: Address, destination: Address, protocol: int, payload: bytes) -> bytes:
+    """An IP packet of the family of its addresses."""
+    ends = source.packed + destination.packed
+    if source.version == 6:
+        return struct.pack("!IHBB", 0x6000_0000, len(payload), protocol, 64) + ends + payload
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, 64, protocol, 0)
+    return with_checksum(header + ends + payload)
 
 
 def with_checksum(header_and_rest: bytes) -> bytes:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 from lab import capture, configs, traffic, wire
-from lab.capture import PROTO_AH
+from lab.capture import PROTO_AH, PROTO_ICMPV6
 from lab.configs import RESPONDER
+from lab.oracle import udp
 from lab.processes import Fleet
 from lab.shell import wait_for
 
@@ -18,6 +18,7 @@ TEN_MB = 10_000_000
 KEEPALIVE_S = 1.0
 # A creating signal may be dated 20 s back, and a node that was killed refuses those dated before its end.
 REJOIN_S = 45
+PROTO_ICMP = 1
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def diamond() -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def chain() -> Iterator[Fleet]:
-    with Fleet(replace(configs.chain(3), family=4)) as fleet:  # strangers' packets are made by hand
+    with Fleet(configs.chain(3)) as fleet:
         yield fleet
 
 
@@ -66,7 +67,8 @@ def test_a_restarted_ain_resumes_and_refuses_old_packets(chain: Fleet) -> None:
     running = capture.link(lab, lab["ain1"], lab["ain2"])
     assert traffic.ping(lab["initiator"], RESPONDER, 20, 0.02).received == 20
     time.sleep(2 * KEEPALIVE_S)  # signals among the old packets too
-    old = [packet for packet in capture.from_source(running.stop(), lab["ain1"].outer) if packet[9] == PROTO_AH]
+    sent_before = capture.from_source(running.stop(), lab["ain1"].outer)
+    old = [packet for packet in sent_before if capture.protocol_of(packet) == PROTO_AH]
     time.sleep(2 * KEEPALIVE_S)  # the highest number accepted is on disk each second
     chain.kill("ain2")
     chain.start("ain2", wait=False)
@@ -104,21 +106,18 @@ def test_the_kernel_answers_no_tunnel_packet(chain: Fleet) -> None:
     stranger = lab["initiator"]  # its address: an answer would have a way to go
     running = capture.link(lab, lab["ain2"], stranger)
     for protocol in (50, 51):
-        header = (
-            bytes([0x45, 0, 0, 120, 0, 0, 0x40, 0, 64, protocol, 0, 0])
-            + stranger.outer.packed
-            + lab["ain2"].outer.packed
-        )
-        wire.inject(lab, lab["ain2"], [wire.with_checksum(header + bytes(range(100)))] * 5)
+        packet = wire.packet(stranger.outer, lab["ain2"].outer, protocol, bytes(range(100)))
+        wire.inject(lab, lab["ain2"], [packet] * 5)
     # A datagram to a closed port is answered: the capture would have seen an ICMP error.
-    header = bytes([0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 17, 0, 0]) + stranger.outer.packed + lab["ain2"].outer.packed
-    wire.inject(lab, lab["ain2"], [wire.with_checksum(header + bytes([0, 9, 0, 9, 0, 12, 0, 0]) + bytes(4))])
+    wire.inject(lab, lab["ain2"], [udp(stranger.outer, lab["ain2"].outer, bytes(4), (9, 9))])
     wait_for("ain2's kernel answers the datagram", lambda: icmp_errors(running) != [], 5, 0.2)
     running.stop()
     assert icmp_errors(running) == [17], "one answer, to UDP; none to ESP (50) or AH (51)"
 
 
 def icmp_errors(running: capture.Capture) -> list[int]:
-    """Protocols of the packets that ICMP errors (destination unreachable) in a capture complain about."""
-    packets = (frame.ip for frame in capture.frames(running.path))
-    return [packet[28 + 9] for packet in packets if packet and packet[9] == 1 and packet[20] == 3]
+    """Protocols of the packets that ICMP errors (destination or next header unreachable) in a capture complain about."""
+    packets = [packet for frame in capture.frames(running.path) if (packet := frame.ip)]
+    over_ipv4 = [packet[28:] for packet in packets if packet[:1] == b"\x45" and packet[9] == PROTO_ICMP and packet[20] == 3]
+    over_ipv6 = [packet[48:] for packet in packets if packet[0] >> 4 == 6 and packet[6] == PROTO_ICMPV6 and packet[40] in (1, 4)]
+    return [capture.protocol_of(quoted) for quoted in over_ipv4 + over_ipv6]
