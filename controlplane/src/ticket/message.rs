@@ -175,12 +175,22 @@ impl Answer {
         out
     }
 
-    /// Reads an answer.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// Reads the head of an answer and checks the answer's length, which costs nothing: its elements are not looked at.
+    pub fn head(bytes: &[u8]) -> Result<Head, Malformed> {
+        Self::split(bytes).map(|(head, _)| head)
+    }
+
+    fn split(bytes: &[u8]) -> Result<(Head, &[u8]), Malformed> {
         let (head, rest) = Head::decode(bytes, ANSWER)?;
         if rest.len() != head.count * ELEMENT_BYTES + PROOF_BYTES {
             return Err(Malformed::Length);
         }
+        Ok((head, rest))
+    }
+
+    /// Reads an answer: a root in the field for each element.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (head, rest) = Self::split(bytes)?;
         let (elements, proof) = rest.split_at(rest.len() - PROOF_BYTES);
         let evaluated: Result<_, _> = elements
             .chunks_exact(ELEMENT_BYTES)

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::issuer::{Issuer, NotIssued};
-use super::message::{Answer, Request};
+use super::message::{Answer, Malformed, Request};
 use super::wallet::{IssuerKeys, NotAccepted, Wallet};
 use super::*;
 use crate::directory::{NodeId, TicketKey};
@@ -265,6 +265,21 @@ fn line_7_an_issuer_that_does_not_answer_is_left_alone() {
         asked_at.extend(two.ask(WALL).iter().map(|_| second));
     }
     assert_eq!(asked_at, [0, 3, 6, 24, 27, 30, 63, 66, 69]);
+}
+
+#[test]
+fn line_7_an_answer_that_nobody_waits_for_is_told_by_its_head() {
+    let mut two = Two::new(1000, TICKETS_A_BATCH);
+    let request = two.ask(WALL).remove(0);
+    let (mut answer, _) = two.issue(WALL, &request).unwrap();
+    answer[24..56].fill(0xff);
+    assert_eq!(two.wallet.accept(&answer), Err(Malformed::Element.into()));
+    answer[8] ^= 1;
+    assert_eq!(
+        two.wallet.accept(&answer),
+        Err(NotAccepted::NotAsked),
+        "its elements are not looked at"
+    );
 }
 
 #[test]

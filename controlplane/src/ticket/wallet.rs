@@ -213,13 +213,14 @@ impl Wallet {
         }
     }
 
-    /// An answer came: how many tickets it brought.
+    /// An answer came: how many tickets it brought. One that nobody waits for costs a look at its head.
     pub fn accept(&mut self, bytes: &[u8]) -> Result<usize, NotAccepted> {
-        let answer = Answer::decode(bytes)?;
-        let asked = self.asked.get(&answer.head.nonce).ok_or(NotAccepted::NotAsked)?;
-        if (answer.head.slice, answer.head.count) != (asked.slice, TICKETS_A_BATCH) {
+        let head = Answer::head(bytes)?;
+        let asked = self.asked.get(&head.nonce).ok_or(NotAccepted::NotAsked)?;
+        if (head.slice, head.count) != (asked.slice, TICKETS_A_BATCH) {
             return Err(NotAccepted::NotAsked);
         }
+        let answer = Answer::decode(bytes)?;
         let tickets = asked.batch.unblind(&answer, &asked.public).ok_or(NotAccepted::Proof)?;
         let brought = tickets.len();
         self.held
@@ -227,7 +228,7 @@ impl Wallet {
             .or_default()
             .extend(tickets);
         self.resting.remove(&asked.issuer);
-        self.asked.remove(&answer.head.nonce);
+        self.asked.remove(&head.nonce);
         self.due = Now(0);
         Ok(brought)
     }
