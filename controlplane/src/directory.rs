@@ -197,6 +197,12 @@ impl Directory {
                         neighbour: neighbour_name,
                     });
                 }
+                if other.address.is_ipv4() != entry.address.is_ipv4() {
+                    return Err(DirectoryError::NeighbourFamily {
+                        node,
+                        neighbour: neighbour_name,
+                    });
+                }
                 if !other.neighbours.contains(&id) {
                     return Err(DirectoryError::AsymmetricNeighbour {
                         node,

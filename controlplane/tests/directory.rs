@@ -146,6 +146,13 @@ fn neighbours_must_know_each_other() {
         }
     );
     assert_eq!(
+        error(|entries| entries[0].address = "2001:db8::1".parse().unwrap()),
+        DirectoryError::NeighbourFamily {
+            node: a.clone(),
+            neighbour: b.clone()
+        }
+    );
+    assert_eq!(
         error(|entries| entries[0].neighbours.push(id(2))),
         DirectoryError::RepeatedNeighbour {
             node: a.clone(),

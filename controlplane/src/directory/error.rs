@@ -104,6 +104,16 @@ pub enum DirectoryError {
         /// The neighbour named.
         neighbour: String,
     },
+    /// Neighbours whose signals, which run between their addresses, would have no common family.
+    #[error(
+        "node {node:?} and neighbour {neighbour:?} have addresses of different families: signals run between two of one family"
+    )]
+    NeighbourFamily {
+        /// The node.
+        node: String,
+        /// The neighbour named.
+        neighbour: String,
+    },
     /// A neighbour that does not name the node in turn.
     #[error("node {node:?} names neighbour {neighbour:?}, which does not name it in turn")]
     AsymmetricNeighbour {

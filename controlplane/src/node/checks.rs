@@ -1,7 +1,6 @@
 //! Whether the parts of a configuration fit each other, and the node's peers made from them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 
 use ain_dataplane::id::{Now, PeerId};
 use ipnet::IpNet;
@@ -60,16 +59,6 @@ pub enum ConfigError {
         peer: usize,
         /// The node.
         node: NodeId,
-    },
-    /// Signalling addresses of two neighbours that differ in family.
-    #[error("peer {peer}: its signalling address {other} and this node's, {own}, are of different families")]
-    Families {
-        /// Position of the peer.
-        peer: usize,
-        /// This node's address.
-        own: IpAddr,
-        /// The neighbour's.
-        other: IpAddr,
     },
     /// Two responders' tunnels that claim one address.
     #[error("peer {peer}: prefix {prefix} overlaps {other_prefix} of peer {other}")]
@@ -208,10 +197,6 @@ fn frame(config: &Config, neighbour: &Neighbour, peer: usize) -> Result<Frame, C
         peer,
         node: neighbour.id,
     })?;
-    let ends = Ends::between(own.address, other.address).ok_or(ConfigError::Families {
-        peer,
-        own: own.address,
-        other: other.address,
-    })?;
+    let ends = Ends::between(own.address, other.address).expect("the directory has neighbours of one family alone");
     Ok(Frame::new(ends, config.profile.cell_len()))
 }

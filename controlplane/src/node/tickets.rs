@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use ain_dataplane::id::{Now, PeerId};
@@ -99,27 +98,25 @@ impl Node {
         if self.shutting_down || self.tickets_due().is_none_or(|due| now < due) {
             return;
         }
+        let Some(own) = self.directory.entry(&self.settings.id).map(|entry| entry.address) else {
+            return;
+        };
         let Some(tickets) = &mut self.tickets else { return };
+        // Neighbours are of one family, so no path leads to a node of the other one.
         let entries = self.directory.entries().iter();
-        let issuers = entries.map(|entry| -> IssuerKeys<'_> { (entry.id(), &entry.ticket_keys) });
+        let in_reach = entries.filter(|entry| entry.address.is_ipv4() == own.is_ipv4());
+        let issuers = in_reach.map(|entry| -> IssuerKeys<'_> { (entry.id(), &entry.ticket_keys) });
         let requests = tickets.wallet.handle_timeout((now, wall), issuers, &mut *self.rng);
         for (issuer, request) in requests {
             let address = self.directory.entry(&issuer).map(|entry| entry.address);
-            if let Some(address) = address {
-                self.enter(address, &request);
+            if let Some(ends) = address.and_then(|address| Ends::between(own, address)) {
+                self.enter(&ends, &request);
             }
         }
     }
 
-    /// Sends `payload` to port 4797 of `to` as a host of this node would.
-    fn enter(&mut self, to: IpAddr, payload: &[u8]) {
-        let own = self.directory.entry(&self.settings.id).map(|entry| entry.address);
-        if let Some(ends) = own.and_then(|own| Ends::between(own, to)) {
-            self.enter_between(&ends, payload);
-        }
-    }
-
-    fn enter_between(&mut self, ends: &Ends, payload: &[u8]) {
+    /// Sends `payload` to port 4797 of the other end as a host of this node would.
+    fn enter(&mut self, ends: &Ends, payload: &[u8]) {
         if let Some(peer) = self.own {
             let datagram = wrap(ends, payload);
             self.actions.push_back(Action::Enter { peer, datagram });
@@ -148,7 +145,7 @@ impl Node {
         match issued {
             Ok((answer, fresh)) => {
                 self.counts.tickets.issued += u64::from(fresh);
-                self.enter_between(&ends, &answer);
+                self.enter(&ends, &answer);
             }
             Err(_) => self.counts.tickets.not_issued += 1,
         }

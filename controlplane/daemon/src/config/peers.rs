@@ -190,18 +190,6 @@ fn check_neighbour(
             format_args!("the directory does not name `{name}` as a neighbour of this node"),
         );
     }
-    if let (Some(own), Some(entry)) = (peers.own, entry)
-        && own.address.is_ipv4() != entry.address.is_ipv4()
-    {
-        checker.at(
-            raw.node.span(),
-            format!("{path}.node"),
-            format_args!(
-                "the directory has {} for this node and {} for `{name}`: signals run between two addresses of one family",
-                own.address, entry.address
-            ),
-        );
-    }
     if let Some(remote) = &raw.remote {
         check_address(checker, remote, &format!("{path}.remote"));
     }

@@ -107,7 +107,7 @@ fn families_that_do_not_meet_are_told() {
     let problems = samples.problems("ain.toml");
     assert_eq!(problems.len(), 1);
     assert!(
-        problems[0].ends_with("signals run between two addresses of one family"),
+        problems[0].ends_with("signals run between two of one family"),
         "{problems:?}"
     );
 }
