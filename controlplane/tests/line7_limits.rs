@@ -26,17 +26,19 @@ fn from(node: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 51, node, 1)
 }
 
-/// All hosts may send 1000 bytes at once, and as many a second.
-fn with_allowances(world: &mut World) {
-    let allowance = Allowance {
-        bytes_per_s: NonZeroU64::new(1000).unwrap(),
-        burst: 1000,
-    };
+/// So much at once, and as much a second.
+fn allowance(amount: u64) -> Option<Allowance> {
+    let (per_s, burst) = (NonZeroU64::new(amount)?, amount);
+    Some(Allowance { per_s, burst })
+}
+
+/// All hosts are held to `bytes` and `flows`.
+fn with_allowances(world: &mut World, bytes: Option<Allowance>, flows: Option<Allowance>) {
     for machine in world.machines.values_mut() {
         let mut peers: Vec<_> = machine.peers.iter().map(|(_, peer)| peer.clone()).collect();
         for peer in &mut peers {
             if let PeerKind::Host(policy) = &mut peer.kind {
-                policy.allowance = Some(allowance);
+                (policy.allowance, policy.flows) = (bytes, flows);
             }
         }
         machine.peers = Peers::new(peers, CellProfile::Standard);
@@ -50,7 +52,7 @@ fn drops(world: &World, node: u8, why: DropReason) -> u64 {
 #[test]
 fn line_7_a_greedy_initiator_is_held_to_its_rate_and_a_modest_one_is_not() {
     let mut world = World::new(&Plan::chain(3), 1);
-    with_allowances(&mut world);
+    with_allowances(&mut world, allowance(1000), None);
     let (greedy, modest) = (0, 2);
     for second in 1..3 {
         for round in 0..50 {
@@ -70,6 +72,29 @@ fn line_7_a_greedy_initiator_is_held_to_its_rate_and_a_modest_one_is_not() {
         assert_eq!((of(greedy), of(modest)), (10, 5));
         assert_eq!(drops(&world, greedy, DropReason::InitiatorRate), 40 * second);
         assert_eq!(drops(&world, modest, DropReason::InitiatorRate), 0);
+    }
+}
+
+#[test]
+fn line_7_an_initiator_that_scans_asks_so_many_questions_and_a_modest_one_goes_on() {
+    let mut world = World::new(&Plan::chain(3), 1);
+    with_allowances(&mut world, None, allowance(10));
+    let (scanner, modest) = (0, 2);
+    for second in 1..4 {
+        for last in 1..101 {
+            let (source, victim) = (Ipv4Addr::new(198, 51, 0, second), Ipv4Addr::new(198, 51, 1, last));
+            world.send(scanner, &datagram(source, victim, 64, 100, 1));
+        }
+        world.send(modest, &datagram(from(modest), inside(1), 64, 100, 2));
+        world.run_for(Now::SECOND);
+        assert_eq!(world.nodes[&(scanner + 1)].snapshot().flows, 10 * usize::from(second));
+        assert_eq!(
+            drops(&world, scanner, DropReason::InitiatorFlows),
+            90 * u64::from(second)
+        );
+        let of_modest = world.delivered(1).iter().filter(|one| one.last() == Some(&2)).count();
+        assert_eq!(of_modest, 1);
+        assert_eq!(drops(&world, modest, DropReason::InitiatorFlows), 0);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ain_crypto::Backend;
 
 use crate::aggfrag::{EdgePool, write_verdict};
-use crate::allowance::Sent;
+use crate::allowance::OfInitiator;
 use crate::command::{Closing, Command, Event, Retired};
 use crate::count::Counters;
 use crate::entry::{EdgeTo, Flow, FlowEnd, Next, Tunnel, Tvt, Way};
@@ -58,8 +58,8 @@ pub struct Engine<C: Backend, B> {
     pub(crate) flows: Flows<C>,
     pub(crate) waiting: Waiting<B>,
     pub(crate) refused: Refused,
-    /// Of initiators with an allowance, by their tunnels' slots.
-    pub(crate) sent: Box<[Sent]>,
+    /// What initiators have used of their allowances, by their tunnels' slots.
+    pub(crate) initiators: Box<[OfInitiator]>,
     pub(crate) pool: EdgePool,
     pub(crate) counters: Arc<Counters>,
     pub(crate) ready: Lane<(u32, B)>,
@@ -85,7 +85,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             flows: Flows::new(id, capacity.flows),
             waiting: Waiting::new(WAITING),
             refused: Refused::default(),
-            sent: vec![Sent::NOTHING; capacity.tunnels as usize].into(),
+            initiators: vec![OfInitiator::default(); capacity.tunnels as usize].into(),
             pool: EdgePool::new(EDGES, profile.data_len()),
             counters: Arc::default(),
             ready: Lane::new(),

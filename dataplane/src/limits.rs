@@ -24,6 +24,9 @@ pub const WAITING: usize = 1024;
 pub const FOR_OWN_PER_SECOND: u32 = 256;
 /// Datagrams a second that the other end of a host tunnel may send to this end itself, for the control thread.
 pub const FOR_NODE_PER_SECOND: u32 = 64;
+/// Flows that an initiator may begin in a second, and at once, unless configured: far more than users do, far less than keeps the
+/// control thread from others.
+pub const FLOWS_PER_SECOND_OF_AN_INITIATOR: u32 = 1000;
 /// Flows that one worker remembers as refused.
 pub const REFUSED_PLACES: usize = 1024;
 /// Nanoseconds for which a refused flow stays refused without another question.

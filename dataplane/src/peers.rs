@@ -48,6 +48,8 @@ pub struct HostPolicy {
     pub inner_mtu: u16,
     /// What it may send as an initiator; none: all it can.
     pub allowance: Option<Allowance>,
+    /// Flows that it may begin as an initiator, each a question to the control thread; none: all it can.
+    pub flows: Option<Allowance>,
 }
 
 /// Link-layer addresses towards a peer's next hop.

@@ -87,6 +87,8 @@ drop_reasons! {
     TooManyRequests = "too_many_requests",
     /// The initiator sends more bytes a second than it may.
     InitiatorRate = "initiator_rate",
+    /// The initiator begins more flows a second than it may.
+    InitiatorFlows = "initiator_flows",
     /// The tunnel has a rate, and its queue was full.
     RateFull = "rate_full",
     /// The link-layer address of the next hop is not known.

@@ -237,6 +237,7 @@ pub fn shape(case: &Case, room: u32) -> Shape {
         addresses: Vec::new(),
         inner_mtu: u16::try_from(case.datagram().max(576)).unwrap_or(u16::MAX),
         allowance: None,
+        flows: None,
     });
     let side = |host_side: bool| {
         let kind = if host_side { host.clone() } else { PeerKind::Neighbour };

@@ -169,6 +169,7 @@ pub fn peers(config: &NodeConfig, workers: u8) -> Vec<Peer> {
                 addresses,
                 inner_mtu: one.inner_mtu,
                 allowance: one.limits.allowance,
+                flows: one.limits.flows,
             }),
         )
     });
@@ -207,6 +208,7 @@ pub fn own_peer(address: IpAddr, owner: WorkerId) -> Peer {
             addresses: Vec::new(),
             inner_mtu: OWN_MTU,
             allowance: None,
+            flows: None,
         }),
     }
 }

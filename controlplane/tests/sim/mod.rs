@@ -311,6 +311,7 @@ impl Machine {
                 addresses: Vec::new(),
                 inner_mtu: 1386,
                 allowance: None,
+                flows: None,
             }),
             ..list[0].clone()
         });
@@ -496,6 +497,7 @@ pub fn host(initiator: bool, addresses: &[&str], inner_mtu: u16) -> PeerKind {
         addresses,
         inner_mtu,
         allowance: None,
+        flows: None,
     })
 }
 

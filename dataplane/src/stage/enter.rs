@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ain_crypto::Backend;
 
-use crate::allowance::Allowance;
+use crate::allowance::OfInitiator;
 use crate::command::Event;
 use crate::count::Traffic;
 use crate::engine::Engine;
@@ -69,7 +69,8 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 return self.counters.dropped(DropReason::NoBinding);
             }
             if let Some(allowance) = policy.allowance
-                && !self.is_allowed(now, peers, tunnel, allowance, buf.data().len())
+                && let Some(used) = self.used_by(peers, tunnel)
+                && !used.bytes.admit(now, allowance, buf.data().len())
             {
                 return self.counters.dropped(DropReason::InitiatorRate);
             }
@@ -85,17 +86,22 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             self.counters.dropped(DropReason::Refused);
             return self.complain(peers, tunnel, Problem::AdministrativelyProhibited, buf.data(), io);
         }
+        if found.is_none()
+            && let Some(allowance) = policy.flows
+            && let Some(used) = self.used_by(peers, tunnel)
+            && !used.flows.admit(now, allowance, 1)
+        {
+            return self.counters.dropped(DropReason::InitiatorFlows);
+        }
         match found.or_else(|| self.begin(tunnel, seen.pair, buf.data(), io)) {
             Some(slot) => self.enter_flow(now, peers, slot, buf, io),
             None => self.counters.dropped(DropReason::ControlFull),
         }
     }
 
-    /// Whether the initiator behind `tunnel` may send so many bytes more.
-    fn is_allowed(&mut self, now: Now, peers: &Peers, tunnel: PeerId, allowance: Allowance, len: usize) -> bool {
-        let slot = peers.peer(tunnel).map(|peer| peer.tunnel as usize);
-        slot.and_then(|slot| self.sent.get_mut(slot))
-            .is_none_or(|sent| sent.admit(now, allowance, len))
+    /// What the initiator behind `tunnel` has used of its allowances.
+    fn used_by(&mut self, peers: &Peers, tunnel: PeerId) -> Option<&mut OfInitiator> {
+        self.initiators.get_mut(peers.peer(tunnel)?.tunnel as usize)
     }
 
     /// Begins a flow and asks for its AIVT.

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use ain_controlplane::limits::{AIVTS_PERCENT_OF_A_NEIGHBOUR, CREATES_PER_SECOND_PER_NEIGHBOUR};
 use ain_dataplane::allowance::Allowance;
+use ain_dataplane::limits::FLOWS_PER_SECOND_OF_AN_INITIATOR;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -56,6 +57,8 @@ pub struct RawHostLimits {
     mbps: Option<Spanned<u32>>,
     /// KiB that it may send at once.
     burst_kib: Option<Spanned<u32>>,
+    /// Flows that it may begin in a second.
+    flows_per_second: Option<Spanned<u32>>,
 }
 
 /// What a host may have of this node as an initiator.
@@ -65,6 +68,8 @@ pub struct HostLimits {
     pub aivts_per_slice: Option<u32>,
     /// What it may send; none: all it can.
     pub allowance: Option<Allowance>,
+    /// Flows that it may begin.
+    pub flows: Option<Allowance>,
 }
 
 pub(super) fn check_neighbour_limits(checker: &mut Checker, path: &str, raw: &RawNeighbourLimits) -> NeighbourLimits {
@@ -89,16 +94,21 @@ pub(super) fn check_host_limits(checker: &mut Checker, path: &str, role: Role, r
     let aivts_per_slice = of_initiator("aivts_per_slice", &raw.aivts_per_slice, 1..=u32::MAX);
     let mbps = of_initiator("mbps", &raw.mbps, 1..=MBPS_MAX);
     let burst_kib = of_initiator("burst_kib", &raw.burst_kib, BURST_KIB).unwrap_or(BURST_KIB_UNLESS_CONFIGURED);
+    let flows_per_second = of_initiator("flows_per_second", &raw.flows_per_second, 1..=u32::MAX);
+    let flows_per_second = flows_per_second.unwrap_or(FLOWS_PER_SECOND_OF_AN_INITIATOR);
     if let (Some(burst), None) = (&raw.burst_kib, mbps) {
         checker.at(burst.span(), format!("{path}.limits.burst_kib"), "needs mbps");
     }
-    let bytes_per_s = mbps.and_then(|mbps| NonZeroU64::new(u64::from(mbps) * 125_000));
+    let allowance = |per_s, burst| {
+        Some(Allowance {
+            per_s: NonZeroU64::new(per_s)?,
+            burst,
+        })
+    };
     HostLimits {
         aivts_per_slice,
-        allowance: bytes_per_s.map(|bytes_per_s| Allowance {
-            bytes_per_s,
-            burst: u64::from(burst_kib) << 10,
-        }),
+        allowance: mbps.and_then(|mbps| allowance(u64::from(mbps) * 125_000, u64::from(burst_kib) << 10)),
+        flows: allowance(flows_per_second.into(), flows_per_second.into()),
     }
 }
 

@@ -1,5 +1,9 @@
 //! What one neighbour or initiator may have of a node (issue 4, line 7).
 
+use std::num::NonZeroU64;
+
+use ain_dataplane::allowance::Allowance;
+
 use super::*;
 
 const NEIGHBOUR: &str = "node = \"ain2\"";
@@ -19,6 +23,12 @@ fn node(samples: &Samples) -> Box<NodeConfig> {
     }
 }
 
+/// So many flows a second, and at once.
+fn flows(per_s: u64) -> Option<Allowance> {
+    let burst = per_s;
+    NonZeroU64::new(per_s).map(|per_s| Allowance { per_s, burst })
+}
+
 #[test]
 fn line_7_limits_are_taken_and_have_defaults() {
     let plain = node(&Samples::new());
@@ -32,6 +42,7 @@ fn line_7_limits_are_taken_and_have_defaults() {
         HostLimits {
             aivts_per_slice: None,
             allowance: None,
+            flows: flows(1000),
         }
     );
     let changed = node(&with(NEIGHBOUR, "creates_per_second = 100"));
@@ -46,7 +57,9 @@ fn line_7_limits_are_taken_and_have_defaults() {
     assert_eq!(changed.hosts[0].limits.aivts_per_slice, Some(500));
     let changed = node(&with(INITIATOR, "mbps = 8, burst_kib = 64"));
     let allowance = changed.hosts[0].limits.allowance.unwrap();
-    assert_eq!((allowance.bytes_per_s.get(), allowance.burst), (1_000_000, 65_536));
+    assert_eq!((allowance.per_s.get(), allowance.burst), (1_000_000, 65_536));
+    let changed = node(&with(INITIATOR, "flows_per_second = 20"));
+    assert_eq!(changed.hosts[0].limits.flows, flows(20));
 }
 
 #[test]
@@ -58,6 +71,7 @@ fn line_7_limits_that_are_none() {
         (INITIATOR, "mbps = 0", "0 is not 1 to 1000000"),
         (INITIATOR, "mbps = 1, burst_kib = 63", "63 is not 64 to 65536"),
         (INITIATOR, "burst_kib = 64", "needs mbps"),
+        (INITIATOR, "flows_per_second = 0", "0 is not 1 to 4294967295"),
         (RESPONDER, "aivts_per_slice = 1", "only an initiator is limited"),
     ] {
         let problems = with(section, limits).problems("ain.toml");
