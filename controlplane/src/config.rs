@@ -17,7 +17,7 @@ use crate::guard::Guard;
 use crate::limits::{AIVTS, AIVTS_MAX, FLOWS, FLOWS_REMEMBERED};
 use crate::share::{AivtsPerSlice, NeighbourShare};
 use crate::signal::suite::{Kem, OnionKeys};
-use crate::ticket::{Mark, TicketSeed};
+use crate::ticket::{Past, TicketSeed};
 
 /// Everything a node knows from its configuration.
 #[derive(Debug)]
@@ -81,8 +81,8 @@ pub struct Tickets {
     pub quota: u32,
     /// Tickets of one issuer and slice in this node's wallet; 0: it fetches none.
     pub wallet: usize,
-    /// Spent here before, in slices that may still be good: see [`crate::node::Node::take_spent_tickets`].
-    pub spent: Vec<Mark>,
+    /// What earlier processes have issued and accepted: see [`crate::node::Node::take_spent_tickets`].
+    pub past: Past,
 }
 
 /// How much a node takes on, and how much of it may be one host's; for one neighbour's part see [`NeighbourShare`].

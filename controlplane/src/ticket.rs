@@ -26,6 +26,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::directory::TicketKey;
 use crate::limits::TICKET_CLOCK_SLACK_S;
 use crate::signal::suite::TICKET_BYTES;
+use issuer::Issued;
 use message::Answer;
 
 /// Bytes of what the entrance chooses: the slice u32, then random.
@@ -36,7 +37,7 @@ pub const ELEMENT_BYTES: usize = 32;
 pub const PROOF_BYTES: usize = 64;
 
 /// Number of a slice of time: Unix time divided by the network's `ticket_slice_s`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Slice(pub u32);
 
 impl Slice {
@@ -150,6 +151,17 @@ pub struct Mark {
     pub slice: Slice,
     /// Its tag.
     pub tag: TicketTag,
+}
+
+/// What the processes of this node did before: without it a restart would give every entrance its share, and its spent tickets, again.
+#[derive(Clone, Default, Debug)]
+pub struct Past {
+    /// The slices before this one are forgotten: nothing of them is issued or accepted again, even if the clock goes back.
+    pub earliest: Slice,
+    /// Spent tickets of the slices since.
+    pub spent: Vec<Mark>,
+    /// Batches issued in them.
+    pub issued: Vec<Issued>,
 }
 
 /// What stands where a CREATE may have a ticket.

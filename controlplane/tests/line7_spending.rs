@@ -83,7 +83,7 @@ fn line_7_a_restart_forgets_no_spent_ticket() {
     assert_eq!(case.create(&[1, 2], ticket), None);
     let spent: Vec<Mark> = case.net.node(1).take_spent_tickets();
     assert_eq!(spent.len(), 1);
-    case.net.plan.spent = spent;
+    case.net.plan.past.spent = spent;
     case.net.start(1, 0);
     case.net.run_ms(3000);
     assert_eq!(case.create(&[1, 2], ticket), Some(Reason::TicketRefused));

@@ -40,7 +40,7 @@ use crate::openers::Openers;
 use crate::rates::RateWatch;
 use crate::report::{CryptoReport, Report, Source, Stalled};
 use crate::shutdown::Shutdown;
-use crate::tickets::SpentLog;
+use crate::ticket_log::TicketLog;
 use crate::upkeep::Update;
 
 /// Longest sleep: commands, numbers and requests are looked at this often at least.
@@ -167,8 +167,8 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub clock: Clock,
     /// Requests of the admin socket and the metrics endpoint.
     pub requests: Receiver<Request>,
-    /// Tickets of this node that are spent.
-    pub spent: SpentLog,
+    /// Tickets of this node that are spent, and to whom it issued some.
+    pub ticket_log: TicketLog,
     /// SPI reservations that did not reach the disk, to be tried again.
     pub unreserved: BTreeMap<PeerId, u32>,
     /// When to say next that numbers are not kept.
@@ -323,8 +323,9 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         if self.node.poll_timeout().is_some_and(|due| due <= now) {
             self.node.handle_timeout(now, wall());
         }
-        // A ticket is on record before anything is done for it: after a crash it is known to be spent.
-        match self.spent.write(self.node.take_spent_tickets()) {
+        // A ticket is on record before anything is done for it: after a crash it is known to be spent, or to have been issued.
+        let (spent, issued) = (self.node.take_spent_tickets(), self.node.take_issued_tickets());
+        match self.ticket_log.write(&spent, &issued) {
             Ok(()) => {
                 while let Some(action) = self.node.poll_action() {
                     self.act(now, action);
@@ -462,7 +463,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
 
     fn every_second(&mut self, now: Now) {
         self.rates.look(now);
-        if let Err(error) = self.spent.sync(wall()) {
+        if let Err(error) = self.ticket_log.sync(wall(), &mut self.durable) {
             self.complain(now, &error);
         }
         if let Err(error) = self.durable.sync_accepted() {

@@ -26,6 +26,8 @@ use crate::state::{BLOCK, Quantity, State, StateError, Tag};
 const WORKER_SHIFT: u32 = 56;
 /// Name of the latest date of a creating signal accepted, among the names of keys.
 const LATEST_CREATE: [u8; 16] = *b"latest create \0\0";
+/// Name of the first slice of tickets that is not forgotten.
+const EARLIEST_SLICE: [u8; 16] = *b"earliest slice \0";
 const FILE: &str = "accepted";
 const RECORD: usize = 32;
 
@@ -77,6 +79,7 @@ pub struct Durable {
     granted: Vec<Granted>,
     accepted: Accepted,
     latest_create: Arc<AtomicU64>,
+    earliest_slice: Arc<AtomicU64>,
 }
 
 impl Durable {
@@ -92,11 +95,14 @@ impl Durable {
         }
         let latest_create = Arc::new(AtomicU64::new(accepted.value(&LATEST_CREATE)));
         accepted.follow(LATEST_CREATE, Arc::clone(&latest_create));
+        let earliest_slice = Arc::new(AtomicU64::new(accepted.value(&EARLIEST_SLICE)));
+        accepted.follow(EARLIEST_SLICE, Arc::clone(&earliest_slice));
         Ok(Self {
             state,
             granted: Vec::new(),
             accepted,
             latest_create,
+            earliest_slice,
         })
     }
 
@@ -196,6 +202,21 @@ impl Durable {
             self.accepted.write()?;
         }
         Ok(())
+    }
+
+    /// The first slice of tickets that is not forgotten; 0: none ever was.
+    pub fn earliest_slice(&self) -> u64 {
+        self.accepted.value(&EARLIEST_SLICE)
+    }
+
+    /// Puts on disk that the slices before `slice` are forgotten, before they are.
+    ///
+    /// # Errors
+    /// See [`DurableError`].
+    pub fn forget_slices(&mut self, slice: u64) -> Result<(), DurableError> {
+        self.earliest_slice.fetch_max(slice, Ordering::Relaxed);
+        self.accepted.write()?;
+        self.sync_accepted()
     }
 
     /// The highest number accepted on the inbound SA with this key before this start.

@@ -34,6 +34,7 @@ pub mod state;
 pub mod team;
 #[cfg(test)]
 mod testnet;
+pub mod ticket_log;
 pub mod tickets;
 pub mod translate;
 pub mod upkeep;

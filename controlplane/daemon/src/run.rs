@@ -36,7 +36,7 @@ use crate::rates::RateWatch;
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
-use crate::tickets::SpentLog;
+use crate::ticket_log::TicketLog;
 use crate::upkeep::{ENTRY_FILE, FileSource, OwnKeys, Upkeep};
 use crate::{admin, benchmark, guards, metrics, room, secrets, tickets, translate};
 
@@ -106,9 +106,10 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     let upkeep = upkeep(&config)?;
     let keys = upkeep.keys.onion.keys(upkeep.period)?;
     let mut node_config = translate::control_config(&config, &durable, keys, guards::load(&config.state_dir)?)?;
-    let (spent, known) = SpentLog::open(&config.state_dir, config.network.ticket_slice_s, wall())?;
+    let slice_s = config.network.ticket_slice_s;
+    let (ticket_log, past) = TicketLog::open(&config.state_dir, slice_s, wall(), &mut durable)?;
     if config.benchmark.is_none() {
-        node_config.tickets = Some(tickets::of(&config, known)?);
+        node_config.tickets = Some(tickets::of(&config, past)?);
     }
     let clock = Clock::start();
     let capacity = room::of_each_worker(&config);
@@ -216,7 +217,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         views: hardware.views,
         clock,
         requests,
-        spent,
+        ticket_log,
         unreserved: std::collections::BTreeMap::new(),
         next_complaint: ain_dataplane::id::Now(0),
     }

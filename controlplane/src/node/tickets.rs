@@ -21,7 +21,7 @@ use crate::limits::{SPENT_TICKETS, TICKETLESS_PER_SECOND};
 use crate::request::{open, wrap};
 use crate::signal::destroy::Reason;
 use crate::signal::ends::Ends;
-use crate::ticket::issuer::Issuer;
+use crate::ticket::issuer::{Issued, Issuer};
 use crate::ticket::spent::{NotSpent, Spent};
 use crate::ticket::wallet::{IssuerKeys, Wallet};
 use crate::ticket::{Mark, Presented, Slice, Ticket, TicketSeed, Verifier, message};
@@ -39,20 +39,23 @@ pub(super) struct Ticketing {
     ticketless: BTreeMap<PeerId, PerSecond>,
     /// Spent since the shell last asked.
     to_write: Vec<Mark>,
+    /// Issued since then.
+    issued: Vec<Issued>,
 }
 
 impl Ticketing {
     pub(super) fn new(me: NodeId, tickets: Tickets) -> Self {
         Self {
-            issuer: Issuer::new(me, tickets.slice_s, tickets.quota),
+            issuer: Issuer::new(me, tickets.slice_s, tickets.quota).after(&tickets.past),
             wallet: Wallet::new(me, tickets.identity, tickets.slice_s, tickets.wallet),
-            spent: Spent::new(tickets.slice_s, SPENT_TICKETS, &tickets.spent),
+            spent: Spent::new(tickets.slice_s, SPENT_TICKETS, &tickets.past),
             seed: tickets.seed,
             slice_s: tickets.slice_s,
             demand: tickets.demand,
             current: None,
             ticketless: BTreeMap::new(),
             to_write: Vec::new(),
+            issued: Vec::new(),
         }
     }
 
@@ -79,12 +82,16 @@ impl Ticketing {
 
 impl Node {
     /// Tickets spent since the last call. The shell writes them down before it carries out the actions that follow, and gives those of
-    /// the slices that are still good back as [`Tickets::spent`] after a restart.
+    /// the slices that are still good back in [`Tickets::past`] after a restart.
     pub fn take_spent_tickets(&mut self) -> Vec<Mark> {
-        self.tickets
-            .as_mut()
-            .map(|t| std::mem::take(&mut t.to_write))
-            .unwrap_or_default()
+        let tickets = self.tickets.as_mut();
+        tickets.map(|t| std::mem::take(&mut t.to_write)).unwrap_or_default()
+    }
+
+    /// Batches issued since the last call, for the shell to do the same with.
+    pub fn take_issued_tickets(&mut self) -> Vec<Issued> {
+        let tickets = self.tickets.as_mut();
+        tickets.map(|t| std::mem::take(&mut t.issued)).unwrap_or_default()
     }
 
     /// When the wallet wants to be looked at.
@@ -143,8 +150,9 @@ impl Node {
             .issuer
             .answer((now, wall), payload, &tickets.seed, identity, &mut *self.rng);
         match issued {
-            Ok((answer, fresh)) => {
-                self.counts.tickets.issued += u64::from(fresh);
+            Ok((answer, issued)) => {
+                self.counts.tickets.issued += issued.map_or(0, |issued| u64::from(issued.tickets));
+                tickets.issued.extend(issued);
                 self.enter(&ends, &answer);
             }
             Err(_) => self.counts.tickets.not_issued += 1,

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::message::{Answer, Malformed, Request};
-use super::{Slice, SliceKey, TicketSeed};
+use super::{Past, Slice, SliceKey, TicketSeed};
 use crate::directory::NodeId;
 use crate::limits::{BATCHES_PER_SECOND, REQUEST_ANSWERS, REQUESTS_PER_SECOND, TICKET_CLOCK_SLACK_S, TICKETS_A_BATCH};
 
@@ -39,12 +39,35 @@ pub enum NotIssued {
     Busy,
 }
 
+/// What a request is known by when it comes again.
+pub type RequestTag = [u8; 16];
+
+/// A batch that an entrance got, for the memory of shares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Issued {
+    /// Slice of the tickets.
+    pub slice: Slice,
+    /// Who got them.
+    pub entrance: NodeId,
+    /// The request.
+    pub request: RequestTag,
+    /// How many.
+    pub tickets: u8,
+}
+
 /// What one entrance got in one slice.
 #[derive(Default)]
 struct Given {
     tickets: u32,
-    /// Times that each request was answered, by its hash.
-    requests: HashMap<[u8; 16], u8>,
+    /// Times that each request was answered.
+    requests: HashMap<RequestTag, u8>,
+}
+
+impl Given {
+    fn note(&mut self, issued: &Issued) {
+        self.tickets += u32::from(issued.tickets);
+        self.requests.insert(issued.request, 1);
+    }
 }
 
 /// The issuer.
@@ -54,6 +77,7 @@ pub struct Issuer {
     quota: u32,
     keys: BTreeMap<Slice, SliceKey>,
     given: BTreeMap<(Slice, NodeId), Given>,
+    earliest: Slice,
     requests: PerSecond,
     batches: PerSecond,
 }
@@ -67,12 +91,23 @@ impl Issuer {
             quota,
             keys: BTreeMap::new(),
             given: BTreeMap::new(),
+            earliest: Slice(0),
             requests: PerSecond::new(REQUESTS_PER_SECOND),
             batches: PerSecond::new(BATCHES_PER_SECOND),
         }
     }
 
-    /// The answer to `bytes`, and how many tickets it is worth that were not issued before. `identity` knows the identity keys of the
+    /// The same, after `past`.
+    pub fn after(mut self, past: &Past) -> Self {
+        self.earliest = past.earliest;
+        for issued in &past.issued {
+            let given = self.given.entry((issued.slice, issued.entrance)).or_default();
+            given.note(issued);
+        }
+        self
+    }
+
+    /// The answer to `bytes`, and the batch in it unless it was issued before. `identity` knows the identity keys of the
     /// directory. Errors: see [`NotIssued`]; nobody is told, a wallet asks again by its own timers.
     pub fn answer(
         &mut self,
@@ -81,7 +116,7 @@ impl Issuer {
         seed: &TicketSeed,
         identity: impl Fn(&NodeId) -> Option<[u8; 32]>,
         rng: &mut dyn CryptoRng,
-    ) -> Result<(Vec<u8>, u32), NotIssued> {
+    ) -> Result<(Vec<u8>, Option<Issued>), NotIssued> {
         let request = Request::decode(bytes)?;
         if request.issuer != self.me {
             return Err(NotIssued::NotForMe);
@@ -113,36 +148,47 @@ impl Issuer {
     /// The slice that `wall` is in, the one after it, and the one before it while an entrance's clock may be there.
     fn issues(&self, wall: u64, slice: Slice) -> bool {
         let from = Slice::at(wall.saturating_sub(TICKET_CLOCK_SLACK_S), self.slice_s);
-        (from..=Slice::at(wall, self.slice_s).next()).contains(&slice)
+        (from.max(self.earliest)..=Slice::at(wall, self.slice_s).next()).contains(&slice)
     }
 
-    /// Forgets the slices that are over.
+    /// Forgets the slices that are over, and issues no more of what it gave tickets of.
     fn turn_to(&mut self, wall: u64) {
         let from = Slice::at(wall, self.slice_s).previous();
         self.keys = self.keys.split_off(&from);
-        self.given = self.given.split_off(&(from, NodeId([0; 32])));
+        let kept = self.given.split_off(&(from, NodeId([0; 32])));
+        if let Some(((last, _), _)) = std::mem::replace(&mut self.given, kept).last_key_value() {
+            self.earliest = self.earliest.max(last.next());
+        }
     }
 
-    /// Counts the request towards the entrance's share. Tickets that are new: none if it has been answered before.
-    fn count(&mut self, now: Now, request: &Request<'_>) -> Result<u32, NotIssued> {
-        let mut tag = [0; 16];
-        tag.copy_from_slice(&Sha256::digest(request.signed())[..16]);
-        let wanted = request.head.count as u32;
-        let given = self.given.entry((request.head.slice, request.entrance)).or_default();
-        let answered = given.requests.get(&tag).copied().unwrap_or(0);
-        let fresh = if answered == 0 { wanted } else { 0 };
+    /// Counts the request towards the entrance's share. None: it has been answered before.
+    fn count(&mut self, now: Now, request: &Request<'_>) -> Result<Option<Issued>, NotIssued> {
+        let issued = Issued {
+            slice: request.head.slice,
+            entrance: request.entrance,
+            request: *Sha256::digest(request.signed()).first_chunk().expect("32 bytes"),
+            tickets: u8::try_from(request.head.count).expect("a batch is small"),
+        };
+        let given = self.given.entry((issued.slice, issued.entrance)).or_default();
+        let answered = given.requests.get(&issued.request).copied();
         // Batches may be small, and each costs some memory.
         let most_requests = (self.quota as usize).div_ceil(TICKETS_A_BATCH) * 2;
-        let too_many = answered == 0 && given.requests.len() >= most_requests;
-        if given.tickets + fresh > self.quota || answered >= REQUEST_ANSWERS || too_many {
+        let within = match answered {
+            Some(times) => times < REQUEST_ANSWERS,
+            None => given.requests.len() < most_requests && given.tickets + u32::from(issued.tickets) <= self.quota,
+        };
+        if !within {
             return Err(NotIssued::Quota);
         }
         if !self.batches.admit(now) {
             return Err(NotIssued::Busy);
         }
-        given.tickets += fresh;
-        given.requests.insert(tag, answered + 1);
-        Ok(fresh)
+        let Some(times) = answered else {
+            given.note(&issued);
+            return Ok(Some(issued));
+        };
+        given.requests.insert(issued.request, times + 1);
+        Ok(None)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use thiserror::Error;
 
-use super::{Mark, Slice, TicketTag};
+use super::{Mark, Past, Slice, TicketTag};
 
 /// Why a good ticket is of no use.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -30,15 +30,15 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// At most `capacity` tickets of each slice, slices being `slice_s` long; `known` were spent before the process started.
-    pub fn new(slice_s: u32, capacity: usize, known: &[Mark]) -> Self {
+    /// At most `capacity` tickets of each slice, slices being `slice_s` long, after `past`.
+    pub fn new(slice_s: u32, capacity: usize, past: &Past) -> Self {
         let mut slices: BTreeMap<_, HashSet<_>> = BTreeMap::new();
-        for mark in known {
+        for mark in &past.spent {
             slices.entry(mark.slice).or_default().insert(mark.tag);
         }
         Self {
             slices,
-            earliest: Slice(0),
+            earliest: past.earliest,
             slice_s,
             capacity,
         }
@@ -61,9 +61,13 @@ impl Spent {
         Ok(())
     }
 
+    /// Forgets the slices that are over, and accepts nothing of them any more. A clock that was ahead for a moment harms no more than
+    /// the slices that had tickets by then.
     fn forget(&mut self, wall: u64) {
-        self.earliest = self.earliest.max(Slice::at(wall, self.slice_s).previous());
-        self.slices = self.slices.split_off(&self.earliest);
+        let kept = self.slices.split_off(&Slice::at(wall, self.slice_s).previous());
+        if let Some((last, _)) = std::mem::replace(&mut self.slices, kept).last_key_value() {
+            self.earliest = self.earliest.max(last.next());
+        }
     }
 
     /// How many are remembered.
@@ -91,7 +95,7 @@ mod tests {
 
     #[test]
     fn line_7_a_ticket_is_good_once_in_its_slice_and_the_next() {
-        let mut spent = Spent::new(HOUR, 9, &[]);
+        let mut spent = Spent::new(HOUR, 9, &Past::default());
         for slice in [499_999, 500_000] {
             assert_eq!(spent.spend(WALL, &mark(slice, 1)), Ok(()));
             assert_eq!(spent.spend(WALL, &mark(slice, 1)), Err(NotSpent::Twice));
@@ -107,7 +111,7 @@ mod tests {
     #[test]
     fn line_7_clocks_may_differ_by_a_minute() {
         let boundary = 500_001 * 3600;
-        let mut spent = Spent::new(HOUR, 9, &[]);
+        let mut spent = Spent::new(HOUR, 9, &Past::default());
         assert_eq!(
             spent.spend(boundary - 60, &mark(500_001, 1)),
             Ok(()),
@@ -123,18 +127,35 @@ mod tests {
 
     #[test]
     fn line_7_a_clock_set_back_brings_nothing_back() {
-        let mut spent = Spent::new(HOUR, 9, &[]);
+        let mut spent = Spent::new(HOUR, 9, &Past::default());
         assert_eq!(spent.spend(WALL, &mark(500_000, 1)), Ok(()));
         assert_eq!(spent.spend(WALL + 2 * 3600, &mark(500_002, 1)), Ok(()));
         assert_eq!(spent.spend(WALL, &mark(500_000, 1)), Err(NotSpent::Stale));
+        assert_eq!(spent.spend(WALL + 10_000 * 3600, &mark(510_000, 1)), Ok(()));
+        assert_eq!(
+            spent.spend(WALL + 3 * 3600, &mark(500_003, 1)),
+            Ok(()),
+            "a clock that ran away for a moment stops nobody for long"
+        );
     }
 
     #[test]
     fn line_7_a_full_memory_refuses_and_a_restart_forgets_nothing() {
-        let mut spent = Spent::new(HOUR, 2, &[mark(500_000, 1)]);
+        let past = Past {
+            earliest: Slice(499_999),
+            spent: vec![mark(500_000, 1)],
+            issued: Vec::new(),
+        };
+        let mut spent = Spent::new(HOUR, 2, &past);
         assert_eq!(spent.spend(WALL, &mark(500_000, 1)), Err(NotSpent::Twice));
         assert_eq!(spent.spend(WALL, &mark(500_000, 2)), Ok(()));
         assert_eq!(spent.spend(WALL, &mark(500_000, 3)), Err(NotSpent::Full));
         assert_eq!(spent.spend(WALL, &mark(499_999, 3)), Ok(()));
+        let back = WALL - u64::from(HOUR);
+        assert_eq!(
+            spent.spend(back, &mark(499_998, 3)),
+            Err(NotSpent::Stale),
+            "forgotten by an earlier process"
+        );
     }
 }

@@ -68,6 +68,8 @@ struct Two {
     wallet: Wallet,
     entrance: SigningKey,
     keys: Vec<TicketKey>,
+    /// What the issuer's shell has written down.
+    past: Past,
     now: Now,
     rng: ChaCha20Rng,
 }
@@ -86,6 +88,7 @@ impl Two {
             wallet: Wallet::new(me, entrance.clone(), HOUR, capacity),
             seed,
             entrance,
+            past: Past::default(),
             now: Now(Now::SECOND),
             rng: rng(),
         }
@@ -103,8 +106,16 @@ impl Two {
     fn issue(&mut self, wall: u64, request: &[u8]) -> Result<(Vec<u8>, u32), NotIssued> {
         let identity = self.entrance.verifying_key().to_bytes();
         let known = |id: &NodeId| (*id == NodeId::of(&identity)).then_some(identity);
-        self.issuer
-            .answer((self.now, wall), request, &self.seed, known, &mut self.rng)
+        let (answer, issued) = self
+            .issuer
+            .answer((self.now, wall), request, &self.seed, known, &mut self.rng)?;
+        self.past.issued.extend(issued);
+        Ok((answer, issued.map_or(0, |issued| issued.tickets.into())))
+    }
+
+    /// The issuer dies, and another one takes up what is on record.
+    fn restart(&mut self, quota: u32) {
+        self.issuer = Issuer::new(ISSUER, HOUR, quota).after(&self.past);
     }
 }
 
@@ -177,6 +188,24 @@ fn line_7_a_share_is_a_share_and_a_repeat_costs_nothing() {
         two.issue(WALL, &requests[0]).unwrap();
     }
     assert_eq!(two.issue(WALL, &requests[0]), Err(NotIssued::Quota), "but not for ever");
+}
+
+#[test]
+fn line_7_a_restart_gives_nobody_its_share_again() {
+    let mut two = Two::new(40, 2 * TICKETS_A_BATCH);
+    let requests = two.ask(WALL);
+    let first = two.issue(WALL, &requests[0]).unwrap();
+    two.restart(40);
+    assert_eq!(two.issue(WALL, &requests[1]), Err(NotIssued::Quota));
+    let again = two.issue(WALL, &requests[0]).unwrap();
+    assert_eq!((first.1, again.1), (32, 0), "a repeat is known as one");
+    two.past = Past {
+        earliest: SLICE.next(),
+        ..Past::default()
+    };
+    two.restart(1000);
+    let forgotten = two.issue(WALL, &requests[1]);
+    assert_eq!(forgotten, Err(NotIssued::Slice), "the clock went back");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey, TicketKey}
 use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
 use ain_controlplane::share::NeighbourShare;
 use ain_controlplane::signal::suite::{Kem, OnionPrivateKey, x25519};
-use ain_controlplane::ticket::{Mark, Slice, TicketSeed};
+use ain_controlplane::ticket::{Past, Slice, TicketSeed};
 use ain_dataplane::id::PeerId;
 use ain_dataplane::nat::Settings;
 use ain_dataplane::wire::ah::Family;
@@ -33,8 +33,8 @@ pub struct Plan {
     pub onion_key: fn(usize) -> OnionPrivateKey,
     /// How many tickets the wallet of each node holds, if nodes issue and demand them.
     pub tickets: Option<fn(usize) -> usize>,
-    /// Tickets that every node knows as spent at its start.
-    pub spent: Vec<Mark>,
+    /// What every node knows of tickets at its start.
+    pub past: Past,
     /// A node that is an open exit for all of IPv4, as far as it goes.
     pub open_exit: Option<(usize, Arc<Settings>)>,
     /// Changes the configuration of a node.
@@ -56,7 +56,7 @@ impl Plan {
             kem: x25519::KEM,
             onion_key,
             tickets: None,
-            spent: Vec::new(),
+            past: Past::default(),
             open_exit: None,
             adjust: |_, _| {},
         }
@@ -169,7 +169,7 @@ impl Plan {
             replay_floor_s,
             quotas: self.quotas,
             tickets: self.tickets.map(|wallet| Tickets {
-                spent: self.spent.clone(),
+                past: self.past.clone(),
                 ..tickets(node, wallet(node))
             }),
             open_exit: self.open_exit_of(node).cloned(),
@@ -206,7 +206,7 @@ pub fn tickets(node: usize, wallet: usize) -> Tickets {
         demand: true,
         quota: 1000,
         wallet,
-        spent: Vec::new(),
+        past: Past::default(),
     }
 }
 
