@@ -15,6 +15,7 @@ use ain_dataplane::id::Now;
 use ed25519_dalek::SigningKey;
 use rand::{CryptoRng, RngExt};
 use thiserror::Error;
+use zeroize::Zeroize;
 
 use super::message::{Answer, Head, Malformed, Nonce, Request};
 use super::{Batch, ELEMENT_BYTES, Slice, Ticket};
@@ -236,7 +237,13 @@ impl Wallet {
     /// A ticket of `issuer` that is good at `wall`, gone from the wallet for good.
     pub fn take(&mut self, issuer: &NodeId, wall: u64) -> Option<Ticket> {
         let slice = self.spendable(issuer, wall)?;
-        self.held.get_mut(&(*issuer, slice))?.pop()
+        let held = self.held.get_mut(&(*issuer, slice))?;
+        let last = held.last_mut()?;
+        let ticket = Ticket(last.0);
+        // What is popped is moved, and would stay behind in the list's room.
+        last.zeroize();
+        held.pop();
+        Some(ticket)
     }
 
     /// Whether [`Self::take`] would find one.
