@@ -46,9 +46,17 @@ impl Auc {
     }
 }
 
-/// Logistic regression on standardized features: learned on the first half of the samples, judged on the second.
+/// Logistic regression on standardized features: learned on one half of the samples and judged on the other, both ways.
 pub fn logistic<const N: usize>(samples: &[([f64; N], bool)]) -> Option<Auc> {
-    let (known, unknown) = samples.split_at(samples.len() / 2);
+    let (first, second) = samples.split_at(samples.len() / 2);
+    let (one, other) = (learned(first, second)?, learned(second, first)?);
+    Some(Auc {
+        area: (one.area + other.area) / 2.0,
+        margin: one.margin.hypot(other.margin) / 2.0,
+    })
+}
+
+fn learned<const N: usize>(known: &[([f64; N], bool)], unknown: &[([f64; N], bool)]) -> Option<Auc> {
     let scale = scale_of(known);
     let standard = |features: &[f64; N]| -> [f64; N] {
         std::array::from_fn(|at| ((features[at] - scale[at].0) / scale[at].1).clamp(-5.0, 5.0))

@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ain_controlplane::table_writer::veil;
 use ain_crypto::Veil;
-use ain_dataplane::wire::protocol;
+use ain_dataplane::wire::{ah, ethernet, ipv4, ipv6, protocol};
 use anyhow::{Context, bail, ensure};
 
 use crate::adversary::{Auc, logistic};
@@ -21,7 +22,7 @@ use crate::stats::Spread;
 /// What is looked at.
 #[derive(Debug, clap::Args)]
 pub struct Shape {
-    /// Captures of links between AINs over IPv4, one stream a direction: tcpdump's, in micro- or nanoseconds.
+    /// Captures of links between AINs, one stream a direction: tcpdump's, in micro- or nanoseconds.
     #[arg(required = true)]
     captures: Vec<PathBuf>,
     /// Packets a second in each direction.
@@ -341,11 +342,12 @@ fn read_keys(path: &Path) -> anyhow::Result<BTreeMap<u32, Veil>> {
 }
 
 const RECORD_HEADER: usize = 16;
-const ETHERNET: usize = 14;
-const AH_FIXED: usize = 12;
 
-/// AH packets over IPv4 of a capture, by source and destination.
-fn read_capture(path: &Path) -> anyhow::Result<BTreeMap<[u8; 8], Vec<Packet>>> {
+/// Source and destination.
+type Ends = (IpAddr, IpAddr);
+
+/// AH packets of a capture by their ends.
+fn read_capture(path: &Path) -> anyhow::Result<BTreeMap<Ends, Vec<Packet>>> {
     let bytes = fs::read(path)?;
     let (header, mut rest) = bytes.split_at_checked(24).context("not a capture")?;
     let unit_ns = match header[..4] {
@@ -353,7 +355,7 @@ fn read_capture(path: &Path) -> anyhow::Result<BTreeMap<[u8; 8], Vec<Packet>>> {
         [0x4d, 0x3c, 0xb2, 0xa1] => 1,
         _ => bail!("not a capture of a little-endian machine"),
     };
-    let mut streams: BTreeMap<[u8; 8], Vec<Packet>> = BTreeMap::new();
+    let mut streams: BTreeMap<Ends, Vec<Packet>> = BTreeMap::new();
     while let Some((record, after)) = rest.split_at_checked(RECORD_HEADER) {
         let word = |at: usize| u32::from_le_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
         let Some((frame, after)) = after.split_at_checked(word(8) as usize) else {
@@ -368,18 +370,14 @@ fn read_capture(path: &Path) -> anyhow::Result<BTreeMap<[u8; 8], Vec<Packet>>> {
     Ok(streams)
 }
 
-fn ah_packet(frame: &[u8], at_ns: u64, bytes: u32) -> Option<([u8; 8], Packet)> {
-    let ip = frame.get(ETHERNET..)?;
-    if frame.get(12..14)? != [8, 0] || *ip.get(9)? != protocol::AH {
-        return None;
-    }
-    let ah = ip.get(usize::from(ip[0] & 15) * 4..)?;
+fn ah_packet(frame: &[u8], at_ns: u64, bytes: u32) -> Option<(Ends, Packet)> {
+    let (ends, ah) = ah_of(frame)?;
     let number = |at: usize| {
         ah.get(at..at + 4)
             .map(|four| u32::from_be_bytes(four.try_into().unwrap_or_default()))
     };
     let after = (usize::from(*ah.get(1)?) + 2) * 4;
-    let veil = u64::from(number(after.max(AH_FIXED))?) << 32 | u64::from(number(after + 4)?);
+    let veil = u64::from(number(after.max(ah::FIXED_LEN))?) << 32 | u64::from(number(after + 4)?);
     let packet = Packet {
         at_ns,
         bytes,
@@ -388,7 +386,29 @@ fn ah_packet(frame: &[u8], at_ns: u64, bytes: u32) -> Option<([u8; 8], Packet)> 
         next_header: ah[0],
         veil,
     };
-    Some((ip.get(12..20)?.try_into().ok()?, packet))
+    Some((ends, packet))
+}
+
+/// The AH of a frame, which may be cut off behind it; PVTs use no extension headers.
+fn ah_of(frame: &[u8]) -> Option<(Ends, &[u8])> {
+    let ip = frame.get(ethernet::HEADER_LEN..)?;
+    let ethertype = u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]);
+    let (ends, next, header) = match ethertype {
+        ethernet::ETHERTYPE_IPV4 => (ends::<4>(ip, 12)?, ip[ipv4::PROTOCOL], usize::from(ip[0] & 15) * 4),
+        ethernet::ETHERTYPE_IPV6 => (ends::<16>(ip, 8)?, ip[ipv6::NEXT_HEADER], ipv6::HEADER_LEN),
+        _ => return None,
+    };
+    let ah = ip.get(header..).filter(|_| next == protocol::AH)?;
+    Some((ends, ah))
+}
+
+/// The addresses at `at` of an IP packet.
+fn ends<const N: usize>(ip: &[u8], at: usize) -> Option<Ends>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let (source, rest) = ip.get(at..)?.split_first_chunk::<N>()?;
+    Some(((*source).into(), (*rest.first_chunk::<N>()?).into()))
 }
 
 #[cfg(test)]
@@ -420,6 +440,29 @@ mod tests {
             }
         };
         packets.windows(2).map(of).collect()
+    }
+
+    #[test]
+    fn line_6_links_of_either_family_are_read() {
+        let ah = [
+            &[99, 4, 0, 0, 0, 0, 1, 44, 0, 0, 0, 7][..],
+            &[0; 12],
+            &[0, 0, 0, 5, 0, 0, 0, 6],
+        ]
+        .concat();
+        let v4 = [&[0x45; 9][..], &[51], &[0; 2], &[192, 0, 2, 1, 192, 0, 2, 2]].concat();
+        let address = |last| [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[last]].concat();
+        let v6 = [&[0x60, 0, 0, 0, 0, 0, 51, 64][..], &address(1), &address(2)].concat();
+        for (ethertype, ip, source) in [([8, 0], v4, "192.0.2.1"), ([0x86, 0xdd], v6, "2001:db8::1")] {
+            let frame = [&[0; 12][..], &ethertype, &ip, &ah].concat();
+            let (ends, packet) = ah_packet(&frame, 1, 1472).unwrap();
+            assert_eq!(ends.0, source.parse::<IpAddr>().unwrap());
+            assert_eq!(
+                (packet.spi, packet.number, packet.next_header, packet.veil),
+                (300, 7, 99, 5 << 32 | 6)
+            );
+            assert!((0..frame.len()).all(|cut| ah_packet(&frame[..cut], 1, 1472).is_none()));
+        }
     }
 
     #[test]

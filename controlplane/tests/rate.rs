@@ -12,8 +12,9 @@ use ain_dataplane::id::Now;
 use ain_dataplane::limits::RATE_CELLS_OF_A_TVT;
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::verdict::DropReason;
+use ain_dataplane::wire::ah::Family;
 use sim::chain::{AS_THEY_COME, Chain, Plan, TO_NEIGHBOUR, aivt, ends, initiator, responder};
-use sim::{Buf, GMAC, HMAC_ESN, datagram};
+use sim::{Buf, GMAC, HMAC_ESN, Suite, datagram};
 
 const PERIOD: u64 = 1_000_000;
 const PPS: NonZeroU32 = NonZeroU32::new(1000).unwrap();
@@ -37,7 +38,8 @@ struct Seen {
 type Wires = BTreeMap<(u8, u8), Vec<Seen>>;
 
 fn seen(at: Now, frame: &Buf) -> Seen {
-    let ah = &frame.data()[34..];
+    let ip = &frame.data()[14..];
+    let ah = &ip[if ip[0] >> 4 == 4 { 20 } else { 40 }..];
     let number = |at: usize| u32::from_be_bytes(ah[at..at + 4].try_into().unwrap());
     Seen {
         at,
@@ -70,13 +72,16 @@ fn used(chain: &Chain, machine: u8, of: SlotUse) -> u64 {
         .sum()
 }
 
-/// A chain in which every tunnel has had its first slots.
-fn with_rates(ains: u8, workers: u8, hosts: TunnelShape) -> Chain {
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// A chain over an outer network of `family` in which every tunnel has had its first slots.
+fn with_rates(family: Family, ains: u8, workers: u8, hosts: TunnelShape) -> Chain {
+    let algorithms = if workers == 2 { HMAC_ESN } else { GMAC };
     let mut chain = Chain::new(Plan {
         workers,
         inner_mtu: if hosts == AS_THEY_COME { 9000 } else { 1386 },
         shapes: [hosts, PVT],
-        ..Plan::new(ains, if workers == 2 { HMAC_ESN } else { GMAC })
+        ..Plan::new(ains, Suite { family, ..algorithms })
     });
     pass(&mut chain, 3);
     chain
@@ -103,8 +108,9 @@ fn assert_constant(wires: &Wires, between: impl Fn(u8) -> bool, periods: usize) 
 
 #[test]
 fn line_6_datagrams_cross_and_an_observer_sees_the_same_as_in_silence() {
-    for (ains, workers) in [(2, 1), (3, 1), (3, 2), (4, 3)] {
-        let mut chain = with_rates(ains, workers, AS_THEY_COME);
+    let chains = FAMILIES.map(|family| [(2, 1), (3, 1), (3, 2), (4, 3)].map(|(ains, workers)| (family, ains, workers)));
+    for (family, ains, workers) in chains.into_iter().flatten() {
+        let mut chain = with_rates(family, ains, workers, AS_THEY_COME);
         let exit = chain.exit();
         let between_ains = |machine| (2..=exit).contains(&machine);
         let silence = pass(&mut chain, 100);
@@ -123,39 +129,41 @@ fn line_6_datagrams_cross_and_an_observer_sees_the_same_as_in_silence() {
             assert!(used(&chain, machine, SlotUse::Cell) > 0 && used(&chain, machine, SlotUse::Dummy) > 0);
             assert_eq!(used(&chain, machine, SlotUse::Missed), 0);
         }
-        assert_eq!(chain.delivered(ains + 2), out(63), "{ains} AINs forward");
-        assert_eq!(chain.delivered(1), back(63), "{ains} AINs backward");
+        assert_eq!(chain.delivered(ains + 2), out(63), "{ains} AINs forward, {family:?}");
+        assert_eq!(chain.delivered(1), back(63), "{ains} AINs backward, {family:?}");
         chain.assert_no_drops();
     }
 }
 
 #[test]
 fn line_6_own_slots_carry_signals_and_look_like_those_that_carry_none() {
-    let mut chain = with_rates(2, 1, AS_THEY_COME);
-    let signal = datagram(
-        sim::address_of(2),
-        sim::address_of(3),
-        64,
-        usize::from(STANDARD_SIGNAL),
-        7,
-    );
-    let machine = chain.machine(2);
-    machine.writer.signal(TO_NEIGHBOUR, Buf::of(&signal));
-    machine.settle(Now(1));
-    let wires = pass(&mut chain, 320);
-    assert_constant(&wires, |machine| machine == 2 || machine == 3, 320);
-    let headers: Vec<u8> = wires[&(2, 3)].iter().map(|packet| packet.next_header).collect();
-    let own: Vec<usize> = (0..headers.len()).filter(|at| headers[*at] == 50).collect();
-    assert_eq!(own.len(), 10, "one slot in 32 at 1000 a second");
-    assert!(own.windows(2).all(|pair| pair[1] - pair[0] == 32));
-    assert_eq!(chain.heard, [(3, sim::chain::Heard::Signal(TO_NEIGHBOUR, signal))]);
-    assert_eq!(used(&chain, 2, SlotUse::Own), 1);
-    chain.assert_no_drops();
+    for family in FAMILIES {
+        let mut chain = with_rates(family, 2, 1, AS_THEY_COME);
+        let signal = datagram(
+            sim::address_of(2),
+            sim::address_of(3),
+            64,
+            usize::from(STANDARD_SIGNAL),
+            7,
+        );
+        let machine = chain.machine(2);
+        machine.writer.signal(TO_NEIGHBOUR, Buf::of(&signal));
+        machine.settle(Now(1));
+        let wires = pass(&mut chain, 320);
+        assert_constant(&wires, |machine| machine == 2 || machine == 3, 320);
+        let headers: Vec<u8> = wires[&(2, 3)].iter().map(|packet| packet.next_header).collect();
+        let own: Vec<usize> = (0..headers.len()).filter(|at| headers[*at] == 50).collect();
+        assert_eq!(own.len(), 10, "one slot in 32 at 1000 a second");
+        assert!(own.windows(2).all(|pair| pair[1] - pair[0] == 32));
+        assert_eq!(chain.heard, [(3, sim::chain::Heard::Signal(TO_NEIGHBOUR, signal))]);
+        assert_eq!(used(&chain, 2, SlotUse::Own), 1);
+        chain.assert_no_drops();
+    }
 }
 
 #[test]
 fn line_6_missed_slots_are_counted_and_never_made_up_for() {
-    let mut chain = with_rates(2, 1, AS_THEY_COME);
+    let mut chain = with_rates(Family::V4, 2, 1, AS_THEY_COME);
     let slots = |chain: &Chain| SlotUse::ALL.map(|of| used(chain, 2, of) + used(chain, 3, of));
     let before: u64 = slots(&chain).iter().sum();
     chain.now = chain.now.plus(7 * PERIOD);
@@ -178,7 +186,7 @@ fn line_6_missed_slots_are_counted_and_never_made_up_for() {
 
 #[test]
 fn line_6_a_full_queue_drops_and_counts() {
-    let mut chain = with_rates(2, 1, AS_THEY_COME);
+    let mut chain = with_rates(Family::V4, 2, 1, AS_THEY_COME);
     chain.send(1, &[datagram(initiator(0), responder(0), 64, 100, 1)]);
     for _ in 0..3 {
         let burst: Vec<_> = (0..40)
@@ -198,7 +206,7 @@ fn line_6_a_full_queue_drops_and_counts() {
 
 #[test]
 fn line_6_a_tvt_packet_of_its_own_is_refused_and_so_is_an_unknown_tvt_under_the_veil() {
-    let mut carried = with_rates(2, 1, AS_THEY_COME);
+    let mut carried = with_rates(Family::V4, 2, 1, AS_THEY_COME);
     let mut plain = Chain::new(Plan::new(2, GMAC));
     // A neighbour without a rate: the same keys, TVT packets of its own.
     plain.send(1, &[datagram(initiator(0), responder(0), 64, 100, 1)]);
@@ -236,17 +244,19 @@ fn line_6_a_tvt_packet_of_its_own_is_refused_and_so_is_an_unknown_tvt_under_the_
 
 #[test]
 fn line_6_host_tunnels_with_a_rate_send_one_size_at_one_pace() {
-    let hosts = TunnelShape {
-        padded_len: 1386,
-        rate: Rate::Host(PPS),
-    };
-    let mut chain = with_rates(2, 1, hosts);
-    let silence = pass(&mut chain, 40);
-    assert_constant(&silence, |_| true, 40);
-    chain.send(1, &[datagram(initiator(0), responder(0), 64, 1386, 1)]);
-    let loaded = pass(&mut chain, 40);
-    assert_constant(&loaded, |_| true, 40);
-    assert_eq!(loaded.len(), 6);
-    assert_eq!(chain.delivered(4).len(), 1);
-    chain.assert_no_drops();
+    for family in FAMILIES {
+        let hosts = TunnelShape {
+            padded_len: 1386,
+            rate: Rate::Host(PPS),
+        };
+        let mut chain = with_rates(family, 2, 1, hosts);
+        let silence = pass(&mut chain, 40);
+        assert_constant(&silence, |_| true, 40);
+        chain.send(1, &[datagram(initiator(0), responder(0), 64, 1386, 1)]);
+        let loaded = pass(&mut chain, 40);
+        assert_constant(&loaded, |_| true, 40);
+        assert_eq!(loaded.len(), 6);
+        assert_eq!(chain.delivered(4).len(), 1);
+        chain.assert_no_drops();
+    }
 }
