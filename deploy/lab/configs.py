@@ -70,6 +70,8 @@ class Network:
     onion_key_period_s: int = 86_400
     families: dict[str, str] = field(default_factory=dict)  # by node
     tickets: str = "wallet = 0"  # section of every node: fetching them makes AIVTs that tests would have to tell from users'
+    tickets_of: dict[str, str] = field(default_factory=dict)  # the same by node, where it is another
+    ticket_slice_s: int = 3600
     memory_mib: int = 96
     huge: bool | str = "auto"
     max_sleep_us: int = 50
@@ -204,11 +206,12 @@ metrics = "{METRICS}"
 suite = {network.suite}
 inactivity_s = {network.inactivity_s}
 onion_key_period_s = {network.onion_key_period_s}
+ticket_slice_s = {network.ticket_slice_s}
 min_path_nodes = {network.path_nodes}
 max_path_nodes = {network.path_nodes}
 
 [tickets]
-{network.tickets}
+{network.tickets_of.get(node, network.tickets)}
 
 [dpdk]
 memory_mib = {network.memory_mib}
