@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use ain_controlplane::table_writer::{Rate, TunnelShape};
 use ain_dataplane::count::SlotUse;
 use ain_dataplane::id::Now;
-use ain_dataplane::limits::RATE_CELLS_OF_A_TVT;
+use ain_dataplane::limits::{RATE_CELLS_OF_A_TVT, RATE_DATAGRAMS};
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::ah::Family;
@@ -22,6 +22,11 @@ const STANDARD_SIGNAL: u16 = 1408 - 26;
 const PVT: TunnelShape = TunnelShape {
     padded_len: STANDARD_SIGNAL,
     rate: Rate::Pvt(PPS),
+};
+
+const HOST: TunnelShape = TunnelShape {
+    padded_len: 1386,
+    rate: Rate::Host(PPS),
 };
 
 /// A packet on a wire: when, and what an observer reads off it.
@@ -242,14 +247,23 @@ fn line_6_a_tvt_packet_of_its_own_is_refused_and_so_is_an_unknown_tvt_under_the_
     assert!(carried.machines[&3].drops(DropReason::UnknownSpi) > 0);
 }
 
+/// The line of a host tunnel is one, whatever flows share it, and is as long as its limit says.
+#[test]
+fn line_6_a_host_tunnel_holds_a_burst() {
+    let mut chain = with_rates(Family::V4, 2, 1, HOST);
+    let burst = vec![datagram(initiator(0), responder(0), 64, 100, 1); 60];
+    for _ in 0..10 {
+        chain.send(1, &burst);
+    }
+    assert_eq!(chain.machines[&1].drops(DropReason::RateFull), 600 - RATE_DATAGRAMS as u64);
+    pass(&mut chain, 600);
+    assert_eq!(used(&chain, 1, SlotUse::Own), RATE_DATAGRAMS as u64);
+}
+
 #[test]
 fn line_6_host_tunnels_with_a_rate_send_one_size_at_one_pace() {
     for family in FAMILIES {
-        let hosts = TunnelShape {
-            padded_len: 1386,
-            rate: Rate::Host(PPS),
-        };
-        let mut chain = with_rates(family, 2, 1, hosts);
+        let mut chain = with_rates(family, 2, 1, HOST);
         let silence = pass(&mut chain, 40);
         assert_constant(&silence, |_| true, 40);
         chain.send(1, &[datagram(initiator(0), responder(0), 64, 1386, 1)]);

@@ -31,7 +31,9 @@ pub const FLOWS_PER_SECOND_OF_AN_INITIATOR: u32 = 1000;
 pub const REFUSED_PLACES: usize = 1024;
 /// Nanoseconds for which a refused flow stays refused without another question.
 pub const REFUSED_NS: u64 = 1_000_000_000;
-/// Cells that wait for slots of one PVT with a rate, or datagrams of one host tunnel.
+/// Datagrams that wait for slots of one host tunnel with a rate: of all its flows together.
+pub const RATE_DATAGRAMS: usize = 512;
+/// Cells that wait for slots of one PVT with a rate.
 pub const RATE_CELLS: u32 = 512;
 /// Cells of one TVT that wait for slots.
 pub const RATE_CELLS_OF_A_TVT: usize = 64;

@@ -217,7 +217,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                     };
                     self.counters.moved(traffic, datagram.data().len());
                     if peers.has_rate(id) {
-                        self.shapers.queue_datagram(&self.counters, &peer.kind, id, datagram);
+                        self.shapers.queue_datagram(&self.counters, id, datagram);
                     } else {
                         mine.push((peer.tunnel, datagram));
                     }

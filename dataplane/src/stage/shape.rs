@@ -34,10 +34,12 @@ use crate::engine::Engine;
 use crate::entry::{Carrier, Tunnel, Tvt};
 use crate::fair::FairQueue;
 use crate::id::{Now, PeerId, PortId, Spi};
-use crate::limits::{DITHER_SHARE, RATE_CELLS, RATE_CELLS_OF_A_TVT, RATE_SIGNALS, SLOT_GUARD_NS, SLOT_GUARD_SHARE};
+use crate::limits::{
+    DITHER_SHARE, RATE_CELLS, RATE_CELLS_OF_A_TVT, RATE_DATAGRAMS, RATE_SIGNALS, SLOT_GUARD_NS, SLOT_GUARD_SHARE,
+};
 use crate::outside::Outside;
 use crate::packet::PacketBuf;
-use crate::peers::{PeerKind, Peers};
+use crate::peers::Peers;
 use crate::slab::Slab;
 use crate::table::{Reader, TargetKind};
 use crate::verdict::DropReason;
@@ -63,10 +65,12 @@ struct Shaper<B> {
     peer: PeerId,
     /// The tunnel's slot.
     tunnel: u32,
-    /// Cells by TVT; a host's datagrams, all in one line.
-    queue: FairQueue<B>,
-    /// A PVT's signals.
-    signals: VecDeque<B>,
+    /// A PVT's cells, by TVT.
+    cells: FairQueue<B>,
+    /// What own slots carry: a PVT's signals, or all that a host tunnel does.
+    own: VecDeque<B>,
+    /// How many those may be.
+    own_most: usize,
     ready: Option<Ready<B>>,
     /// Whether that has been attempted for this slot: what cannot be sent costs one packet and not many.
     tried: bool,
@@ -94,7 +98,7 @@ impl<B> Shaper<B> {
 
     /// [`LATE`] alone: a slot for which nothing waits comes a little later, in case something does by then.
     fn put_off(&mut self) -> Option<Now> {
-        self.put_off = LATE && !self.put_off && self.queue.is_empty();
+        self.put_off = LATE && !self.put_off && self.cells.is_empty() && self.own.is_empty();
         self.put_off.then(|| {
             self.next = self.next.plus(self.period_ns / 16);
             self.next
@@ -120,8 +124,9 @@ impl<B> Default for Shapers<B> {
 }
 
 impl<B> Shapers<B> {
-    /// Begins slots for a tunnel. Tunnels begin at different parts of their periods, so that their slots do not meet.
-    pub(crate) fn add(&mut self, now: Now, peer: PeerId, tunnel: u32, period_ns: u64) {
+    /// Begins slots for a tunnel, which `carries` cells or is a host's. Tunnels begin at different parts of their periods, so that
+    /// their slots do not meet.
+    pub(crate) fn add(&mut self, now: Now, (peer, tunnel): (PeerId, u32), period_ns: u64, carries: bool) {
         let at = usize::from(peer.0);
         if self.of_peer.len() <= at {
             self.of_peer.resize_with(at + 1, || None);
@@ -129,11 +134,17 @@ impl<B> Shapers<B> {
         self.due.retain(|Reverse((_, of))| *of != peer.0);
         let turn = u64::from(tunnel.wrapping_mul(GOLDEN) >> 16) * (period_ns >> 16);
         let next = now.plus(period_ns + turn);
+        let (cells, own_most) = if carries {
+            (RATE_CELLS, RATE_SIGNALS)
+        } else {
+            (0, RATE_DATAGRAMS)
+        };
         self.of_peer[at] = Some(Shaper {
             peer,
             tunnel,
-            queue: FairQueue::new(RATE_CELLS, RATE_CELLS_OF_A_TVT),
-            signals: VecDeque::with_capacity(RATE_SIGNALS),
+            cells: FairQueue::new(cells, RATE_CELLS_OF_A_TVT),
+            own: VecDeque::with_capacity(own_most),
+            own_most,
             ready: None,
             tried: false,
             next,
@@ -159,20 +170,11 @@ impl<B> Shapers<B> {
     }
 
     /// Queues a signal for a PVT, or a datagram for a host tunnel.
-    pub(crate) fn queue_datagram(&mut self, counters: &Counters, kind: &PeerKind, of: PeerId, datagram: B) {
-        let Some(shaper) = self.of(of) else {
-            return counters.dropped(DropReason::Gone);
-        };
-        let queued = match kind {
-            PeerKind::Neighbour if shaper.signals.len() < RATE_SIGNALS => {
-                shaper.signals.push_back(datagram);
-                Ok(())
-            }
-            PeerKind::Neighbour => Err(datagram),
-            PeerKind::Host(_) | PeerKind::Own(_) | PeerKind::Gateway => shaper.queue.push(ONE_LINE, datagram),
-        };
-        if queued.is_err() {
-            counters.dropped(DropReason::RateFull);
+    pub(crate) fn queue_datagram(&mut self, counters: &Counters, of: PeerId, datagram: B) {
+        match self.of(of) {
+            Some(shaper) if shaper.own.len() < shaper.own_most => shaper.own.push_back(datagram),
+            Some(_) => counters.dropped(DropReason::RateFull),
+            None => counters.dropped(DropReason::Gone),
         }
     }
 
@@ -255,10 +257,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         let made = if own {
             shaper.since_own = 1;
             let mut lane = Lane::new();
-            let waiting = match tunnel.carrier {
-                Some(_) => shaper.signals.pop_front(),
-                None => shaper.queue.pop().map(|(_, datagram)| datagram),
-            };
+            let waiting = shaper.own.pop_front();
             let is = if waiting.is_some() {
                 SlotUse::Own
             } else {
@@ -269,7 +268,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             sealed.pop().map(|packet| (packet, is))
         } else {
             shaper.since_own += 1;
-            let waiting = shaper.queue.pop();
+            let waiting = shaper.cells.pop();
             let is = if waiting.is_some() {
                 SlotUse::Cell
             } else {
@@ -332,7 +331,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             return;
         }
         let queued = self.shapers.of(of).ok_or(DropReason::Gone);
-        if let Err(why) = queued.and_then(|shaper| shaper.queue.push(spi, cell).map_err(|_| DropReason::RateFull)) {
+        if let Err(why) = queued.and_then(|shaper| shaper.cells.push(spi, cell).map_err(|_| DropReason::RateFull)) {
             self.counters.dropped(why);
         }
     }
@@ -378,9 +377,6 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         self.crypto.apply(&mut jobs);
     }
 }
-
-/// The line of a host's datagrams: there is no other.
-const ONE_LINE: Spi = Spi::new(Spi::MIN).unwrap();
 
 /// A cell of the TVT that it is queued for, or a dummy, under its veil.
 fn carry<C: Backend, B: PacketBuf>(
