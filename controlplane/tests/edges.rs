@@ -84,10 +84,10 @@ fn a_hop_that_changes_cells_is_found_out() {
         changed[bit / 8] ^= 0x80 >> (bit % 8);
         inject(&mut chain, 3, from_entrance(100 + n, &changed).buf());
         assert_drops(&chain, 4, &[(DropReason::CellBroken, n)]);
-        assert_eq!(chain.heard.pop(), Some((4, Heard::Misbehaviour(aivt(0)))));
         assert_crosses(&mut chain);
     }
-    assert_eq!(chain.heard, []);
+    // Found out four times, reported once: a flood of such cells does not become one of events.
+    assert_eq!(chain.heard, [(4, Heard::Misbehaviour(aivt(0)))]);
 }
 
 #[test]

@@ -118,9 +118,9 @@ pub enum Event<C: Backend, B> {
     },
     /// The first datagram of an AIVT at its exit; it waits.
     FirstDatagram(AivtId, Pair),
-    /// A cell that passed AH but not the last layer's check: a hop misbehaves.
+    /// A cell that passed AH but not the last layer's check: a hop misbehaves. An edge tells this or a verdict, once.
     Misbehaviour(AivtId),
-    /// The exit's verdict reached the entrance.
+    /// The exit's verdict reached the entrance. An edge tells this or misbehaviour, once.
     Verdict(AivtId, u8),
     /// An entry comes home to be freed and its keys erased.
     Retired(Retired<C>),

@@ -174,6 +174,8 @@ pub struct Edge {
     pub unpacker: Unpacker,
     /// Whose datagrams.
     pub to: EdgeTo,
+    /// The control thread has been told what ends the AIVT, and hears nothing more of it.
+    pub told: bool,
 }
 
 /// Whose datagrams come out at an edge.

@@ -264,5 +264,6 @@ fn edge(aivt: AivtId, to: EdgeTo) -> Next {
         window: TvtWindow::new(),
         unpacker: Unpacker::new(aivt),
         to,
+        told: false,
     }))
 }

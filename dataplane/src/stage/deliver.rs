@@ -47,7 +47,12 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 continue;
             };
             let Next::Edge(edge) = &mut tvt.next else { continue };
-            let Edge { window, unpacker, to } = &mut **edge;
+            let Edge {
+                window,
+                unpacker,
+                to,
+                told,
+            } = &mut **edge;
             let traffic = match to {
                 EdgeTo::Initiator { .. } => Traffic::EntranceBackward,
                 EdgeTo::Unbound { .. } | EdgeTo::Responder { .. } | EdgeTo::Internet { .. } => Traffic::ExitForward,
@@ -93,12 +98,12 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                             self.counters.dropped_many(DropReason::ReassemblyLost, lost as usize);
                         }
                     }
-                    Content::Verdict(reason) => delivery.verdict(to, reason),
+                    Content::Verdict(reason) => delivery.verdict(to, told, reason),
                 },
                 Err(Refused::Late) => self.counters.dropped(DropReason::CellReplay),
                 Err(Refused::Misbehaviour(why)) => {
                     self.counters.dropped(why);
-                    delivery.report(Event::Misbehaviour(tvt.aivt));
+                    delivery.report(told, Event::Misbehaviour(tvt.aivt));
                 }
             }
         }
@@ -175,21 +180,25 @@ pub(super) struct Delivery<'a, B, O> {
 }
 
 impl<B: PacketBuf, O> Delivery<'_, B, O> {
-    fn report<C: Backend>(&mut self, event: Event<C, B>)
+    /// Tells the control thread of what ends the AIVT, once: however many such cells come until it is gone, they fill no ring.
+    fn report<C: Backend>(&mut self, told: &mut bool, event: Event<C, B>)
     where
         O: Outside<C, B>,
     {
-        if self.io.report(event).is_err() {
-            self.counters.dropped(DropReason::ControlFull);
+        if !*told {
+            *told = self.io.report(event).is_ok();
+            if !*told {
+                self.counters.dropped(DropReason::ControlFull);
+            }
         }
     }
 
-    fn verdict<C: Backend>(&mut self, to: &EdgeTo, reason: u8)
+    fn verdict<C: Backend>(&mut self, to: &EdgeTo, told: &mut bool, reason: u8)
     where
         O: Outside<C, B>,
     {
         match to {
-            EdgeTo::Initiator { .. } => self.report(Event::Verdict(self.aivt, reason)),
+            EdgeTo::Initiator { .. } => self.report(told, Event::Verdict(self.aivt, reason)),
             EdgeTo::Unbound { .. } | EdgeTo::Responder { .. } | EdgeTo::Internet { .. } => {
                 self.counters.dropped(DropReason::CellBroken);
             }
