@@ -198,7 +198,8 @@ impl<C: Fresh, M: Memory> Site<C, M> {
     #[inline]
     pub fn burst(&mut self, frames: &mut Lane<M::Buf>) {
         self.now = self.now.plus(BURST_NS);
-        self.engine.from_wire(self.now, &self.peers, frames, &mut self.io);
+        self.engine
+            .from_wire(self.now, &self.peers, PortId(0), frames, &mut self.io);
     }
 
     /// Every drop so far, by reason.

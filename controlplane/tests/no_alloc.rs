@@ -4,6 +4,7 @@
 mod crypto;
 mod sim;
 
+use ain_dataplane::id::PortId;
 use ain_dataplane::stage::Lane;
 use sim::chain::{self, Chain, Plan, ends, initiator, responder};
 use sim::{Buf, GMAC, GMAC_V6, HMAC, Suite, datagram};
@@ -39,7 +40,7 @@ fn cross(chain: &mut Chain, forward: bool) -> Vec<(u8, u64)> {
         let machine = chain.machine(at);
         let (engine, peers, io) = (&mut machine.engines[0], &machine.peers, &mut machine.io);
         let seen = allocation_counter::measure(|| {
-            engine.from_wire(now, peers, &mut frames, io);
+            engine.from_wire(now, peers, PortId(0), &mut frames, io);
             engine.tick(now);
         });
         counted.push((at, seen.count_total));

@@ -319,6 +319,9 @@ fn line_9_the_pool_is_found_by_arp() {
         Buf::of(&frame)
     };
     let machine = chain.machine(exit);
+    // The pool is no address of another port's link.
+    machine.receive_on(PortId(1), now, 1, [ask(POOL[1])]);
+    assert_eq!(machine.io.frames.len(), 0);
     machine.receive(now, 1, [ask(POOL[1]), ask(Ipv4Addr::new(203, 0, 113, 66))]);
     assert_eq!(machine.io.frames.len(), 1);
     let reply = machine.io.frames.pop().unwrap();
@@ -327,5 +330,5 @@ fn line_9_the_pool_is_found_by_arp() {
         (&reply.data()[..6], &reply.data()[22..32]),
         (&mac_of(router).0[..], &expected[..])
     );
-    assert_eq!(machine.all_drops(), [(DropReason::ForTheKernel, 1)]);
+    assert_eq!(machine.all_drops(), [(DropReason::ForTheKernel, 2)]);
 }

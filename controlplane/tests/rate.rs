@@ -255,7 +255,10 @@ fn line_6_a_host_tunnel_holds_a_burst() {
     for _ in 0..10 {
         chain.send(1, &burst);
     }
-    assert_eq!(chain.machines[&1].drops(DropReason::RateFull), 600 - RATE_DATAGRAMS as u64);
+    assert_eq!(
+        chain.machines[&1].drops(DropReason::RateFull),
+        600 - RATE_DATAGRAMS as u64
+    );
     pass(&mut chain, 600);
     assert_eq!(used(&chain, 1, SlotUse::Own), RATE_DATAGRAMS as u64);
 }

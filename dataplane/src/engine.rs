@@ -122,7 +122,8 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 self.shapers.remove(slot);
                 if let Some(pace) = &tunnel.pace {
                     let carries = tunnel.carrier.is_some();
-                    self.shapers.add(now, (tunnel.peer, slot), pace.period_ns.get(), carries);
+                    self.shapers
+                        .add(now, (tunnel.peer, slot), pace.period_ns.get(), carries);
                 }
                 retire(self.tunnels.put(slot, tunnel).map(Retired::Tunnel), io);
             }

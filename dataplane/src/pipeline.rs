@@ -16,7 +16,7 @@ use crate::command::{Event, Handoff};
 use crate::count::Traffic;
 use crate::engine::Engine;
 use crate::entry::Way;
-use crate::id::{Now, PeerId};
+use crate::id::{Now, PeerId, PortId};
 use crate::outside::Outside;
 use crate::packet::PacketBuf;
 use crate::peers::{PeerKind, Peers};
@@ -33,8 +33,15 @@ use crate::verdict::DropReason;
 
 impl<C: Backend, B: PacketBuf> Engine<C, B> {
     /// A burst of Ethernet frames from a port.
-    pub fn from_wire(&mut self, now: Now, peers: &Peers, frames: &mut Lane<B>, io: &mut impl Outside<C, B>) {
-        self.packets(now, peers, Source::Wire, frames, io);
+    pub fn from_wire(
+        &mut self,
+        now: Now,
+        peers: &Peers,
+        port: PortId,
+        frames: &mut Lane<B>,
+        io: &mut impl Outside<C, B>,
+    ) {
+        self.packets(now, peers, Source::Wire(port), frames, io);
         self.flush(now, peers, io);
     }
 

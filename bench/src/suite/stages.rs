@@ -9,7 +9,7 @@ use ain_dataplane::command::Command;
 use ain_dataplane::count::Counters;
 use ain_dataplane::engine::Capacity;
 use ain_dataplane::entry::{Activity, Tvt};
-use ain_dataplane::id::{AivtId, Now, PeerId, WorkerId};
+use ain_dataplane::id::{AivtId, Now, PeerId, PortId, WorkerId};
 use ain_dataplane::key::Keys;
 use ain_dataplane::limits::KEY_SLOTS;
 use ain_dataplane::packet::BufPool;
@@ -166,7 +166,7 @@ fn chunk<C: Fresh, M: Memory, P: Memories>(
         };
         let mut strays = Lane::new();
         sorter.classify::<C, _>(
-            Source::Wire,
+            Source::Wire(PortId(0)),
             &mut burst,
             &mut tvts,
             &mut tunnels,

@@ -350,8 +350,13 @@ impl Machine {
 
     /// A burst of frames arrives at worker `rx`'s queue.
     pub fn receive(&mut self, now: Now, rx: usize, frames: impl IntoIterator<Item = Buf>) {
+        self.receive_on(PortId(0), now, rx, frames);
+    }
+
+    /// The same at a port of several.
+    pub fn receive_on(&mut self, port: PortId, now: Now, rx: usize, frames: impl IntoIterator<Item = Buf>) {
         let mut burst: Lane<Buf> = frames.into_iter().collect();
-        self.engines[rx].from_wire(now, &self.peers, &mut burst, &mut self.io);
+        self.engines[rx].from_wire(now, &self.peers, port, &mut burst, &mut self.io);
         self.settle(now);
     }
 

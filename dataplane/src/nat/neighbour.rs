@@ -1,7 +1,7 @@
 //! Who has a pool address? This node: it answers ARP requests (RFC 826) and neighbour solicitations (RFC 4861) for exactly the
 //! addresses of the pool, which the kernel does not have and so does not answer for.
 //!
-//! Only routers and hosts of the port's own link ask. A pool that the upstream router routes to the node's outer address is never
+//! Only routers and hosts of the uplink's own link ask, untagged: on another port or VLAN the addresses are nobody's. A pool that the upstream router routes to the node's outer address is never
 //! asked for, and needs none of this.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -34,13 +34,22 @@ const FROM_THE_LINK: u8 = 255;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
-/// Writes this node's answer to the Ethernet frame `frame`, if that is an ARP request for an address of the pool, as a whole frame into
-/// the front of `out`; returns its length. `own` is the port's address.
-pub fn answer_arp(frame: &[u8], own: MacAddr, pool: &Pool, out: &mut [u8; ANSWER]) -> Option<usize> {
-    let (header, request) = EthernetHeader::parse(frame).ok()?;
-    let request: &[u8; ARP] = request
-        .first_chunk()
-        .filter(|_| header.ethertype.get() == ETHERTYPE_ARP)?;
+/// Writes this node's answer to the Ethernet frame `frame`, if that is an ARP request or a neighbour solicitation for an address of the
+/// pool, as a whole frame into the front of `out`; returns its length. `own` is the port's address.
+pub fn answer(frame: &[u8], own: MacAddr, pool: &Pool, out: &mut [u8; ANSWER]) -> Option<usize> {
+    let (header, rest) = EthernetHeader::parse(frame).ok()?;
+    if header.destination != own && !header.destination.is_multicast() {
+        return None;
+    }
+    match header.ethertype.get() {
+        ETHERTYPE_ARP => answer_arp(rest, own, pool, out),
+        ETHERTYPE_IPV6 => answer_solicitation(rest, header.source, own, pool, out),
+        _ => None,
+    }
+}
+
+fn answer_arp(request: &[u8], own: MacAddr, pool: &Pool, out: &mut [u8; ANSWER]) -> Option<usize> {
+    let request: &[u8; ARP] = request.first_chunk()?;
     let (asker, target) = (&request[8..18], &request[24..28]);
     let address = IpAddr::from(*target.first_chunk::<4>()?);
     let asks = request[..6] == ARP_ETHERNET_IPV4 && request[6..8] == ARP_REQUEST;
@@ -63,8 +72,14 @@ pub fn answer_arp(frame: &[u8], own: MacAddr, pool: &Pool, out: &mut [u8; ANSWER
     Some(total)
 }
 
-/// The same for the IPv6 packet `packet`, if that is a neighbour solicitation.
-pub fn answer_solicitation(packet: &[u8], own: MacAddr, pool: &Pool, out: &mut [u8; ANSWER]) -> Option<usize> {
+/// `from` is the link-layer address that the packet came from.
+fn answer_solicitation(
+    packet: &[u8],
+    from: MacAddr,
+    own: MacAddr,
+    pool: &Pool,
+    out: &mut [u8; ANSWER],
+) -> Option<usize> {
     const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
     let ip = Ipv6::parse(packet).ok()?;
@@ -83,7 +98,13 @@ pub fn answer_solicitation(packet: &[u8], own: MacAddr, pool: &Pool, out: &mut [
     let (to, to_mac, flags) = if ip.source().is_unspecified() {
         (ALL_NODES, ALL_NODES_MAC, OVERRIDE)
     } else {
-        (ip.source(), asker(&message[SOLICITATION..])?, SOLICITED | OVERRIDE)
+        // To all it must say where the answer goes; to this node alone it need not (RFC 4861 section 4.3).
+        let unsaid = (!ip.destination().is_multicast()).then_some(from);
+        (
+            ip.source(),
+            asker(&message[SOLICITATION..], unsaid)?,
+            SOLICITED | OVERRIDE,
+        )
     };
     EthernetHeader::new(to_mac, own, ETHERTYPE_IPV6).write(out).ok()?;
     let (header, message) = out[ethernet::HEADER_LEN..].split_at_mut(ipv6::HEADER_LEN);
@@ -105,18 +126,21 @@ pub fn answer_solicitation(packet: &[u8], own: MacAddr, pool: &Pool, out: &mut [
     Some(ANSWER)
 }
 
-/// The source's link-layer address among the options of a solicitation (RFC 4861 section 4.6.1).
-fn asker(mut options: &[u8]) -> Option<MacAddr> {
+/// The source's link-layer address among the options of a solicitation (RFC 4861 section 4.6.1), or `unsaid` if they have none.
+fn asker(mut options: &[u8], unsaid: Option<MacAddr>) -> Option<MacAddr> {
     const SOURCE: u8 = 1;
-    loop {
-        let (kind, eights) = (*options.first()?, usize::from(*options.get(1)?));
-        let option = options.get(..eights * 8).filter(|option| !option.is_empty())?;
+    let mut address = unsaid;
+    while let [kind, eights, ..] = *options {
+        let option = options
+            .get(..usize::from(eights) * 8)
+            .filter(|option| !option.is_empty())?;
         if kind == SOURCE {
-            let address = option[2..].first_chunk().copied().map(MacAddr);
-            return address.filter(|address| !address.is_multicast());
+            address = option[2..].first_chunk().copied().map(MacAddr);
+            break;
         }
-        options = &options[eights * 8..];
+        options = &options[option.len()..];
     }
+    address.filter(|address| !address.is_multicast())
 }
 
 #[cfg(test)]
@@ -135,11 +159,7 @@ mod tests {
 
     fn answered(frame: &[u8]) -> Option<Vec<u8>> {
         let mut out = [0xee; ANSWER];
-        let len = match frame.get(12..14) {
-            Some([0x86, 0xdd]) => answer_solicitation(&frame[14..], OWN, &pool(), &mut out),
-            _ => answer_arp(frame, OWN, &pool(), &mut out),
-        };
-        len.map(|len| out[..len].to_vec())
+        answer(frame, OWN, &pool(), &mut out).map(|len| out[..len].to_vec())
     }
 
     const ARP_FRAME: [u8; 42] =
@@ -172,9 +192,11 @@ mod tests {
 
     #[test]
     fn line_9_other_arp_is_left_to_the_kernel() {
-        // Another address, a reply, no IPv4, a gratuitous one, a group address that asks.
+        // For another station, on a VLAN, another address, a reply, no IPv4, a gratuitous one, a group address that asks.
         for (at, bytes) in [
-            (41, &[0x41][..]),
+            (0, &[2, 0, 0, 0, 0, 4][..]),
+            (12, &[0x81, 0, 0, 7]),
+            (41, &[0x41]),
             (21, &[2]),
             (16, &[0x86]),
             (28, &[0xcb, 0, 0x71, 0x40]),
@@ -230,6 +252,24 @@ mod tests {
             answered(&frame).map(|reply| reply[..6].to_vec()),
             Some(hex!("020000000009").to_vec())
         );
+    }
+
+    /// A router that makes sure of what it knows need not say who it is (RFC 4861 section 7.3.3): the answer goes where the question
+    /// came from.
+    #[test]
+    fn line_9_unicast_solicitations_are_answered_without_the_option() {
+        let mut frame = solicitation();
+        frame.truncate(78);
+        frame[19] -= 8;
+        sum(&mut frame);
+        assert_eq!(answered(&frame), None, "to a group it must say");
+        frame[..6].copy_from_slice(&OWN.0);
+        frame[38..54].copy_from_slice(&hex!("20010db8000000000000000000000064"));
+        sum(&mut frame);
+        let reply = answered(&frame).unwrap();
+        assert_eq!((&reply[..6], reply[58]), (&frame[6..12], SOLICITED | OVERRIDE));
+        frame[6] |= 1;
+        assert_eq!(answered(&frame), None, "from a group");
     }
 
     #[test]

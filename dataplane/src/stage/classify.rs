@@ -9,7 +9,7 @@ use super::internet::Stray;
 use super::{Lane, Received};
 use crate::command::Handoff;
 use crate::count::Counters;
-use crate::id::{PeerId, Spi, WorkerId};
+use crate::id::{PeerId, PortId, Spi, WorkerId};
 use crate::outside::Outside;
 use crate::packet::PacketBuf;
 use crate::peers::Peers;
@@ -26,7 +26,7 @@ use crate::wire::{WireError, protocol};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// A port: a whole Ethernet frame.
-    Wire,
+    Wire(PortId),
     /// Another worker: from the IP header on. It is never handed over twice.
     Worker,
 }
@@ -104,13 +104,16 @@ impl Sorter<'_> {
         }
         let mut last = LastSeen::default();
         for mut buf in burst.drain(..) {
-            let stripped = strip_ethernet(source, &mut buf);
-            let read = stripped.and_then(|family| match family {
-                Family::V4 => self.ipv4(buf.data(), &mut last.v4),
-                Family::V6 => self.ipv6(buf.data(), &mut last.v6),
+            let read = ip_packet(source, buf.data()).and_then(|(at, family)| {
+                let headers = match family {
+                    Family::V4 => self.ipv4(&buf.data()[at..], &mut last.v4),
+                    Family::V6 => self.ipv6(&buf.data()[at..], &mut last.v6),
+                };
+                headers.map(|headers| (at, headers))
             });
-            match read {
-                Ok(headers) => {
+            match (read, source) {
+                (Ok((at, headers)), _) => {
+                    buf.trim_front(at);
                     buf.truncate(headers.total_len);
                     into.push(Received {
                         buf,
@@ -126,11 +129,10 @@ impl Sorter<'_> {
                         esn: false,
                     });
                 }
-                Err(DropReason::ForTheKernel) if self.keeps_strays => strays.push(match stripped {
-                    Ok(_) => Stray::Packet(buf),
-                    Err(_) => Stray::Frame(buf),
-                }),
-                Err(why) => self.counters.dropped(why),
+                (Err(DropReason::ForTheKernel), Source::Wire(port)) if self.keeps_strays => {
+                    strays.push(Stray::Frame(port, buf));
+                }
+                (Err(why), _) => self.counters.dropped(why),
             }
         }
     }
@@ -258,18 +260,17 @@ impl From<WireError> for DropReason {
     }
 }
 
-/// Leaves the packet from its IP header on; its family is what was announced, and parsing will tell if that is not so.
-fn strip_ethernet<B: PacketBuf>(source: Source, buf: &mut B) -> Result<Family, DropReason> {
+/// Where the IP header of what came in begins, and its family: what was announced, and parsing will tell if that is not so.
+fn ip_packet(source: Source, data: &[u8]) -> Result<(usize, Family), DropReason> {
     if source == Source::Worker {
-        let is_v6 = buf.data().first().is_some_and(|first| first >> 4 == 6);
-        return Ok(if is_v6 { Family::V6 } else { Family::V4 });
+        let is_v6 = data.first().is_some_and(|first| first >> 4 == 6);
+        return Ok((0, if is_v6 { Family::V6 } else { Family::V4 }));
     }
-    let (header, _) = EthernetHeader::parse(buf.data())?;
+    let (header, _) = EthernetHeader::parse(data)?;
     let family = match header.ethertype.get() {
         ETHERTYPE_IPV4 => Family::V4,
         ETHERTYPE_IPV6 => Family::V6,
         _ => return Err(DropReason::ForTheKernel),
     };
-    buf.trim_front(ethernet::HEADER_LEN);
-    Ok(family)
+    Ok((ethernet::HEADER_LEN, family))
 }

@@ -13,10 +13,9 @@ use crate::engine::Engine;
 use crate::entry::EdgeTo;
 use crate::fragment::fragments;
 use crate::icmp::Problem;
-use crate::id::{Now, Pair, PeerId};
+use crate::id::{Now, Pair, PeerId, PortId};
 use crate::limits::NEIGHBOUR_ANSWERS_PER_S;
-use crate::nat::neighbour::{self, ANSWER};
-use crate::nat::pool::Pool;
+use crate::nat::neighbour::{self, ANSWER, ETHERTYPE_ARP};
 use crate::nat::{Nat, tells};
 use crate::outside::Outside;
 use crate::packet::PacketBuf;
@@ -24,7 +23,7 @@ use crate::peers::{Link, Peers, Uplink};
 use crate::per_second::PerSecond;
 use crate::verdict::DropReason;
 use crate::wire::datagram_len;
-use crate::wire::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader, MacAddr};
+use crate::wire::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader};
 use crate::wire::ipv4::Ipv4;
 
 /// A worker's open exit.
@@ -47,11 +46,9 @@ impl OpenExit {
 
 /// What came in and is not IPsec.
 pub enum Stray<B> {
-    /// A whole frame that is not IP.
-    Frame(B),
-    /// An IP packet, from its header on.
-    Packet(B),
-    /// The same from another worker, which has found out that it is for this one.
+    /// A whole frame, and the port that it came from.
+    Frame(PortId, B),
+    /// An IP packet, from its header on, from another worker, which has found out that it is for this one.
     Ours(B),
 }
 
@@ -61,8 +58,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     pub(crate) fn strays(&mut self, now: Now, peers: &Peers, lane: &mut Lane<Stray<B>>, io: &mut impl Outside<C, B>) {
         for stray in lane.drain(..) {
             let taken = match stray {
-                Stray::Frame(buf) => self.question(now, peers, buf, neighbour::answer_arp, io),
-                Stray::Packet(buf) => self.packet_of_internet(now, peers, buf, io),
+                Stray::Frame(port, frame) => self.frame_of_internet(now, peers, port, frame, io),
                 Stray::Ours(buf) => self.enter_aivt(now, peers, buf, io),
             };
             if let Err(why) = taken {
@@ -95,17 +91,31 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         }
     }
 
-    fn packet_of_internet(
+    fn frame_of_internet(
         &mut self,
         now: Now,
         peers: &Peers,
-        buf: B,
+        port: PortId,
+        mut frame: B,
         io: &mut impl Outside<C, B>,
     ) -> Result<(), DropReason> {
-        match self.open_exit.as_ref().and_then(|open| open.nat.owner(buf.data())) {
-            None => self.question(now, peers, buf, neighbour::answer_solicitation, io),
-            Some(owner) if owner == self.id => self.enter_aivt(now, peers, buf, io),
-            Some(owner) => match io.hand_over(owner, Handoff::FromInternet(buf)) {
+        let (header, packet) = EthernetHeader::parse(frame.data())?;
+        let uplinks = peers.uplinks();
+        let (uplink, is_ip) = match header.ethertype.get() {
+            ETHERTYPE_IPV4 => (None, true),
+            ETHERTYPE_IPV6 => (uplinks.v6, true),
+            ETHERTYPE_ARP => (uplinks.v4, false),
+            _ => return Err(DropReason::ForTheKernel),
+        };
+        let open = self.open_exit.as_ref().filter(|_| is_ip);
+        let Some(owner) = open.and_then(|open| open.nat.owner(packet)) else {
+            let uplink = uplink.filter(|uplink| uplink.port == port);
+            return self.question(now, uplink.ok_or(DropReason::ForTheKernel)?, frame, io);
+        };
+        frame.trim_front(ethernet::HEADER_LEN);
+        match owner {
+            owner if owner == self.id => self.enter_aivt(now, peers, frame, io),
+            owner => match io.hand_over(owner, Handoff::FromInternet(frame)) {
                 Ok(()) => {
                     self.counters.handed_over();
                     Ok(())
@@ -131,24 +141,19 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         Ok(())
     }
 
-    /// Answers who asks for the link-layer address of a pool address, some times a second.
+    /// Answers who asks on the uplink for the link-layer address of a pool address, some times a second.
     fn question(
         &mut self,
         now: Now,
-        peers: &Peers,
+        uplink: Uplink,
         mut buf: B,
-        answer: impl Fn(&[u8], MacAddr, &Pool, &mut [u8; ANSWER]) -> Option<usize>,
         io: &mut impl Outside<C, B>,
     ) -> Result<(), DropReason> {
         let open = self.open_exit.as_mut().ok_or(DropReason::ForTheKernel)?;
-        let uplinks = [peers.uplinks().v4, peers.uplinks().v6];
-        let (port, own) = uplinks
-            .into_iter()
-            .flatten()
-            .find_map(|uplink| Some((uplink.port, uplink.link?.source)))
-            .ok_or(DropReason::ForTheKernel)?;
+        let own = uplink.link.ok_or(DropReason::ForTheKernel)?.source;
         let mut frame = [0; ANSWER];
-        let len = answer(buf.data(), own, &open.nat.settings().pool, &mut frame).ok_or(DropReason::ForTheKernel)?;
+        let pool = &open.nat.settings().pool;
+        let len = neighbour::answer(buf.data(), own, pool, &mut frame).ok_or(DropReason::ForTheKernel)?;
         if !open.answers.admit(now) {
             return Err(DropReason::OpenExitRate);
         }
@@ -159,7 +164,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         buf.grow_back(missing);
         buf.truncate(len);
         buf.data_mut().copy_from_slice(&frame[..len]);
-        io.transmit(port, buf);
+        io.transmit(uplink.port, buf);
         Ok(())
     }
 }

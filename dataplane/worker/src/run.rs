@@ -171,11 +171,11 @@ impl<C: Backend, A: BufPool> Worker<C, A> {
                 work += handed.len();
                 engine.from_workers(now, table, &mut handed, &mut io);
             }
-            for port in 0..io.ports.len() {
+            for (at, port) in (0..io.ports.len()).zip((0..).map(PortId)) {
                 io.keep_slots(&mut engine, clock, table);
-                work += io.ports[port].rx(&mut burst);
+                work += io.ports[at].rx(&mut burst);
                 if !burst.is_empty() {
-                    engine.from_wire(now, table, &mut burst, &mut io);
+                    engine.from_wire(now, table, port, &mut burst, &mut io);
                 }
             }
             if let (Some(device), Some(gateway)) = (&mut io.device, gateway) {
