@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ain_dataplane::entry::Activity;
 pub use ain_dataplane::id::Pair;
-use ain_dataplane::id::{AivtId, FlowId, PeerId, Spi};
+use ain_dataplane::id::{AivtId, FlowId, FlowTag, PeerId, Spi};
 
 use crate::guard::Guard;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -59,6 +59,8 @@ pub enum Route {
         upstream: Link,
         /// Hop keys.
         keys: HopKeys,
+        /// The flow that it carries.
+        flow: FlowTag,
     },
 }
 

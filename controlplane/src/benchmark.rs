@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ain_crypto::Backend;
-use ain_dataplane::id::{AivtId, FlowId, Pair, PeerId, Spi};
+use ain_dataplane::id::{AivtId, FlowId, FlowTag, Pair, PeerId, Spi};
 
 use crate::action::{HopKeys, Link, Route};
 use crate::table_writer::{TableError, TableWriter};
@@ -110,7 +110,11 @@ impl Benchmark {
                     downstream,
                     keys,
                 },
-                Part::Exit => Route::Exit { upstream, keys },
+                Part::Exit => Route::Exit {
+                    upstream,
+                    keys,
+                    flow: FlowTag([0; 16]),
+                },
             };
             writer.install(AivtId(aivt.into()), route, &Arc::default())?;
         }

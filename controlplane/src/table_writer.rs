@@ -8,9 +8,11 @@
 //! Owners: the inbound half of a TVT belongs to one worker, which also numbers the packets of the TVT it leads to. At the entrance
 //! that is the owner of the initiator's tunnel, so that the entrance never crosses threads; elsewhere it is the worker that the
 //! port brings the SPI's packets to, where that is known ([`TableWriter::steer_by`]), and workers take turns where it is not. The
-//! way back from an exit belongs to the owner of the responder's tunnel. Where the PVT has a rate, its TVTs belong to the owner of the PVT.
+//! way back from an exit belongs to the owner of the responder's tunnel. A flow of the open exit comes back to the worker that has its
+//! mappings. Where the PVT has a rate, its TVTs belong to the owner of the PVT.
 
 mod flow_room;
+mod open_flows;
 mod parts;
 mod shape;
 mod spec;
@@ -24,7 +26,7 @@ use ain_crypto::{Backend, KeyLengthError};
 use ain_dataplane::command::{Closing, Command, IvSource};
 use ain_dataplane::engine::Capacity;
 use ain_dataplane::entry::{Activity, AhIn, AhKey, AhOut, EspIn, EspOut, Flow, FlowEnd, Tunnel};
-use ain_dataplane::id::{AivtId, FlowId, KeySlot, Pair, PeerId, Spi, WorkerId};
+use ain_dataplane::id::{AivtId, FlowId, FlowTag, KeySlot, Pair, PeerId, Spi, WorkerId};
 use ain_dataplane::limits::FOR_NODE_PER_SECOND;
 use ain_dataplane::per_second::PerSecond;
 use ain_dataplane::reserve::{Grant, Reserved};
@@ -37,6 +39,7 @@ use thiserror::Error;
 use crate::action::{HopKeys, Link, Route, Verdict};
 use crate::by_aivt::ByAivt;
 use flow_room::FlowRoom;
+use open_flows::OpenFlows;
 pub(crate) use shape::own_slot_ns;
 pub use shape::{Rate, TunnelShape, veil};
 pub use spec::{InboundSa, OutboundSa, TunnelProgress, TunnelSpec};
@@ -96,6 +99,7 @@ enum Part {
 struct ExitPart {
     keys: HopKeys,
     upstream: Link,
+    flow: FlowTag,
     /// Where the answers come in: their tunnel, its owner, and the forward pair.
     bound: Option<(WorkerId, PeerId, Pair)>,
     /// Verdict cells sent back: what comes after them goes on numbering.
@@ -147,6 +151,7 @@ pub struct TableWriter<C: Backend, B> {
     aivts: ByAivt<Installed>,
     flows: FxHashMap<FlowId, FlowFacts>,
     flow_room: FlowRoom,
+    open_flows: OpenFlows,
     installing: VecDeque<Installing>,
     anti_replay: bool,
 }
@@ -172,6 +177,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             aivts: ByAivt::default(),
             flows: FxHashMap::default(),
             flow_room: FlowRoom::new(workers, capacity.flows),
+            open_flows: OpenFlows::default(),
             installing: VecDeque::new(),
             anti_replay: true,
         }
@@ -338,7 +344,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             Route::Entrance { flow, downstream, keys } => {
                 self.install_entrance(aivt, flow, downstream, &keys, activity)?
             }
-            Route::Exit { upstream, keys } => self.install_exit(aivt, upstream, keys, activity)?,
+            Route::Exit { upstream, keys, flow } => self.install_exit(aivt, upstream, keys, flow, activity)?,
         };
         let waits = installed
             .halves
@@ -367,8 +373,13 @@ impl<C: Backend, B> TableWriter<C, B> {
             return Err(TableError::Full("flow"));
         }
         let installed = self.aivts.of_mut(aivt).ok_or(TableError::Unknown("AIVT"))?;
-        if let Part::Exit(exit) = &mut installed.part {
-            exit.bound = Some((owner, tunnel, pair));
+        let Part::Exit(exit) = &mut installed.part else {
+            return Err(TableError::Unknown("exit"));
+        };
+        exit.bound = Some((owner, tunnel, pair));
+        let flow = exit.flow;
+        if tunnel == PeerId::INTERNET {
+            self.open_flows.note(flow, aivt, owner);
         }
         let answers = Flow {
             tunnel,
@@ -385,6 +396,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 slot: forward.slot,
                 tunnel,
                 pair,
+                flow,
             },
         );
         Ok(())
@@ -449,6 +461,9 @@ impl<C: Backend, B> TableWriter<C, B> {
                 if let Some((owner, tunnel, pair)) = exit.bound {
                     self.flow_room.leave(owner);
                     self.command(owner, Command::RemoveAnswerFlow(tunnel, pair.reversed()));
+                    if tunnel == PeerId::INTERNET {
+                        self.open_flows.end(exit.flow, aivt);
+                    }
                 }
             }
             Part::Intermediate => {}

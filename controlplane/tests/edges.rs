@@ -10,7 +10,7 @@ use ain_controlplane::action::{Link, Route, Verdict};
 use ain_controlplane::table_writer::TableError;
 use ain_crypto::Direction;
 use ain_dataplane::entry::Activity;
-use ain_dataplane::id::{AivtId, FlowId, Pair, Spi};
+use ain_dataplane::id::{AivtId, FlowId, FlowTag, Pair, Spi};
 use ain_dataplane::limits::{WAITING, WAITING_PER_FLOW};
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::checksum::checksum;
@@ -420,7 +420,11 @@ fn an_exit_binds_no_more_than_its_worker_has_room_for() {
             spi: Spi::new(0x6000_0000 + number).unwrap(),
         };
         let keys = hop_keys(0, exit);
-        let route = Route::Exit { upstream, keys };
+        let route = Route::Exit {
+            upstream,
+            keys,
+            flow: FlowTag([0; 16]),
+        };
         machine.writer.install(id(number), route, &Activity::at(now)).unwrap();
     };
     let bind = |machine: &mut Machine, number: u32| machine.writer.bind(id(number), pair(number), TO_HOST);

@@ -7,9 +7,12 @@ mod sim;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use ain_controlplane::action::{self, Route};
 use ain_dataplane::count::Traffic;
+use ain_dataplane::entry::Activity;
 use ain_dataplane::icmp::{self, Problem};
-use ain_dataplane::id::{Now, PeerId, PortId};
+use ain_dataplane::id::{FlowTag, Pair, PeerId, PortId};
+use ain_dataplane::limits::NAT_KEPT_NS;
 use ain_dataplane::nat::mappings::Timeouts;
 use ain_dataplane::nat::policy::{Policy, Rule};
 use ain_dataplane::nat::pool::Pool;
@@ -21,7 +24,7 @@ use ain_dataplane::wire::checksum::{checksum, transport_ipv4};
 use ain_dataplane::wire::ethernet::{ETHERTYPE_IPV4, EthernetHeader};
 use ain_dataplane::wire::ip::Ip;
 use ain_dataplane::wire::ipv4::{Ipv4, Ipv4Fields, write_header};
-use sim::chain::{Chain, Plan, aivt, initiator, responder};
+use sim::chain::{Chain, Plan, TO_NEIGHBOUR, aivt, hop_keys, initiator, responder, shown, tvt_spi};
 use sim::{Buf, GMAC, mac_of};
 
 const MTU: u16 = 1500;
@@ -55,6 +58,7 @@ fn settings(workers: u8) -> Settings {
             new_mappings_per_s: 8,
             packets_per_s: 100,
             mappings_per_worker: 100,
+            held_ports_per_worker: 100,
         },
         timeouts: Timeouts::default(),
     }
@@ -281,10 +285,15 @@ fn line_9_nobody_else_gets_in_and_nothing_is_left() {
     machine.settle(now);
     let late = udp((server(), 53), shown, 10, true);
     assert_eq!(answer(&mut chain, &late), Vec::<Vec<u8>>::new());
-    let drops = [(DropReason::ForTheKernel, 2), (DropReason::OpenExitUnsolicited, 4)];
+    let drops = [
+        (DropReason::ForTheKernel, 2),
+        (DropReason::Gone, 2),
+        (DropReason::OpenExitUnsolicited, 2),
+    ];
     assert_exit_drops(&mut chain, &drops);
     let machine = chain.machine(exit);
-    machine.engines.iter_mut().for_each(|engine| engine.tick(Now(2)));
+    let over = now.plus(NAT_KEPT_NS);
+    machine.engines.iter_mut().for_each(|engine| engine.tick(over));
     let made: Vec<Made> = machine.counters().iter().map(|one| one.mappings_made()).collect();
     assert_eq!(
         made.iter()
@@ -300,6 +309,44 @@ fn line_9_nobody_else_gets_in_and_nothing_is_left() {
         (in_use.sum::<usize>(), machine.writer.in_use()[..2].to_vec()),
         (0, vec![0, 0])
     );
+}
+
+/// The entrance builds a flow's AIVT again when it breaks: the exit's new part comes to the worker that has the flow's ports, and what
+/// the server goes on sending enters it.
+#[test]
+fn line_9_a_rebuilt_aivt_has_the_mappings_of_its_flow() {
+    let mut chain = chain();
+    let out = send(&mut chain, &udp((initiator(0), 5000), (server(), 53), 10, true));
+    let [seen, _] = udp_ends(&out[0]);
+    let pair = Pair {
+        source: shown(0).into(),
+        destination: server().into(),
+    };
+    let (exit, now) = (chain.exit(), chain.now);
+    for rebuilt in 1..=4 {
+        let route = Route::Exit {
+            upstream: action::Link {
+                peer: TO_NEIGHBOUR,
+                spi: tvt_spi(rebuilt, exit - 1),
+            },
+            keys: hop_keys(rebuilt, exit),
+            flow: FlowTag([0; 16]),
+        };
+        let machine = chain.machine(exit);
+        machine.writer.remove(aivt(rebuilt - 1));
+        let id = aivt(rebuilt);
+        machine.writer.install(id, route, &Activity::at(now)).unwrap();
+        machine.writer.bind(id, pair, PeerId::INTERNET).unwrap();
+        machine.settle(now);
+        answer(&mut chain, &udp((server(), 53), seen, 10, true));
+        let counters = chain.machine(exit).counters();
+        let entered = counters
+            .iter()
+            .map(|one| one.traffic(Traffic::InternetIn).0)
+            .sum::<u64>();
+        assert_eq!(entered, 2 * u64::from(rebuilt), "whichever worker hears it");
+    }
+    assert_exit_drops(&mut chain, &[]);
 }
 
 #[test]

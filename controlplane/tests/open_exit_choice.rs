@@ -33,6 +33,7 @@ fn settings() -> Settings {
             new_mappings_per_s: 64,
             packets_per_s: 1000,
             mappings_per_worker: 1000,
+            held_ports_per_worker: 1000,
         },
         timeouts: Timeouts::default(),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ain_crypto::Backend;
 
 use crate::entry::{AhKey, Flow, Tunnel, Tvt, Way};
-use crate::id::{AivtId, FlowId, KeySlot, Pair, PeerId, Spi};
+use crate::id::{AivtId, FlowId, FlowTag, KeySlot, Pair, PeerId, Spi};
 use crate::reserve::Reserved;
 
 /// Control thread to worker. Entries arrive ready-made: a worker never expands a key.
@@ -50,6 +50,8 @@ pub enum Command<C: Backend, B> {
         tunnel: PeerId,
         /// The forward pair.
         pair: Pair,
+        /// The flow that the AIVT carries.
+        flow: FlowTag,
     },
     /// The exit refuses: send one verdict cell and drop what waits on the TVT in `slot`.
     Refuse {

@@ -143,11 +143,16 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             Command::CloseFlow(flow, closing) => self.close_flow(now, peers, flow, closing, io),
             Command::AnswerFlow(flow) => retire(self.flows.add_answers(flow).map(Retired::Flow), io),
             Command::RemoveAnswerFlow(tunnel, pair) => {
-                self.leave_internet(tunnel, pair);
+                self.leave_internet(now, tunnel, pair);
                 retire(self.flows.remove_answers(tunnel, pair).map(Retired::Flow), io);
             }
-            Command::Bind { slot, tunnel, pair } => {
-                let bound = self.bound(tunnel, pair);
+            Command::Bind {
+                slot,
+                tunnel,
+                pair,
+                flow,
+            } => {
+                let bound = self.bound(now, tunnel, pair, flow);
                 self.bind(now, peers, slot, bound, io);
             }
             Command::Refuse { slot, way, verdict } => self.refuse(peers, slot, way, verdict, io),

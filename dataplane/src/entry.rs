@@ -206,8 +206,8 @@ pub enum EdgeTo {
     Internet {
         /// The flow, as it leaves the AIVT.
         pair: Pair,
-        /// Slot of the flow that carries the answers.
-        answers: u32,
+        /// Number of its session at the open exit.
+        session: u32,
     },
 }
 

@@ -48,6 +48,16 @@ pub struct AivtId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FlowId(pub u64);
 
+/// What the packet path knows a flow by at its exit, across the AIVTs that carry it in turn: a hash of its token, which it never sees.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowTag(pub [u8; 16]);
+
+impl fmt::Debug for FlowTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FlowTag(redacted)")
+    }
+}
+
 /// A data worker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct WorkerId(pub u8);

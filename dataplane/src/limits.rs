@@ -53,5 +53,8 @@ pub const HANDOFF_RING: usize = 4096;
 pub const NAT_DRAWS: u32 = 64;
 /// Mappings that are looked at in a tick for having timed out: with a hundred ticks a second, a million in 80 s.
 pub const NAT_PLACES_A_TICK: usize = 128;
+/// Nanoseconds for which an open exit keeps the mappings of an AIVT that ended for the one that is built in its place: as long as an
+/// entrance tries.
+pub const NAT_KEPT_NS: u64 = 60_000_000_000;
 /// Questions for the link-layer address of an open exit's addresses that a worker answers a second.
 pub const NEIGHBOUR_ANSWERS_PER_S: u32 = 100;

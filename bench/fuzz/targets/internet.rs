@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ain_dataplane::id::{Now, Pair, WorkerId};
+use ain_dataplane::id::{FlowTag, Now, Pair, WorkerId};
 use ain_dataplane::nat::mappings::Timeouts;
 use ain_dataplane::nat::neighbour::{ANSWER, answer};
 use ain_dataplane::nat::policy::{Policy, Rule};
@@ -43,6 +43,7 @@ fn nat() -> Nat {
             new_mappings_per_s: u32::MAX,
             packets_per_s: u32::MAX,
             mappings_per_worker: 24,
+            held_ports_per_worker: 0,
         },
         timeouts: Timeouts::default(),
     };
@@ -52,7 +53,8 @@ fn nat() -> Nat {
             source: address(family, 0),
             destination: address(family, 1),
         };
-        assert!(nat.begin(family as u32, pair));
+        let tag = FlowTag([family as u8; 16]);
+        assert_eq!(nat.begin(Now(1), family as u32, pair, tag), Some(family as u32));
     }
     nat
 }

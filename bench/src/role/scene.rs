@@ -4,7 +4,7 @@ use ain_controlplane::action::{Link, Route};
 use ain_crypto::{AeadAlgorithm, LayerJob, LayerOp};
 use ain_dataplane::command::Event;
 use ain_dataplane::engine::Capacity;
-use ain_dataplane::id::{AivtId, PeerId};
+use ain_dataplane::id::{AivtId, FlowTag, PeerId};
 use ain_dataplane::packet::{BufPool, PacketBuf};
 use ain_dataplane::peers::{HostPolicy, PeerKind};
 use ain_dataplane::stage::Lane;
@@ -107,6 +107,7 @@ impl<C: Fresh, M: Memory> Scene<C, M> {
                 let route = Route::Exit {
                     upstream: link(up),
                     keys: hop_keys(aivt, 0),
+                    flow: FlowTag([0; 16]),
                 };
                 self.site.install(id, route)?;
                 self.send_first(forward)?;

@@ -15,7 +15,7 @@ use ain_dataplane::count::{Counters, Traffic};
 use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::entry::Activity;
 use ain_dataplane::handoff::Mesh;
-use ain_dataplane::id::{AivtId, Now, PeerId, PortId, Spi, WorkerId};
+use ain_dataplane::id::{AivtId, FlowTag, Now, PeerId, PortId, Spi, WorkerId};
 use ain_dataplane::packet::{BufPool, PacketBuf};
 use ain_dataplane::peers::{Link, Peer, PeerKind, Peers};
 use ain_dataplane::publish::published;
@@ -288,6 +288,7 @@ fn owners_follow_the_ports_where_these_tell() {
                 forward: [1; 16],
                 backward: [2; 16],
             },
+            flow: FlowTag([0; 16]),
         };
         writer
             .install(AivtId(number), route, &Activity::at(Now(1)))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
-use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
+use ain_dataplane::id::{AivtId, FlowTag, Now, Pair, PeerId};
 use ain_dataplane::wire::ip::is_single_host;
 use ipnet::IpNet;
 
@@ -12,7 +12,7 @@ use crate::action::{Action, Verdict};
 use crate::aivt::{Admission, Role};
 use crate::config::Host;
 use crate::limits::{PAIR_MEMORY, PAIRS_REMEMBERED};
-use crate::signal::create::{FlowToken, TokenTag};
+use crate::signal::create::FlowToken;
 use crate::signal::destroy::Reason;
 
 /// (responder, source) to the AIVT that owns it. As many at most as there are AIVTs.
@@ -22,11 +22,11 @@ use crate::signal::destroy::Reason;
 #[derive(Default)]
 pub(super) struct Bindings {
     by_pair: HashMap<(IpAddr, IpAddr), Binding>,
-    by_token: HashMap<TokenTag, LastPair>,
+    by_token: HashMap<FlowTag, LastPair>,
     /// How many each responder's tunnel has.
     per_tunnel: HashMap<PeerId, usize>,
     /// Tokens in the order in which their bindings ended: what is forgotten is found without a search.
-    ended: VecDeque<(Now, TokenTag)>,
+    ended: VecDeque<(Now, FlowTag)>,
 }
 
 /// The tunnels of responders by address. Every new flow asks, so that hosts are not searched one by one.

@@ -36,6 +36,7 @@ impl Node {
         });
         match peeled.next {
             Next::Exit { flow_token } => {
+                let flow = flow_token.tag();
                 let role = Role::Exit {
                     flow_token,
                     bound: None,
@@ -55,6 +56,7 @@ impl Node {
                 let route = Route::Exit {
                     upstream: link,
                     keys: peeled.keys,
+                    flow,
                 };
                 self.install(now, id, route);
             }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use ain_dataplane::id::FlowTag;
 use ain_dataplane::limits::MAX_HOPS;
 use rand::CryptoRng;
 use sha2::{Digest, Sha256};
@@ -26,15 +27,12 @@ const FLAG_EXIT: u8 = 1;
 #[derive(Clone, Copy)]
 pub struct FlowToken(pub(crate) [u8; 16]);
 
-/// Hash of a flow token: tables may look it up in any time, for what it tells is not the token.
-pub(crate) type TokenTag = [u8; 16];
-
 impl FlowToken {
-    /// What a table may know the token by.
-    pub(crate) fn tag(&self) -> TokenTag {
+    /// What a table may know the token by: tables may look it up in any time, for what it tells is not the token.
+    pub(crate) fn tag(&self) -> FlowTag {
         let mut tag = [0; 16];
         tag.copy_from_slice(&Sha256::digest(self.0)[..16]);
-        tag
+        FlowTag(tag)
     }
 
     /// A fresh token.

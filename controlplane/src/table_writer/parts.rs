@@ -6,7 +6,7 @@ use ain_crypto::{Backend, Direction, LayerOp};
 use ain_dataplane::aggfrag::Unpacker;
 use ain_dataplane::command::Command;
 use ain_dataplane::entry::{Activity, Edge, EdgeTo, Layers, Next, Touch, Tvt, TvtOut, Way};
-use ain_dataplane::id::{AivtId, FlowId, KeySlot, WorkerId};
+use ain_dataplane::id::{AivtId, FlowId, FlowTag, KeySlot, WorkerId};
 use ain_dataplane::sa::TvtWindow;
 use ain_dataplane::table::{Target, TargetKind};
 use arrayvec::ArrayVec;
@@ -107,9 +107,14 @@ impl<C: Backend, B> TableWriter<C, B> {
         aivt: AivtId,
         upstream: Link,
         keys: HopKeys,
+        flow: FlowTag,
         activity: &Arc<Activity>,
     ) -> Result<Installed, TableError> {
-        let owner = self.owner_for(upstream);
+        let before = self
+            .open_flows
+            .worker(flow)
+            .filter(|_| self.carrier_owner(upstream).is_none());
+        let owner = before.unwrap_or_else(|| self.owner_for(upstream));
         let edge = edge(aivt, EdgeTo::Unbound { asked: None });
         let forward = self.add_half(owner, upstream, |spi_key| {
             half(
@@ -126,6 +131,7 @@ impl<C: Backend, B> TableWriter<C, B> {
         let part = ExitPart {
             keys,
             upstream,
+            flow,
             bound: None,
             verdicts: 0,
             activity: Arc::clone(activity),

@@ -12,7 +12,7 @@ use ain_controlplane::action::{HopKeys, Link, Route, Verdict};
 use ain_controlplane::table_writer::{Rate, TunnelShape};
 use ain_dataplane::command::Event;
 use ain_dataplane::entry::Activity;
-use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId, Spi, WorkerId};
+use ain_dataplane::id::{AivtId, FlowId, FlowTag, Now, Pair, PeerId, Spi, WorkerId};
 use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::peers::PeerKind;
 use ain_dataplane::wire::ethernet::EthernetHeader;
@@ -206,7 +206,11 @@ impl Chain {
         };
         let keys = hop_keys(flow, ain);
         let route = if ain == last {
-            Route::Exit { upstream, keys }
+            Route::Exit {
+                upstream,
+                keys,
+                flow: FlowTag([flow; 16]),
+            }
         } else {
             let downstream = Link {
                 peer: PeerId(1),

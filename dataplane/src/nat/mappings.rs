@@ -1,9 +1,14 @@
 //! The mappings of one worker: (AIVT, protocol, inner port) and (external address, protocol, external port), each to the other.
 //!
-//! Everything is allocated at the start. A mapping ends with its AIVT, or when nothing passed for as long as its protocol's timeout
-//! says (RFC 4787 section 4.3, RFC 5382 section 5, RFC 5508 section 3.2).
+//! Everything is allocated at the start. A mapping ends with its session, or when nothing passed for as long as its protocol's timeout
+//! says (RFC 4787 section 4.3, RFC 5382 section 5, RFC 5508 section 3.2). Its port is nobody's for a while then, so that what still
+//! comes for the one user does not reach the next (RFC 6888 REQ-8):
+//!
+//! ```text
+//!   by_external   free ──add──► place ──end──► HELD ──in the order of their ends, when the time is over or there are too many──► free
+//! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use rustc_hash::FxHashMap;
 
@@ -25,15 +30,15 @@ pub struct External {
 /// What a mapping stands for: a port of an AIVT.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Internal {
-    /// The AIVT: slot of its backward flow.
-    pub flow: u32,
+    /// Number of the AIVT's session.
+    pub session: u32,
     /// The protocol.
     pub protocol: Protocol,
     /// The initiator's port, or the identifier of an echo.
     pub port: u16,
 }
 
-/// How long mappings live without a packet, nanoseconds.
+/// How long mappings live without a packet, and ports are nobody's after them, nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// UDP.
@@ -44,10 +49,13 @@ pub struct Timeouts {
     pub tcp_established: u64,
     /// TCP else.
     pub tcp_transitory: u64,
+    /// A port whose mapping has ended.
+    pub port_held: u64,
 }
 
 impl Default for Timeouts {
-    /// UDP 5 min (RFC 4787 REQ-5), echo 60 s (RFC 5508 REQ-1), TCP 2 h 4 min and 4 min (RFC 5382 REQ-5).
+    /// UDP 5 min (RFC 4787 REQ-5), echo 60 s (RFC 5508 REQ-1), TCP 2 h 4 min and 4 min (RFC 5382 REQ-5), ports 2 min (RFC 6888
+    /// REQ-8).
     fn default() -> Self {
         const MINUTE: u64 = 60 * Now::SECOND;
         Self {
@@ -55,6 +63,7 @@ impl Default for Timeouts {
             echo: MINUTE,
             tcp_established: 124 * MINUTE,
             tcp_transitory: 4 * MINUTE,
+            port_held: 2 * MINUTE,
         }
     }
 }
@@ -133,6 +142,9 @@ impl Mapping {
     }
 }
 
+/// In the place of a mapping: there is none, but the port is not free yet.
+const HELD: u32 = u32::MAX;
+
 /// All mappings of a worker.
 pub struct Mappings {
     places: Vec<Option<Mapping>>,
@@ -140,19 +152,24 @@ pub struct Mappings {
     /// Inner ports are the users' choice, hence the keyed hash of the standard library.
     by_internal: HashMap<Internal, u32>,
     by_external: FxHashMap<External, u32>,
+    /// Ports that are nobody's for now, in the order in which their mappings ended.
+    held: VecDeque<(Now, External)>,
+    most_held: usize,
     /// The place that [`Self::expire`] looks at next.
     hand: usize,
 }
 
 impl Mappings {
-    /// Room for `capacity` mappings.
-    pub fn new(capacity: u32) -> Self {
-        let room = capacity as usize;
+    /// Room for `capacity` mappings, and for `most_held` ports that are nobody's.
+    pub fn new(capacity: u32, most_held: u32) -> Self {
+        let (room, most_held) = (capacity as usize, most_held as usize);
         Self {
             places: vec![None; room],
             free: (0..capacity).rev().collect(),
             by_internal: HashMap::with_capacity(room),
-            by_external: FxHashMap::with_capacity_and_hasher(room, Default::default()),
+            by_external: FxHashMap::with_capacity_and_hasher(room + most_held + 1, Default::default()),
+            held: VecDeque::with_capacity(most_held + 1),
+            most_held,
             hand: 0,
         }
     }
@@ -176,10 +193,10 @@ impl Mappings {
     /// The mapping behind an external port.
     pub fn behind(&mut self, external: External) -> Option<&mut Mapping> {
         let at = *self.by_external.get(&external)?;
-        self.places[at as usize].as_mut()
+        self.places.get_mut(at as usize)?.as_mut()
     }
 
-    /// Whether an external port is taken.
+    /// Whether an external port is a mapping's, or was a moment ago.
     pub fn is_taken(&self, external: External) -> bool {
         self.by_external.contains_key(&external)
     }
@@ -207,12 +224,29 @@ impl Mappings {
     }
 
     /// Ends the mapping in a place and returns the next of the same AIVT.
-    pub fn end(&mut self, at: u32) -> Option<u32> {
+    pub fn end(&mut self, now: Now, at: u32) -> Option<u32> {
         let gone = self.places[at as usize].take()?;
         self.by_internal.remove(&gone.internal);
-        self.by_external.remove(&gone.external);
+        self.by_external.insert(gone.external, HELD);
+        self.held.push_back((now, gone.external));
+        if self.held.len() > self.most_held {
+            self.free_oldest();
+        }
         self.free.push(at);
         gone.next
+    }
+
+    fn free_oldest(&mut self) {
+        if let Some((_, external)) = self.held.pop_front() {
+            self.by_external.remove(&external);
+        }
+    }
+
+    /// Frees the ports whose mappings ended `hold` nanoseconds ago or earlier.
+    pub fn free_held(&mut self, now: Now, hold: u64) {
+        while self.held.front().is_some_and(|(ended, _)| now.since(*ended) >= hold) {
+            self.free_oldest();
+        }
     }
 
     /// Looks at the next `count` places and returns one whose mapping has timed out, if any, to be unlinked by [`Self::unlink`].
@@ -232,8 +266,8 @@ impl Mappings {
     }
 
     /// Ends the mapping in the place `at` of the AIVT whose newest is `first`; returns the newest from now on.
-    pub fn unlink(&mut self, first: Option<u32>, at: u32) -> Option<u32> {
-        let next = self.end(at);
+    pub fn unlink(&mut self, now: Now, first: Option<u32>, at: u32) -> Option<u32> {
+        let next = self.end(now, at);
         if first == Some(at) {
             return next;
         }

@@ -1,7 +1,7 @@
 //! The open exit: source NAT between AIVTs and hosts of the Internet that know nothing of IPsec (protocol section 7).
 //!
 //! ```text
-//!   AIVT of (S, D)      S:sp ─► D:dp  ══ outbound ══►  E:ep ─► D:dp        E, ep: drawn from the pool, kept while the AIVT's port
+//!   AIVT of (S, D)      S:sp ─► D:dp  ══ outbound ══►  E:ep ─► D:dp        E, ep: drawn from the pool, kept while the flow's port
 //!                       D:dp ─► S:sp  ◄═ inbound ═══  D:dp ─► E:ep               sp is in use, the same for every dp
 //!                       D ─► S: error ◄═ inbound ═══  R ─► E: error about E:ep ─► D:dp, from any router R
 //! ```
@@ -11,12 +11,15 @@
 //! * Filtering is address-dependent (RFC 4787 REQ-8): an AIVT has one destination, and hears nobody else. Of routers it hears errors
 //!   about its own packets; they go into the AIVT with the destination as source, for the entrance lets nothing else through.
 //! * Each worker has ports of its own ([`pool`]), so that nothing here is shared.
+//! * An AIVT that is built in place of a broken one finds the mappings of its flow again ([`sessions`]); ports whose mappings have ended
+//!   are nobody's for a while ([`mappings`]).
 //! * What may pass is the [`policy`]'s; what one AIVT may take is [`Limits`].
 
 pub mod mappings;
 pub mod neighbour;
 pub mod policy;
 pub mod pool;
+pub mod sessions;
 pub mod transport;
 
 use std::net::IpAddr;
@@ -28,12 +31,12 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use self::mappings::{External, Internal, Mappings, Timeouts};
 use self::policy::Policy;
 use self::pool::{AddressId, Pool};
+use self::sessions::{Session, Sessions};
 use self::transport::{Message, Protocol, Transport, Unfit, locate, locate_quoted};
-use crate::id::{Now, Pair, WorkerId};
-use crate::limits::{NAT_DRAWS, NAT_PLACES_A_TICK};
+use crate::id::{FlowTag, Now, Pair, WorkerId};
+use crate::limits::{NAT_DRAWS, NAT_KEPT_NS, NAT_PLACES_A_TICK};
 use crate::per_second::PerSecond;
 use crate::rewrite;
-use crate::slab::Slab;
 use crate::verdict::DropReason;
 use crate::wire::checksum::{checksum, transport_ipv6};
 use crate::wire::ipv4::{self, Ipv4};
@@ -51,6 +54,9 @@ pub struct Limits {
     pub packets_per_s: u32,
     /// Mappings of one worker.
     pub mappings_per_worker: u32,
+    /// Ports of one worker that are nobody's because their mappings ended a moment ago; the oldest make room. Never more than a quarter
+    /// of the ports that the worker has for a protocol.
+    pub held_ports_per_worker: u32,
 }
 
 /// Everything that is configured of an open exit; workers share it.
@@ -64,18 +70,6 @@ pub struct Settings {
     pub limits: Limits,
     /// When mappings end.
     pub timeouts: Timeouts,
-}
-
-/// One AIVT that is bound to a destination in the Internet.
-struct Session {
-    /// (inner source, destination).
-    pair: Pair,
-    address: AddressId,
-    /// The newest of its mappings.
-    first: Option<u32>,
-    mappings: u32,
-    packets: PerSecond,
-    new_mappings: PerSecond,
 }
 
 /// Mappings made and ended by one worker, since the start.
@@ -92,8 +86,7 @@ pub struct Nat {
     me: WorkerId,
     settings: Arc<Settings>,
     mappings: Mappings,
-    /// By slot of the backward flow.
-    sessions: Slab<Session>,
+    sessions: Sessions,
     made: Made,
     rng: ChaCha8Rng,
 }
@@ -101,10 +94,16 @@ pub struct Nat {
 impl Nat {
     /// The open exit of worker `me` with room for `flows` AIVTs. `seed` must be secret and another for each worker: it draws ports.
     pub fn new(me: WorkerId, settings: Arc<Settings>, flows: u32, seed: [u8; 32]) -> Self {
+        let (limits, ports) = (&settings.limits, ports(&settings.pool, me));
+        // A quarter, so that what is held exhausts no pool.
+        let (most, most_held) = (
+            limits.mappings_per_worker.min(ports.saturating_mul(3)),
+            limits.held_ports_per_worker.min(ports / 4),
+        );
         Self {
             me,
-            mappings: Mappings::new(settings.limits.mappings_per_worker.min(share(&settings.pool, me))),
-            sessions: Slab::new(flows as usize),
+            mappings: Mappings::new(most, most_held),
+            sessions: Sessions::new(flows),
             made: Made::default(),
             rng: ChaCha8Rng::from_seed(seed),
             settings,
@@ -121,62 +120,87 @@ impl Nat {
         &self.settings
     }
 
-    /// The AIVT whose backward flow is in the slot `flow` is bound to `pair`. `false` where the pool has no address of its family.
-    pub fn begin(&mut self, flow: u32, pair: Pair) -> bool {
-        self.end(flow);
-        let Some(address) = self.settings.pool.some_address(pair.destination, self.rng.next_u32()) else {
-            return false;
-        };
+    /// The AIVT whose backward flow is in the slot `flow`, and which carries the flow `tag`, is bound to `pair`. The number of its
+    /// session: that of the AIVT before, if it ended just now. `None` where the pool has no address of its family.
+    pub fn begin(&mut self, now: Now, flow: u32, pair: Pair, tag: FlowTag) -> Option<u32> {
+        self.end(now, flow);
+        if let Some(number) = self.sessions.resume(flow, tag, pair) {
+            return Some(number);
+        }
+        let address = self.settings.pool.some_address(pair.destination, self.rng.next_u32())?;
         let limits = self.settings.limits;
-        let session = Session {
+        self.sessions.begin(Session {
+            flow: Some(flow),
+            tag,
             pair,
             address,
             first: None,
             mappings: 0,
             packets: PerSecond::new(limits.packets_per_s),
             new_mappings: PerSecond::new(limits.new_mappings_per_s),
-        };
-        self.sessions.put(flow, Box::new(session)).is_none()
+            ended: Now(0),
+        })
     }
 
-    /// The AIVT is gone, and its mappings with it.
-    pub fn end(&mut self, flow: u32) {
-        let mut next = self.sessions.take(flow).and_then(|session| session.first);
+    /// The AIVT is gone; its mappings stay for the next one of the flow, for a while.
+    pub fn end(&mut self, now: Now, flow: u32) {
+        if self.sessions.keeps_enough() {
+            self.release_oldest(now);
+        }
+        if let Some(number) = self.sessions.end(now, flow) {
+            self.release(now, number);
+        }
+    }
+
+    fn release_oldest(&mut self, now: Now) {
+        if let Some(number) = self.sessions.oldest(Now(u64::MAX)) {
+            self.release(now, number);
+        }
+    }
+
+    /// Ends a session's mappings.
+    fn release(&mut self, now: Now, number: u32) {
+        let mut next = self.sessions.take(number).and_then(|session| session.first);
         while let Some(at) = next {
-            next = self.mappings.end(at);
+            next = self.mappings.end(now, at);
             self.made.ended += 1;
         }
     }
 
-    /// Ends mappings that nothing passed through for long: some at a time. Call a few times a second.
+    /// Ends mappings that nothing passed through for long, some at a time, and those of AIVTs that were not built again. Call a few
+    /// times a second.
     pub fn tick(&mut self, now: Now) {
+        while let Some(number) = self.sessions.oldest(Now(now.0.saturating_sub(NAT_KEPT_NS))) {
+            self.release(now, number);
+        }
+        self.mappings.free_held(now, self.settings.timeouts.port_held);
         let mut count = NAT_PLACES_A_TICK;
         while let Some((at, internal)) = self.mappings.expire(now, &self.settings.timeouts, &mut count) {
             self.made.ended += 1;
-            match self.sessions.entry_mut(internal.flow) {
+            match self.sessions.entry_mut(internal.session) {
                 Some(session) => {
-                    session.first = self.mappings.unlink(session.first, at);
+                    session.first = self.mappings.unlink(now, session.first, at);
                     session.mappings -= 1;
                 }
                 None => {
-                    self.mappings.end(at);
+                    self.mappings.end(now, at);
                 }
             }
         }
     }
 
-    /// Makes the whole datagram `datagram`, which came out of an AIVT, one of this node's.
+    /// Makes the whole datagram `datagram`, which came out of the AIVT of the session `number`, one of this node's.
     ///
     /// # Errors
     /// Why it may not leave, or could not come back; [`tells`] whether the initiator shall know. It may be changed then.
-    pub fn outbound(&mut self, now: Now, flow: u32, datagram: &mut [u8]) -> Result<(), DropReason> {
+    pub fn outbound(&mut self, now: Now, number: u32, datagram: &mut [u8]) -> Result<(), DropReason> {
         let Self {
             settings,
             sessions,
             mappings,
             ..
         } = self;
-        let session = sessions.entry_mut(flow).ok_or(DropReason::Gone)?;
+        let session = sessions.entry_mut(number).ok_or(DropReason::Gone)?;
         if !session.packets.admit(now) {
             return Err(DropReason::OpenExitRate);
         }
@@ -185,7 +209,7 @@ impl Nat {
             return Err(DropReason::OpenExitPolicy);
         }
         let internal = Internal {
-            flow,
+            session: number,
             protocol: transport.protocol,
             port: transport.source,
         };
@@ -213,16 +237,21 @@ impl Nat {
 
     /// Makes a mapping for a port of an AIVT.
     fn map(&mut self, now: Now, internal: Internal) -> Result<(), DropReason> {
-        let session = self.sessions.entry_mut(internal.flow).ok_or(DropReason::Gone)?;
+        let session = self.sessions.entry_mut(internal.session).ok_or(DropReason::Gone)?;
         if session.mappings >= self.settings.limits.mappings_per_aivt || !session.new_mappings.admit(now) {
             return Err(DropReason::OpenExitMappings);
         }
         let (address, first) = (session.address, session.first);
-        let external = self
-            .draw(address, internal.protocol)
-            .ok_or(DropReason::OpenExitExhausted)?;
+        let external = match self.draw(address, internal.protocol) {
+            Some(external) => external,
+            None => {
+                self.release_oldest(now);
+                self.draw(address, internal.protocol)
+                    .ok_or(DropReason::OpenExitExhausted)?
+            }
+        };
         let made = self.mappings.add(now, internal, external, first);
-        let session = self.sessions.entry_mut(internal.flow).ok_or(DropReason::Gone)?;
+        let session = self.sessions.entry_mut(internal.session).ok_or(DropReason::Gone)?;
         session.first = Some(made.ok_or(DropReason::OpenExitExhausted)?);
         session.mappings += 1;
         self.made.made += 1;
@@ -296,14 +325,15 @@ impl Nat {
         let external = self.external(ends.destination, transport.protocol, transport.destination)?;
         let mapping = self.mappings.behind(external).ok_or(DropReason::OpenExitUnsolicited)?;
         let internal = mapping.internal;
-        let session = self.sessions.entry_mut(internal.flow).ok_or(DropReason::Gone)?;
+        let session = self.sessions.entry_mut(internal.session).ok_or(DropReason::Gone)?;
         if ends.source != session.pair.destination {
             return Err(DropReason::OpenExitUnsolicited);
         }
+        let flow = session.flow.ok_or(DropReason::Gone)?;
         mapping.received(now, transport.tcp_flags);
         rewrite::destination(packet, session.pair.source).map_err(|_| DropReason::NotRewritable)?;
         transport.set_destination(packet, internal.port);
-        Ok(internal.flow)
+        Ok(flow)
     }
 
     /// An ICMP error about a packet of an AIVT (RFC 5508 section 4.2), from its destination or a router on the way.
@@ -320,17 +350,18 @@ impl Nat {
         let external = self.external(about.source, quoted.protocol, quoted.source)?;
         let mapping = self.mappings.behind(external).ok_or(DropReason::OpenExitUnsolicited)?;
         let internal = mapping.internal;
-        let session = self.sessions.entry_mut(internal.flow).ok_or(DropReason::Gone)?;
+        let session = self.sessions.entry_mut(internal.session).ok_or(DropReason::Gone)?;
         if about.destination != session.pair.destination {
             return Err(DropReason::OpenExitUnsolicited);
         }
+        let flow = session.flow.ok_or(DropReason::Gone)?;
         transport.set_quoted_source(packet, &quoted, internal.port);
         let Pair { source, destination } = session.pair;
         // This also changes the address that is quoted.
         rewrite::destination(packet, source)
             .and_then(|()| rewrite::source(packet, destination))
             .map_err(|_| DropReason::NotRewritable)?;
-        Ok(internal.flow)
+        Ok(flow)
     }
 
     fn external(&self, address: IpAddr, protocol: Protocol, port: u16) -> Result<External, DropReason> {
@@ -347,8 +378,8 @@ impl Nat {
     }
 
     /// Mappings and AIVTs at this moment.
-    pub fn in_use(&mut self) -> [usize; 2] {
-        [self.mappings.len(), self.sessions.iter_mut().count()]
+    pub fn in_use(&self) -> [usize; 2] {
+        [self.mappings.len(), self.sessions.live()]
     }
 }
 
@@ -369,10 +400,10 @@ const fn unfit(why: Unfit) -> DropReason {
     }
 }
 
-/// Mappings that a worker's ports can make at most: of three protocols.
-fn share(pool: &Pool, me: WorkerId) -> u32 {
+/// External ports that a worker has for each of three protocols.
+fn ports(pool: &Pool, me: WorkerId) -> u32 {
     let addresses = u32::try_from(pool.addresses().len()).unwrap_or(u32::MAX);
-    pool.share(me).saturating_mul(3).saturating_mul(addresses)
+    pool.share(me).saturating_mul(addresses)
 }
 
 /// Source and destination of a datagram or of the head of one.

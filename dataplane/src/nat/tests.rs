@@ -1,6 +1,7 @@
 //! The NAT of one worker, and of several beside each other.
 
 mod ipv6;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -47,6 +48,7 @@ fn settings(workers: u8) -> Settings {
             new_mappings_per_s: 1000,
             packets_per_s: 100_000,
             mappings_per_worker: 10_000,
+            held_ports_per_worker: 10_000,
         },
         timeouts: Timeouts::default(),
     }
@@ -122,10 +124,18 @@ fn ends(bytes: &[u8]) -> (Ipv4Addr, Ipv4Addr, u16, u16) {
     (ip.source(), ip.destination(), found.source, found.destination)
 }
 
-/// Sends `bytes` out through flow 1 and returns the address and port that it shows.
+/// The number of a NAT's first session.
+const FIRST: u32 = 0;
+
+/// An AIVT of a flow of its own.
+fn begin(nat: &mut Nat, flow: u32, pair: Pair) -> Option<u32> {
+    nat.begin(Now(1), flow, pair, FlowTag([flow as u8; 16]))
+}
+
+/// Sends `bytes` out through the first session and returns the address and port that it shows.
 fn out(nat: &mut Nat, now: Now, mut bytes: Vec<u8>) -> Result<(Ipv4Addr, u16), DropReason> {
     let before = ends(&bytes);
-    nat.outbound(now, 1, &mut bytes)?;
+    nat.outbound(now, FIRST, &mut bytes)?;
     let after = ends(&bytes);
     assert_eq!(after.1, before.1);
     Ok((after.0, after.2))
@@ -134,7 +144,7 @@ fn out(nat: &mut Nat, now: Now, mut bytes: Vec<u8>) -> Result<(Ipv4Addr, u16), D
 #[test]
 fn line_9_there_and_back() {
     let mut nat = nat();
-    assert!(nat.begin(1, pair(INNER)));
+    assert_eq!(begin(&mut nat, 1, pair(INNER)), Some(FIRST));
     let (address, port) = out(&mut nat, Now(1), udp(INNER, SERVER, (5000, 53))).unwrap();
     assert!(nat.settings().pool.find(address.into()).is_some());
     let mut answer = udp(SERVER, address, (53, port));
@@ -162,7 +172,7 @@ const RST: u8 = 4;
 #[test]
 fn line_9_mapping_is_endpoint_independent_within_an_aivt() {
     let mut nat = nat();
-    nat.begin(1, pair(INNER));
+    begin(&mut nat, 1, pair(INNER));
     let one = out(&mut nat, Now(1), udp(INNER, SERVER, (5000, 53))).unwrap();
     assert_eq!(out(&mut nat, Now(1), udp(INNER, SERVER, (5000, 443))).unwrap(), one);
     let other = out(&mut nat, Now(1), udp(INNER, SERVER, (5001, 53))).unwrap();
@@ -175,7 +185,7 @@ fn line_9_mapping_is_endpoint_independent_within_an_aivt() {
 #[test]
 fn line_9_filtering_is_address_dependent() {
     let mut nat = nat();
-    nat.begin(1, pair(INNER));
+    begin(&mut nat, 1, pair(INNER));
     let (address, port) = out(&mut nat, Now(1), udp(INNER, SERVER, (5000, 53))).unwrap();
     let mut from_elsewhere_on_the_server = udp(SERVER, address, (9999, port));
     assert_eq!(nat.inbound(Now(2), &mut from_elsewhere_on_the_server), Ok(1));
@@ -213,9 +223,9 @@ fn line_9_icmp_errors_come_back_translated() {
     ] {
         for (from, problem) in [(ROUTER, Problem::TooBig(1280)), (SERVER, Problem::TtlExceeded)] {
             let mut nat = nat();
-            nat.begin(1, pair(INNER));
+            begin(&mut nat, 1, pair(INNER));
             let mut sent = original.clone();
-            nat.outbound(Now(1), 1, &mut sent).unwrap();
+            nat.outbound(Now(1), FIRST, &mut sent).unwrap();
             let mut error = about(&sent, from, problem);
             assert_eq!(nat.inbound(Now(2), &mut error), Ok(1));
             let mut carried = original.clone();
@@ -232,9 +242,9 @@ fn line_9_icmp_errors_come_back_translated() {
 #[test]
 fn line_9_icmp_errors_about_nothing_of_ours_are_dropped() {
     let mut nat = nat();
-    nat.begin(1, pair(INNER));
+    begin(&mut nat, 1, pair(INNER));
     let mut sent = udp(INNER, SERVER, (5000, 53));
-    nat.outbound(Now(1), 1, &mut sent).unwrap();
+    nat.outbound(Now(1), FIRST, &mut sent).unwrap();
     let (address, _, port, _) = ends(&sent);
     for original in [
         udp(address, ROUTER, (port, 53)),
@@ -249,7 +259,7 @@ fn line_9_icmp_errors_about_nothing_of_ours_are_dropped() {
 #[test]
 fn line_9_refusals() {
     let mut nat = nat();
-    nat.begin(1, pair(INNER));
+    begin(&mut nat, 1, pair(INNER));
     let mut fragment = udp(INNER, SERVER, (5000, 53));
     fragment[6] = 0x20;
     ipv4::refresh_checksum(&mut fragment).unwrap();
@@ -264,7 +274,7 @@ fn line_9_refusals() {
         (vec![0x45; 19], DropReason::InnerMalformed),
     ] {
         let before = bytes.clone();
-        assert_eq!(nat.outbound(Now(1), 1, &mut bytes), Err(why));
+        assert_eq!(nat.outbound(Now(1), FIRST, &mut bytes), Err(why));
         assert_eq!(bytes, before, "unchanged, to be quoted");
     }
     assert_eq!(
@@ -285,9 +295,10 @@ fn line_9_an_aivt_takes_so_much_and_no_more() {
         new_mappings_per_s: 3,
         packets_per_s: 20,
         mappings_per_worker: 10_000,
+        held_ports_per_worker: 10_000,
     };
     let mut nat = nat_of(0, settings);
-    nat.begin(1, pair(INNER));
+    begin(&mut nat, 1, pair(INNER));
     let mut ports = 5000..;
     let mut more = |nat: &mut Nat, second: u64| {
         let sent = (0..4).map(|_| {
@@ -303,7 +314,9 @@ fn line_9_an_aivt_takes_so_much_and_no_more() {
     let later = Now(4 * Now::SECOND + 1);
     let sent = (0..30).map(|_| out(&mut nat, later, udp(INNER, SERVER, (5000, 53))));
     assert_eq!(sent.filter(|sent| *sent == Err(DropReason::OpenExitRate)).count(), 10);
-    nat.end(1);
+    nat.end(later, 1);
+    assert_eq!((nat.in_use(), nat.made()), ([5, 0], Made { made: 5, ended: 0 }));
+    nat.tick(later.plus(NAT_KEPT_NS));
     assert_eq!((nat.in_use(), nat.made()), ([0, 0], Made { made: 5, ended: 5 }));
 }
 
@@ -312,7 +325,7 @@ fn line_9_exhausted_ports_are_refused_and_come_free_again() {
     let mut few = settings(1);
     few.pool = Pool::new(["203.0.113.64".parse().unwrap()], &(2000..=2009), 1);
     let mut nat = nat_of(0, few);
-    nat.begin(1, pair(INNER));
+    begin(&mut nat, 1, pair(INNER));
     let mut seen = BTreeSet::new();
     for port in 5000..5010 {
         seen.insert(out(&mut nat, Now(1), udp(INNER, SERVER, (port, 53))).unwrap().1);
@@ -324,9 +337,12 @@ fn line_9_exhausted_ports_are_refused_and_come_free_again() {
         out(&mut nat, Now(1), tcp(INNER, SERVER, (6000, 53), SYN)).is_ok(),
         "TCP has ports of its own"
     );
-    nat.end(1);
-    nat.begin(2, pair(INNER));
-    assert!(nat.outbound(Now(1), 2, &mut udp(INNER, SERVER, (6000, 53))).is_ok());
+    nat.end(Now(1), 1);
+    let other = begin(&mut nat, 2, pair(INNER)).unwrap();
+    assert!(
+        nat.outbound(Now(1), other, &mut udp(INNER, SERVER, (6000, 53))).is_ok(),
+        "what is kept for an AIVT that may come makes room for one that is there"
+    );
 }
 
 #[test]
@@ -335,19 +351,17 @@ fn line_9_no_address_of_the_family() {
     v4.pool = Pool::new(["203.0.113.64".parse().unwrap()], &(2000..=2009), 1);
     let mut nat = nat_of(0, v4);
     let six: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), "2620:fe::fe".parse().unwrap()];
-    assert!(!nat.begin(
-        1,
-        Pair {
-            source: six[0],
-            destination: six[1]
-        }
-    ));
+    let pair = Pair {
+        source: six[0],
+        destination: six[1],
+    };
+    assert_eq!(begin(&mut nat, 1, pair), None);
 }
 
 /// Which of the mappings made at 1 s still stand after `minutes`.
 fn standing_after(minutes: u64, script: &[(bool, u8)]) -> [bool; 3] {
     let mut nat = nat();
-    nat.begin(1, pair(INNER));
+    begin(&mut nat, 1, pair(INNER));
     let start = Now(Now::SECOND);
     let (address, port) = out(&mut nat, start, tcp(INNER, SERVER, (1, 80), SYN)).unwrap();
     for (from_server, flags) in script {
@@ -365,7 +379,7 @@ fn standing_after(minutes: u64, script: &[(bool, u8)]) -> [bool; 3] {
     }
     [Protocol::Tcp, Protocol::Udp, Protocol::Echo].map(|protocol| {
         let internal = Internal {
-            flow: 1,
+            session: FIRST,
             protocol,
             port: 1,
         };
@@ -397,10 +411,10 @@ fn line_9_timeouts() {
 fn line_9_workers_draw_ports_of_their_own_and_know_each_others() {
     let mut nats = [0, 1, 2].map(|me| nat_of(me, settings(3)));
     for me in 0..3 {
-        nats[me].begin(1, pair(INNER));
+        begin(&mut nats[me], 1, pair(INNER));
         for port in 0..50 {
             let mut sent = udp(INNER, SERVER, (port, 53));
-            nats[me].outbound(Now(1), 1, &mut sent).unwrap();
+            nats[me].outbound(Now(1), FIRST, &mut sent).unwrap();
             let (address, _, shown, _) = ends(&sent);
             let answer = udp(SERVER, address, (53, shown));
             let error = about(&sent, ROUTER, Problem::TtlExceeded);
@@ -417,13 +431,13 @@ fn line_9_workers_draw_ports_of_their_own_and_know_each_others() {
 #[test]
 fn line_9_fragmentable_datagrams_get_identifications_of_their_own() {
     let mut nat = nat();
-    nat.begin(1, pair(INNER));
+    begin(&mut nat, 1, pair(INNER));
     let identifications: BTreeSet<u16> = (0..20)
         .map(|_| {
             let mut bytes = udp(INNER, SERVER, (5000, 53));
             bytes[6] = 0;
             ipv4::refresh_checksum(&mut bytes).unwrap();
-            nat.outbound(Now(1), 1, &mut bytes).unwrap();
+            nat.outbound(Now(1), FIRST, &mut bytes).unwrap();
             Ipv4::parse(&bytes).unwrap().id()
         })
         .collect();
@@ -463,20 +477,22 @@ proptest! {
         let mut nat = nat_of(0, few);
         let mut now = Now(1);
         let mut shown: BTreeMap<(u8, u16), (u32, u16)> = BTreeMap::new();
-        for step in steps {
+        let mut sessions = [None; 4];
+        for (at, step) in (0u8..).zip(steps) {
             match step {
                 Step::Begin(flow) => {
-                    nat.begin(flow, pair(inner(flow)));
+                    sessions[flow as usize] = nat.begin(now, flow, pair(inner(flow)), FlowTag([at; 16]));
                     shown.retain(|_, of| of.0 != flow);
                 }
                 Step::End(flow) => {
-                    nat.end(flow);
+                    nat.end(now, flow);
+                    sessions[flow as usize] = None;
                     shown.retain(|_, of| of.0 != flow);
                 }
                 Step::Send(flow, port, is_tcp) => {
                     let (port, to) = (u16::from(port), (u16::from(port), 80));
                     let mut bytes = if is_tcp { tcp(inner(flow), SERVER, to, 2) } else { udp(inner(flow), SERVER, to) };
-                    if nat.outbound(now, flow, &mut bytes).is_ok() {
+                    if sessions[flow as usize].is_some_and(|session| nat.outbound(now, session, &mut bytes).is_ok()) {
                         let (_, _, external, _) = ends(&bytes);
                         let key = (bytes[9], external);
                         let before = shown.insert(key, (flow, port));
@@ -501,9 +517,10 @@ proptest! {
                 prop_assert_eq!(nat.inbound(now, &mut answer), Ok(*flow));
                 prop_assert_eq!(ends(&answer), (SERVER, inner(*flow), 80, *port));
             }
-            prop_assert_eq!(nat.in_use()[0], shown.len());
+            prop_assert!(nat.in_use()[0] >= shown.len(), "those of AIVTs that have ended are kept a while");
         }
-        (0..4).for_each(|flow| nat.end(flow));
+        (0..4).for_each(|flow| nat.end(now, flow));
+        nat.tick(now.plus(NAT_KEPT_NS));
         prop_assert_eq!(nat.in_use(), [0, 0]);
         prop_assert_eq!(nat.made().made, nat.made().ended);
     }
@@ -512,7 +529,7 @@ proptest! {
     #[test]
     fn line_9_any_bytes(mut bytes in prop::collection::vec(any::<u8>(), 0..120), port: u16, kind in 0..5usize) {
         let mut nat = nat();
-        nat.begin(1, pair(INNER));
+        begin(&mut nat, 1, pair(INNER));
         out(&mut nat, Now(1), udp(INNER, SERVER, (port, 53))).unwrap();
         if bytes.len() > 20 {
             bytes[0] = if kind == 4 { 0x60 } else { 0x45 };
@@ -524,6 +541,6 @@ proptest! {
         }
         nat.owner(&bytes);
         let _ = nat.inbound(Now(2), &mut bytes.clone());
-        let _ = nat.outbound(Now(2), 1, &mut bytes);
+        let _ = nat.outbound(Now(2), FIRST, &mut bytes);
     }
 }

@@ -243,11 +243,11 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
                 let back = (tunnel, pair.reversed());
                 self.send_to_host(tunnel, back, seen.dont_fragment, datagram, |_| Ok(()))
             }
-            EdgeTo::Internet { pair, answers } => {
+            EdgeTo::Internet { pair, session } => {
                 if seen.pair != pair {
                     return Err(DropReason::WrongPair);
                 }
-                self.send_to_internet((pair, answers), seen.dont_fragment, datagram)
+                self.send_to_internet((pair, session), seen.dont_fragment, datagram)
             }
             EdgeTo::Unbound { ref mut asked } => {
                 if asked.is_some_and(|pair| pair != seen.pair) {

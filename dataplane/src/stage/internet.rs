@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::entry::EdgeTo;
 use crate::fragment::fragments;
 use crate::icmp::Problem;
-use crate::id::{Now, Pair, PeerId, PortId};
+use crate::id::{FlowTag, Now, Pair, PeerId, PortId};
 use crate::limits::NEIGHBOUR_ANSWERS_PER_S;
 use crate::nat::neighbour::{self, ANSWER, ETHERTYPE_ARP};
 use crate::nat::{Nat, tells};
@@ -68,26 +68,27 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     }
 
     /// What the datagrams of an exit's AIVT are for, whose answers have their flow already.
-    pub(crate) fn bound(&mut self, tunnel: PeerId, pair: Pair) -> EdgeTo {
+    pub(crate) fn bound(&mut self, now: Now, tunnel: PeerId, pair: Pair, flow: FlowTag) -> EdgeTo {
         if tunnel != PeerId::INTERNET {
             return EdgeTo::Responder { tunnel, pair };
         }
-        let begun = self.flows.find(tunnel, pair.reversed()).filter(|answers| {
-            let open = self.open_exit.as_mut();
-            open.is_some_and(|open| open.nat.begin(*answers, pair))
-        });
+        let answers = self.flows.find(tunnel, pair.reversed());
+        let open = self.open_exit.as_mut();
+        let begun = answers
+            .zip(open)
+            .and_then(|(answers, open)| open.nat.begin(now, answers, pair, flow));
         // Without room for the answers there is no flow: what is sent then is dropped.
-        let answers = begun.unwrap_or(u32::MAX);
-        EdgeTo::Internet { pair, answers }
+        let session = begun.unwrap_or(u32::MAX);
+        EdgeTo::Internet { pair, session }
     }
 
     /// The AIVT with these answers is gone.
-    pub(crate) fn leave_internet(&mut self, tunnel: PeerId, answers: Pair) {
+    pub(crate) fn leave_internet(&mut self, now: Now, tunnel: PeerId, answers: Pair) {
         if tunnel == PeerId::INTERNET
             && let Some(slot) = self.flows.find(tunnel, answers)
             && let Some(open) = self.open_exit.as_mut()
         {
-            open.nat.end(slot);
+            open.nat.end(now, slot);
         }
     }
 
@@ -170,10 +171,10 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
 }
 
 impl<B: PacketBuf, O> Delivery<'_, B, O> {
-    /// Sends a datagram of the AIVT that answers in the flow `answers` into the Internet.
+    /// Sends a datagram of the AIVT of the session `session` into the Internet.
     pub(super) fn send_to_internet<C: Backend>(
         &mut self,
-        (pair, answers): (Pair, u32),
+        (pair, session): (Pair, u32),
         dont_fragment: bool,
         datagram: Datagram<'_, B>,
     ) -> Result<(), DropReason>
@@ -188,13 +189,13 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
                 self.tell(back, Problem::TooBig(uplink.mtu), datagram.bytes());
                 return Err(DropReason::TooBig);
             }
-            return self.send_in_pieces((back, answers), (uplink, link), datagram.bytes());
+            return self.send_in_pieces((back, session), (uplink, link), datagram.bytes());
         }
         let mut own = datagram.into_buf(self.io)?;
         let Some(open) = self.open_exit.as_mut() else {
             return Err(DropReason::Gone);
         };
-        if let Err(why) = open.nat.outbound(self.now, answers, own.data_mut()) {
+        if let Err(why) = open.nat.outbound(self.now, session, own.data_mut()) {
             if tells(why) {
                 self.tell(back, Problem::AdministrativelyProhibited, own.data());
             }
@@ -206,7 +207,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
     /// A datagram too long for the port, which may be cut.
     fn send_in_pieces<C: Backend>(
         &mut self,
-        (back, answers): ((PeerId, Pair), u32),
+        (back, session): ((PeerId, Pair), u32),
         (uplink, link): (Uplink, Link),
         datagram: &[u8],
     ) -> Result<(), DropReason>
@@ -219,7 +220,7 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         let mut scratch = std::mem::take(&mut open.scratch);
         let whole = &mut scratch[..datagram.len()];
         whole.copy_from_slice(datagram);
-        let sent = match open.nat.outbound(self.now, answers, whole) {
+        let sent = match open.nat.outbound(self.now, session, whole) {
             Ok(()) => self.pieces((uplink, link), whole),
             Err(why) => {
                 if tells(why) {

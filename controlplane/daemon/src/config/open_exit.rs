@@ -50,6 +50,8 @@ pub struct RawOpenExit {
     mappings: Spanned<u32>,
     #[serde(default = "default_mappings_per_aivt")]
     mappings_per_aivt: Spanned<u32>,
+    #[serde(default = "default_held_ports")]
+    held_ports: Spanned<u32>,
     #[serde(default = "default_new_mappings_per_s")]
     new_mappings_per_s: u32,
     #[serde(default = "default_packets_per_s")]
@@ -68,6 +70,10 @@ fn default_mappings() -> Spanned<u32> {
 
 fn default_mappings_per_aivt() -> Spanned<u32> {
     Spanned::new(0..0, 64)
+}
+
+fn default_held_ports() -> Spanned<u32> {
+    Spanned::new(0..0, 65_536)
 }
 
 fn default_new_mappings_per_s() -> u32 {
@@ -109,6 +115,7 @@ struct RawTimeouts {
     echo_s: u32,
     tcp_established_s: u32,
     tcp_transitory_s: u32,
+    port_held_s: u32,
 }
 
 impl Default for RawTimeouts {
@@ -118,14 +125,16 @@ impl Default for RawTimeouts {
             echo,
             tcp_established,
             tcp_transitory,
+            port_held,
         } = Timeouts::default();
-        let [udp_s, echo_s, tcp_established_s, tcp_transitory_s] =
-            [udp, echo, tcp_established, tcp_transitory].map(|ns| (ns / Now::SECOND) as u32);
+        let [udp_s, echo_s, tcp_established_s, tcp_transitory_s, port_held_s] =
+            [udp, echo, tcp_established, tcp_transitory, port_held].map(|ns| (ns / Now::SECOND) as u32);
         Self {
             udp_s,
             echo_s,
             tcp_established_s,
             tcp_transitory_s,
+            port_held_s,
         }
     }
 }
@@ -195,6 +204,7 @@ pub(super) fn check_open_exit(
             echo: seconds(raw.timeouts.echo_s),
             tcp_established: seconds(raw.timeouts.tcp_established_s),
             tcp_transitory: seconds(raw.timeouts.tcp_transitory_s),
+            port_held: seconds(raw.timeouts.port_held_s),
         },
     };
     raw.enabled.then_some(OpenExit {
@@ -315,22 +325,23 @@ fn check_ports(checker: &mut Checker, raw: &Spanned<[u16; 2]>, workers: usize) -
 }
 
 fn check_limits(checker: &mut Checker, raw: &RawOpenExit, workers: usize) -> Limits {
-    let mut within = |field: &str, value: &Spanned<u32>, most: u32| {
-        if !(1..=most).contains(value.get_ref()) {
+    let mut within = |field: &str, value: &Spanned<u32>, least: u32, most: u32| {
+        if !(least..=most).contains(value.get_ref()) {
             checker.at(
                 value.span(),
                 format!("open_exit.{field}"),
-                format_args!("{} is not 1 to {most}", value.get_ref()),
+                format_args!("{} is not {least} to {most}", value.get_ref()),
             );
         }
         *value.get_ref()
     };
     let workers = u32::try_from(workers.max(1)).unwrap_or(1);
     Limits {
-        mappings_per_aivt: within("mappings_per_aivt", &raw.mappings_per_aivt, MAPPINGS_PER_AIVT_MAX),
+        mappings_per_aivt: within("mappings_per_aivt", &raw.mappings_per_aivt, 1, MAPPINGS_PER_AIVT_MAX),
         new_mappings_per_s: raw.new_mappings_per_s,
         packets_per_s: raw.packets_per_s,
-        mappings_per_worker: within("mappings", &raw.mappings, MAPPINGS_MAX).div_ceil(workers),
+        mappings_per_worker: within("mappings", &raw.mappings, 1, MAPPINGS_MAX).div_ceil(workers),
+        held_ports_per_worker: within("held_ports", &raw.held_ports, 0, MAPPINGS_MAX).div_ceil(workers),
     }
 }
 

@@ -43,19 +43,17 @@ fn line_9_ipv6_there_and_back_and_errors() {
         )
     };
     let mut nat = nat();
-    assert!(nat.begin(
-        1,
-        Pair {
-            source: inner.into(),
-            destination: server.into()
-        }
-    ));
+    let pair = Pair {
+        source: inner.into(),
+        destination: server.into(),
+    };
+    assert_eq!(begin(&mut nat, 1, pair), Some(FIRST));
     for (question, back) in [
         (udp(inner, server, [5000, 53]), (53, 5000)),
         (echo(inner, server, 128, 77), (77, 77)),
     ] {
         let mut sent = question.clone();
-        nat.outbound(Now(1), 1, &mut sent).unwrap();
+        nat.outbound(Now(1), FIRST, &mut sent).unwrap();
         let (shown, to, port, _) = ends_v6(&sent);
         assert_eq!((shown, to), (address("2001:db8::64"), server));
         let mut answer = match back.0 {
@@ -79,7 +77,7 @@ fn line_9_ipv6_there_and_back_and_errors() {
     let mut fragment = udp(inner, server, [5000, 53]);
     fragment[6] = 44;
     assert_eq!(
-        nat.outbound(Now(1), 1, &mut fragment),
+        nat.outbound(Now(1), FIRST, &mut fragment),
         Err(DropReason::OpenExitFragment)
     );
     let mut redirect = echo(server, address("2001:db8::64"), 137, 1);
