@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ain_controlplane::action::{self, Route};
 use ain_dataplane::count::Traffic;
 use ain_dataplane::entry::Activity;
+use ain_dataplane::fragment::fragments;
 use ain_dataplane::icmp::{self, Problem};
 use ain_dataplane::id::{FlowTag, Pair, PeerId, PortId};
 use ain_dataplane::limits::NAT_KEPT_NS;
@@ -239,6 +240,58 @@ fn line_9_what_is_too_big_is_cut_or_told() {
     let from = Ipv4::parse(&pieces[0]).unwrap().source();
     assert_eq!(transport_ipv4(from, server(), UDP, &whole), 0);
     assert_eq!(whole[8..], long(false)[28..]);
+}
+
+/// A long answer that the server's host has cut, and a long question that the initiator's has.
+#[test]
+fn line_9_fragments_cross_in_any_order() {
+    let mut chain = chain();
+    let cut = |whole: &[u8], mtu| -> Vec<Vec<u8>> {
+        let pieces = fragments(&Ipv4::parse(whole).unwrap(), mtu).unwrap();
+        pieces
+            .map(|piece| {
+                let mut bytes = vec![0; piece.total_len()];
+                piece.write(&mut bytes);
+                bytes
+            })
+            .collect()
+    };
+    let payload = |pieces: &[Vec<u8>]| {
+        let mut parsed: Vec<_> = pieces.iter().map(|piece| Ipv4::parse(piece).unwrap()).collect();
+        parsed.sort_by_key(Ipv4::fragment_offset);
+        assert!(parsed.iter().all(|piece| piece.id() == parsed[0].id()));
+        parsed
+            .iter()
+            .flat_map(|piece| piece.payload().to_vec())
+            .collect::<Vec<u8>>()
+    };
+    let question = udp((initiator(0), 5000), (server(), 53), 3000, false);
+    let mut out = Vec::new();
+    for piece in cut(&question, 1280).iter().rev() {
+        out.extend(send(&mut chain, piece));
+    }
+    assert_eq!(out.len(), 3);
+    let (from, whole) = (Ipv4::parse(&out[0]).unwrap().source(), payload(&out));
+    assert_eq!(transport_ipv4(from, server(), UDP, &whole), 0);
+    assert_eq!(whole[8..], question[28..]);
+
+    let port = u16::from_be_bytes([whole[0], whole[1]]);
+    let reply = udp((server(), 53), (from, port), 3000, false);
+    let (exit, router, now) = (chain.exit(), chain.responder(), chain.now);
+    for (rx, piece) in [0, 1, 0].into_iter().zip(cut(&reply, 1280).iter().rev()) {
+        let mut frame = vec![0; 14];
+        let header = EthernetHeader::new(mac_of(exit), mac_of(router), ETHERTYPE_IPV4);
+        header.write(&mut frame).unwrap();
+        frame.extend(piece);
+        chain.machine(exit).receive(now, rx, [Buf::of(&frame)]);
+        chain.run();
+    }
+    let back = chain.delivered(1);
+    assert_eq!(back.len(), 3);
+    let whole = payload(&back);
+    assert_eq!(transport_ipv4(server(), initiator(0), UDP, &whole), 0);
+    assert_eq!(whole[8..], reply[28..]);
+    chain.assert_no_drops_but(chain.responder());
 }
 
 #[test]

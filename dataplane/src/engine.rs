@@ -67,7 +67,7 @@ pub struct Engine<C: Backend, B> {
     pub(crate) outbox: Outbox<B>,
     pub(crate) into_flow: IntoFlow<B>,
     pub(crate) shapers: Shapers<B>,
-    pub(crate) open_exit: Option<Box<OpenExit>>,
+    pub(crate) open_exit: Option<Box<OpenExit<B>>>,
     pub(crate) for_own: PerSecond,
 }
 

@@ -56,5 +56,11 @@ pub const NAT_PLACES_A_TICK: usize = 128;
 /// Nanoseconds for which an open exit keeps the mappings of an AIVT that ended for the one that is built in its place: as long as an
 /// entrance tries.
 pub const NAT_KEPT_NS: u64 = 60_000_000_000;
+/// Datagrams of an open exit's worker whose later fragments follow the first.
+pub const NAT_FRAGMENTED: usize = 1024;
+/// Nanoseconds for which they do (RFC 791 section 3.2: as long as hosts wait for them).
+pub const NAT_FRAGMENTED_NS: u64 = 15_000_000_000;
+/// Nanoseconds that a fragment waits for the first of its datagram, [`BURST`] of them in a worker.
+pub const NAT_EARLY_NS: u64 = 1_000_000_000;
 /// Questions for the link-layer address of an open exit's addresses that a worker answers a second.
 pub const NEIGHBOUR_ANSWERS_PER_S: u32 = 100;

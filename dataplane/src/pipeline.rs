@@ -82,6 +82,8 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         self.counters.dropped_many(DropReason::ReassemblyLost, expired);
         if let Some(open) = self.open_exit.as_mut() {
             open.nat.tick(now);
+            let late = open.early.expire(now);
+            self.counters.dropped_many(DropReason::OpenExitFragment, late);
             self.counters.mappings(open.nat.made());
         }
     }

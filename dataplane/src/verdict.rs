@@ -105,7 +105,7 @@ drop_reasons! {
     OpenExitRate = "open_exit_rate",
     /// No external port was free at the open exit.
     OpenExitExhausted = "open_exit_exhausted",
-    /// A fragment at the open exit, which carries whole datagrams.
+    /// A fragment at the open exit, and the first of its datagram did not come in time.
     OpenExitFragment = "open_exit_fragment",
     /// From the Internet to an address of the open exit, and no AIVT expects it from there.
     OpenExitUnsolicited = "open_exit_unsolicited",

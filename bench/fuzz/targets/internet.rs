@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ain_dataplane::id::{FlowTag, Now, Pair, WorkerId};
+use ain_dataplane::nat::fragments::Piece;
 use ain_dataplane::nat::mappings::Timeouts;
 use ain_dataplane::nat::neighbour::{ANSWER, answer};
 use ain_dataplane::nat::policy::{Policy, Rule};
@@ -72,12 +73,19 @@ fuzz_target!(|bytes: &[u8]| {
         match kind % 4 {
             0 => {
                 let before = packet.len();
-                if nat.inbound(Now(1), &mut packet).is_ok() {
-                    assert_eq!((owner, packet.len()), (Some(WorkerId(0)), before));
-                }
+                let heard = match Piece::of(&packet) {
+                    None => nat.inbound(Now(1), &mut packet).is_ok(),
+                    Some(piece) => nat.inbound_piece(Now(1), piece, &mut packet).is_ok(),
+                };
+                assert_eq!(packet.len(), before);
+                assert!(!heard || owner == Some(WorkerId(0)));
             }
             1 | 2 => {
-                let _ = nat.outbound(Now(1), u32::from(kind % 4 - 1), &mut packet);
+                let session = u32::from(kind % 4 - 1);
+                let _ = match Piece::of(&packet) {
+                    None => nat.outbound(Now(1), session, &mut packet),
+                    Some(piece) => nat.outbound_piece(Now(1), session, piece, &mut packet),
+                };
             }
             _ => {
                 let (own, mut out) = (MacAddr([2, 0, 0, 0, 0, 3]), [0; ANSWER]);

@@ -10,11 +10,13 @@
 //!   (RFC 6056 section 3.3.1).
 //! * Filtering is address-dependent (RFC 4787 REQ-8): an AIVT has one destination, and hears nobody else. Of routers it hears errors
 //!   about its own packets; they go into the AIVT with the destination as source, for the entrance lets nothing else through.
+//! * Fragments follow the first of their datagram ([`fragments`]).
 //! * Each worker has ports of its own ([`pool`]), so that nothing here is shared.
 //! * An AIVT that is built in place of a broken one finds the mappings of its flow again ([`sessions`]); ports whose mappings have ended
 //!   are nobody's for a while ([`mappings`]).
 //! * What may pass is the [`policy`]'s; what one AIVT may take is [`Limits`].
 
+pub mod fragments;
 pub mod mappings;
 pub mod neighbour;
 pub mod policy;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use self::fragments::{Leaders, Piece, identify};
 use self::mappings::{External, Internal, Mappings, Timeouts};
 use self::policy::Policy;
 use self::pool::{AddressId, Pool};
@@ -39,7 +42,7 @@ use crate::per_second::PerSecond;
 use crate::rewrite;
 use crate::verdict::DropReason;
 use crate::wire::checksum::{checksum, transport_ipv6};
-use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::protocol;
 
@@ -86,6 +89,7 @@ pub struct Nat {
     me: WorkerId,
     settings: Arc<Settings>,
     mappings: Mappings,
+    leaders: Leaders,
     sessions: Sessions,
     made: Made,
     rng: ChaCha8Rng,
@@ -103,6 +107,7 @@ impl Nat {
         Self {
             me,
             mappings: Mappings::new(most, most_held),
+            leaders: Leaders::new(),
             sessions: Sessions::new(flows),
             made: Made::default(),
             rng: ChaCha8Rng::from_seed(seed),
@@ -189,7 +194,7 @@ impl Nat {
         }
     }
 
-    /// Makes the whole datagram `datagram`, which came out of the AIVT of the session `number`, one of this node's.
+    /// Makes `datagram`, a whole one which came out of the AIVT of the session `number`, one of this node's.
     ///
     /// # Errors
     /// Why it may not leave, or could not come back; [`tells`] whether the initiator shall know. It may be changed then.
@@ -231,7 +236,9 @@ impl Nat {
         let address = self.settings.pool.address(external.address).ok_or(DropReason::Gone)?;
         rewrite::source(datagram, address).map_err(|_| DropReason::NotRewritable)?;
         transport.set_source(datagram, external.port);
-        self.fresh_identification(datagram);
+        // One that does not clash with those of other AIVTs behind the same address (RFC 6864 section 5.3), also where no router may
+        // fragment: a host that counts them would be known by its count behind several AIVTs.
+        identify(datagram, self.rng.next_u32());
         Ok(())
     }
 
@@ -281,22 +288,14 @@ impl Nat {
             .find(|one| !self.mappings.is_taken(*one))
     }
 
-    /// IPv4 datagrams get identifications that do not clash with those of other AIVTs behind the same address (RFC 6864 section 5.3),
-    /// also those that no router may fragment: a host that counts them would be known by its count behind several AIVTs.
-    fn fresh_identification(&mut self, datagram: &mut [u8]) {
-        const IDENTIFICATION: std::ops::Range<usize> = 4..6;
-        if Ipv4::parse(datagram).is_ok() {
-            let [high, low, ..] = self.rng.next_u32().to_be_bytes();
-            datagram[IDENTIFICATION].copy_from_slice(&[high, low]);
-            // Its header has just been parsed.
-            let _whole = ipv4::refresh_checksum(datagram);
-        }
-    }
-
-    /// Whether a packet of the Internet, from its IP header on, is for this open exit, and then which worker knows its mapping.
+    /// Whether a packet of the Internet, from its IP header on, is for this open exit, and then which worker knows its mapping, or
+    /// gathers its fragments.
     pub fn owner(&self, packet: &[u8]) -> Option<WorkerId> {
         let pair = pair_of(packet)?;
         self.settings.pool.find(pair.destination)?;
+        if let Some(piece) = Piece::of(packet) {
+            return Some(piece.key.gatherer(self.settings.pool.workers()));
+        }
         let port = match locate(packet) {
             Ok(error) if error.message == Message::Error => {
                 locate_quoted(error.quoted(packet)).map_or(0, |quoted| quoted.source)

@@ -74,6 +74,12 @@ impl Pool {
         family.get(at).copied()
     }
 
+    /// How many workers share the ports.
+    pub fn workers(&self) -> u8 {
+        // It was made of a byte.
+        self.workers as u8
+    }
+
     /// The worker of `port`; `None` outside the range.
     pub fn owner(&self, port: u16) -> Option<WorkerId> {
         let at = u32::from(port.checked_sub(self.first_port)?);

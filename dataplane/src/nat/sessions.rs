@@ -72,6 +72,11 @@ impl Sessions {
         self.slab.entry_mut(number)
     }
 
+    /// The number of the session that has the slot `flow`.
+    pub fn of_flow(&self, flow: u32) -> Option<u32> {
+        *self.of_flow.get(flow as usize)?
+    }
+
     /// Takes in a session; its number, or `None` if there is no room.
     pub fn begin(&mut self, session: Session) -> Option<u32> {
         let place = self.of_flow.get_mut(session.flow? as usize)?;

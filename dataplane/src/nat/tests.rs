@@ -1,5 +1,6 @@
 //! The NAT of one worker, and of several beside each other.
 
+mod fragments;
 mod ipv6;
 mod sessions;
 
@@ -14,7 +15,7 @@ use super::*;
 use crate::icmp::{self, Problem};
 use crate::wire::checksum::transport_ipv4;
 use crate::wire::ip::Ip;
-use crate::wire::ipv4::{Ipv4Fields, write_header};
+use crate::wire::ipv4::{self, Ipv4Fields, write_header};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
@@ -261,7 +262,7 @@ fn line_9_refusals() {
     let mut nat = nat();
     begin(&mut nat, 1, pair(INNER));
     let mut fragment = udp(INNER, SERVER, (5000, 53));
-    fragment[6] = 0x20;
+    fragment[7] = 1;
     ipv4::refresh_checksum(&mut fragment).unwrap();
     let mut gre = udp(INNER, SERVER, (5000, 53));
     gre[9] = 47;

@@ -34,7 +34,7 @@ pub enum Message {
 pub enum Unfit {
     /// Not a well-formed datagram.
     Malformed,
-    /// A fragment: only the first has ports.
+    /// A fragment behind the first, which alone has ports.
     Fragment,
     /// No protocol that it carries.
     Protocol,
@@ -65,7 +65,7 @@ const ICMP_IDENTIFIER: usize = 4;
 /// Bytes of an ICMP error before what it quotes.
 pub const ICMP_HEADER: usize = 8;
 
-/// Finds the transport header of the whole datagram at the front of `datagram`.
+/// Finds the transport header of the datagram at the front of `datagram`, or of the first fragment of one.
 ///
 /// # Errors
 /// [`Unfit`].
@@ -73,14 +73,19 @@ pub fn locate(datagram: &[u8]) -> Result<Transport, Unfit> {
     match datagram.first().map(|first| first >> 4) {
         Some(4) => {
             let ip = Ipv4::parse(datagram).map_err(|_| Unfit::Malformed)?;
-            if ip.is_fragment() {
+            if ip.fragment_offset() != 0 {
                 return Err(Unfit::Fragment);
             }
             whole(ip.payload(), ip.header_len(), ip.protocol(), protocol::ICMP)
         }
         Some(6) => {
             let ip = Ipv6::parse(datagram).map_err(|_| Unfit::Malformed)?;
-            whole(ip.payload(), ipv6::HEADER_LEN, ip.next_header(), protocol::ICMPV6)
+            match (ip.next_header(), ip.payload()) {
+                (FRAGMENT, [next, _, 0, 0..=7, _, _, _, _, segment @ ..]) => {
+                    whole(segment, ipv6::HEADER_LEN + 8, *next, protocol::ICMPV6)
+                }
+                (next, segment) => whole(segment, ipv6::HEADER_LEN, next, protocol::ICMPV6),
+            }
         }
         _ => Err(Unfit::Malformed),
     }

@@ -172,7 +172,7 @@ pub(super) struct Delivery<'a, B, O> {
     outbox: &'a mut Outbox<B>,
     into_flow: &'a mut IntoFlow<B>,
     waiting: &'a mut Waiting<B>,
-    pub(super) open_exit: Option<&'a mut OpenExit>,
+    pub(super) open_exit: Option<&'a mut OpenExit<B>>,
     slot: u32,
     aivt: AivtId,
     from: PeerId,

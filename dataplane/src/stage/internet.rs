@@ -13,8 +13,9 @@ use crate::engine::Engine;
 use crate::entry::EdgeTo;
 use crate::fragment::fragments;
 use crate::icmp::Problem;
-use crate::id::{FlowTag, Now, Pair, PeerId, PortId};
+use crate::id::{FlowTag, Now, Pair, PeerId, PortId, WorkerId};
 use crate::limits::NEIGHBOUR_ANSWERS_PER_S;
+use crate::nat::fragments::{Early, Piece, Towards};
 use crate::nat::neighbour::{self, ANSWER, ETHERTYPE_ARP};
 use crate::nat::{Nat, tells};
 use crate::outside::Outside;
@@ -27,19 +28,36 @@ use crate::wire::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader
 use crate::wire::ipv4::Ipv4;
 
 /// A worker's open exit.
-pub(crate) struct OpenExit {
+pub(crate) struct OpenExit<B> {
     pub nat: Nat,
+    /// Of both directions.
+    pub early: Early<B>,
     /// What is too long for one buffer is translated here.
     scratch: Box<[u8]>,
     answers: PerSecond,
 }
 
-impl OpenExit {
+impl<B> OpenExit<B> {
     pub fn new(nat: Nat) -> Self {
         Self {
             nat,
+            early: Early::default(),
             scratch: vec![0; crate::aggfrag::MAX_DATAGRAM].into(),
             answers: PerSecond::new(NEIGHBOUR_ANSWERS_PER_S),
+        }
+    }
+
+    /// A datagram, or a piece of one, becomes one of this node's.
+    fn translate(
+        &mut self,
+        now: Now,
+        session: u32,
+        piece: Option<Piece>,
+        datagram: &mut [u8],
+    ) -> Result<(), DropReason> {
+        match piece {
+            None => self.nat.outbound(now, session, datagram),
+            Some(piece) => self.nat.outbound_piece(now, session, piece, datagram),
         }
     }
 }
@@ -114,16 +132,17 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             return self.question(now, uplink.ok_or(DropReason::ForTheKernel)?, frame, io);
         };
         frame.trim_front(ethernet::HEADER_LEN);
-        match owner {
-            owner if owner == self.id => self.enter_aivt(now, peers, frame, io),
-            owner => match io.hand_over(owner, Handoff::FromInternet(frame)) {
-                Ok(()) => {
-                    self.counters.handed_over();
-                    Ok(())
-                }
-                Err(_) => Err(DropReason::HandoffFull),
-            },
+        if owner == self.id {
+            return self.enter_aivt(now, peers, frame, io);
         }
+        self.send_to_worker(owner, frame, io)
+    }
+
+    fn send_to_worker(&mut self, owner: WorkerId, packet: B, io: &mut impl Outside<C, B>) -> Result<(), DropReason> {
+        io.hand_over(owner, Handoff::FromInternet(packet))
+            .map_err(|_| DropReason::HandoffFull)?;
+        self.counters.handed_over();
+        Ok(())
     }
 
     fn enter_aivt(
@@ -136,10 +155,35 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         let open = self.open_exit.as_mut().ok_or(DropReason::Gone)?;
         // Ethernet's padding is no part of it.
         buf.truncate(datagram_len(buf.data()).map_err(|_| DropReason::Malformed)?);
-        let flow = open.nat.inbound(now, buf.data_mut())?;
-        self.counters.moved(Traffic::InternetIn, buf.data().len());
-        self.queue(now, peers, flow, buf, io);
+        let Some(piece) = Piece::of(buf.data()) else {
+            let flow = open.nat.inbound(now, buf.data_mut())?;
+            self.counters.moved(Traffic::InternetIn, buf.data().len());
+            self.queue(now, peers, flow, buf, io);
+            return Ok(());
+        };
+        match open.nat.inbound_piece(now, piece, buf.data_mut()) {
+            Ok(Towards::Flow(flow)) => {
+                self.counters.moved(Traffic::InternetIn, buf.data().len());
+                self.queue(now, peers, flow, buf, io);
+            }
+            Ok(Towards::Worker(owner)) => self.send_to_worker(owner, buf, io)?,
+            Err(DropReason::OpenExitFragment) => return open.early.keep(now, piece.key, buf),
+            Err(why) => return Err(why),
+        }
+        for next in self.led_by(piece) {
+            if let Err(why) = self.enter_aivt(now, peers, next, io) {
+                self.counters.dropped(why);
+            }
+        }
         Ok(())
+    }
+
+    /// The fragments that came before this one and can follow it now.
+    fn led_by(&mut self, piece: Piece) -> Lane<B> {
+        match &mut self.open_exit {
+            Some(open) if piece.is_first => open.early.of(piece.key),
+            Some(_) | None => Lane::new(),
+        }
     }
 
     /// Answers who asks on the uplink for the link-layer address of a pool address, some times a second.
@@ -192,16 +236,29 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
             return self.send_in_pieces((back, session), (uplink, link), datagram.bytes());
         }
         let mut own = datagram.into_buf(self.io)?;
+        let now = self.now;
         let Some(open) = self.open_exit.as_mut() else {
             return Err(DropReason::Gone);
         };
-        if let Err(why) = open.nat.outbound(self.now, session, own.data_mut()) {
-            if tells(why) {
-                self.tell(back, Problem::AdministrativelyProhibited, own.data());
+        let piece = Piece::of(own.data());
+        match (open.translate(now, session, piece, own.data_mut()), piece) {
+            (Ok(()), _) => self.transmit(uplink, link, pair.destination, own)?,
+            (Err(DropReason::OpenExitFragment), Some(piece)) => return open.early.keep(now, piece.key, own),
+            (Err(why), _) => {
+                if tells(why) {
+                    self.tell(back, Problem::AdministrativelyProhibited, own.data());
+                }
+                return Err(why);
             }
-            return Err(why);
         }
-        self.transmit(uplink, link, pair.destination, own)
+        if let (Some(piece), Some(open)) = (piece.filter(|piece| piece.is_first), self.open_exit.as_mut()) {
+            for next in open.early.of(piece.key) {
+                if let Err(why) = self.send_to_internet((pair, session), dont_fragment, Datagram::Own(next)) {
+                    self.counters.dropped(why);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A datagram too long for the port, which may be cut.
@@ -220,7 +277,8 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         let mut scratch = std::mem::take(&mut open.scratch);
         let whole = &mut scratch[..datagram.len()];
         whole.copy_from_slice(datagram);
-        let sent = match open.nat.outbound(self.now, session, whole) {
+        let piece = Piece::of(whole);
+        let sent = match open.translate(self.now, session, piece, whole) {
             Ok(()) => self.pieces((uplink, link), whole),
             Err(why) => {
                 if tells(why) {

@@ -75,10 +75,11 @@ fn line_9_ipv6_there_and_back_and_errors() {
         assert_eq!(error, about(&question, server), "as if about the original");
     }
     let mut fragment = udp(inner, server, [5000, 53]);
-    fragment[6] = 44;
+    fragment[6] = 43;
     assert_eq!(
         nat.outbound(Now(1), FIRST, &mut fragment),
-        Err(DropReason::OpenExitFragment)
+        Err(DropReason::OpenExitPolicy),
+        "a routing header"
     );
     let mut redirect = echo(server, address("2001:db8::64"), 137, 1);
     assert!(nat.inbound(Now(1), &mut redirect).is_err());
