@@ -6,17 +6,21 @@
 //! ```
 //!
 //! Who stands second sees the entrance. Were it drawn anew for every AIVT, every neighbour would before long, a bad one included;
-//! a guard is drawn once. So nothing that others can bring about draws another one: a guard that does not answer gives way to
-//! the next of a short list, and gets its place back. It is replaced only when its time is over, when it has left the directory or
-//! this node's neighbours, or when it has been down for a day. Another one is added, within a bound, for an exit that no path over
-//! the guards leads to even if all of them were up.
+//! a guard is drawn once. So nothing that others can bring about draws another one: a guard that does not answer, or whose entry is
+//! not valid or wants no paths now, gives way to the next of a short list, and gets its place back; so does one that AIVTs failed
+//! over, whoever else was on them ([`crate::penalty`]). It is replaced only when its time is over, when it has left the directory or
+//! this node's neighbours, or when it has been of no use for a day. Another one is added, within a bound, for an exit that no path
+//! over the guards leads to even if all of them were up.
+
+use std::collections::HashMap;
 
 use ain_dataplane::id::Now;
 use rand::{CryptoRng, RngExt};
 
 use crate::directory::{Directory, NodeId, draw_by_weight};
-use crate::limits::{GUARDS, GUARDS_MAX};
-use crate::path::{self, Penalties, Wish, is_usable};
+use crate::limits::{GUARD_PATIENCE, GUARDS, GUARDS_MAX};
+use crate::path::{self, Wish, is_usable};
+use crate::penalty::Penalties;
 
 /// One guard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,13 +61,16 @@ pub struct Guards {
     list: Vec<Guard>,
     /// For how long one stays, on average.
     time_s: u64,
+    /// Those whose entries let no path lead over them, since when.
+    unusable: HashMap<NodeId, Now>,
 }
 
 impl Guards {
     /// Those of an earlier process. `time_s`: for how long a guard stays one, give or take a quarter; 0: none does, and every path
     /// may begin with any neighbour.
     pub fn new(list: Vec<Guard>, time_s: u64) -> Self {
-        Self { list, time_s }
+        let unusable = HashMap::new();
+        Self { list, time_s, unusable }
     }
 
     /// The list, to be kept across restarts.
@@ -77,10 +84,35 @@ impl Guards {
             return (any_door(scene, rng), false);
         }
         let before = self.list.clone();
-        self.list.retain(|guard| stays(guard, scene));
+        self.note_unusable(scene);
+        self.list = before
+            .iter()
+            .copied()
+            .filter(|guard| self.stays(guard, scene))
+            .collect();
         self.fill(scene, rng);
         let path = over(scene, &self.doors(scene), scene.penalties, rng).or_else(|| self.over_another(scene, rng));
         (path, self.list != before)
+    }
+
+    fn note_unusable(&mut self, scene: &Scene<'_>) {
+        let nodes = self.list.iter().map(|guard| guard.node);
+        let unusable = nodes.filter(|node| weight_of(*node, scene).is_none());
+        let since = |node| *self.unusable.get(&node).unwrap_or(&scene.now);
+        self.unusable = unusable.map(|node| (node, since(node))).collect();
+    }
+
+    /// Whether `guard` keeps its place.
+    fn stays(&self, guard: &Guard, scene: &Scene<'_>) -> bool {
+        let door = scene.doors.iter().find(|door| door.node == guard.node);
+        let unusable_for = self
+            .unusable
+            .get(&guard.node)
+            .map_or(0, |since| scene.now.since(*since));
+        guard.until > scene.wish.wall
+            && is_listed(guard.node, scene)
+            && door.is_some_and(|door| !door.is_lost)
+            && unusable_for < GUARD_PATIENCE
     }
 
     /// Draws guards, while there are too few of them, among the neighbours that are up.
@@ -113,10 +145,13 @@ impl Guards {
         with_exit(guards.filter(|node| is_up(*node, scene)).collect(), scene)
     }
 
-    /// For an exit that no guard leads to, not even one that is down now: a path over a new guard, if there may be one more.
+    /// For an exit that no guard leads to, not even one that is of no use now: a path over a new guard, if there may be one more.
     fn over_another(&mut self, scene: &Scene<'_>, rng: &mut dyn CryptoRng) -> Option<Vec<NodeId>> {
         let all: Vec<NodeId> = self.list.iter().map(|guard| guard.node).collect();
-        if all.len() >= GUARDS_MAX || over(scene, &all, &Penalties::default(), rng).is_some() {
+        if !self.unusable.is_empty()
+            || all.len() >= GUARDS_MAX
+            || over(scene, &all, &Penalties::default(), rng).is_some()
+        {
             return None;
         }
         let mut candidates = self.candidates(scene);
@@ -130,9 +165,10 @@ impl Guards {
     }
 }
 
-fn stays(guard: &Guard, scene: &Scene<'_>) -> bool {
-    let is_there = scene.doors.iter().any(|door| door.node == guard.node && !door.is_lost);
-    guard.until > scene.wish.wall && is_there && weight_of(guard.node, scene).is_some()
+/// Whether the directory has `node`, as a neighbour of the entrance.
+fn is_listed(node: NodeId, scene: &Scene<'_>) -> bool {
+    let entrance = scene.directory.entry(&scene.wish.entrance);
+    entrance.is_some_and(|entrance| entrance.neighbours.contains(&node))
 }
 
 /// The weight of `node` as a guard of the entrance, if it can be one.
@@ -140,8 +176,7 @@ fn weight_of(node: NodeId, scene: &Scene<'_>) -> Option<u32> {
     let Scene { directory, wish, .. } = scene;
     let entrance = directory.entry(&wish.entrance)?;
     let entry = directory.entry(&node)?;
-    let fits =
-        is_usable(entry, wish.suite, wish.wall) && entry.is_apart_from(entrance) && entrance.neighbours.contains(&node);
+    let fits = is_usable(entry, wish.suite, wish.wall) && entry.is_apart_from(entrance) && is_listed(node, scene);
     fits.then_some(entry.weight)
 }
 
@@ -187,6 +222,7 @@ mod tests {
         ids: Vec<NodeId>,
         doors: Vec<Door>,
         rng: ChaCha12Rng,
+        now: Now,
         wall: u64,
     }
 
@@ -207,6 +243,7 @@ mod tests {
                 directory,
                 ids,
                 rng: ChaCha12Rng::seed_from_u64(seed),
+                now: Now(0),
                 wall: WALL,
             }
         }
@@ -226,10 +263,16 @@ mod tests {
                 wish: &wish,
                 doors: &self.doors,
                 penalties: &Penalties::default(),
-                now: Now(0),
+                now: self.now,
             };
             let (path, changed) = guards.choose(&scene, &mut self.rng);
             (path.map(|path| path[1]), changed)
+        }
+
+        fn change(&mut self, change: impl FnOnce(&mut Vec<Entry>)) {
+            let mut entries = self.directory.entries().to_vec();
+            change(&mut entries);
+            self.directory = Directory::new(entries).unwrap();
         }
 
         fn door(&mut self, node: NodeId) -> &mut Door {
@@ -288,13 +331,8 @@ mod tests {
         };
         let (before, after) = replaced(&|_, _| ());
         assert_eq!(after, before);
-        let entry = |net: &mut Net, node: NodeId, change: fn(&mut Entry)| {
-            let mut entries = net.directory.entries().to_vec();
-            change(entries.iter_mut().find(|entry| entry.id() == node).unwrap());
-            net.directory = Directory::new(entries).unwrap();
-        };
         type Change<'a> = &'a dyn Fn(&mut Net, NodeId);
-        let changes: [Change<'_>; 4] = [
+        let changes: [Change<'_>; 3] = [
             &|net, node| {
                 *net.door(node) = Door {
                     node,
@@ -303,8 +341,14 @@ mod tests {
                 }
             },
             &|net, node| net.doors.retain(|door| door.node != node),
-            &|net, node| entry(net, node, |entry| entry.valid_until = WALL),
-            &|net, node| entry(net, node, |entry| entry.weight = 0),
+            &|net, node| {
+                net.change(|entries| {
+                    entries.retain(|entry| entry.id() != node);
+                    entries
+                        .iter_mut()
+                        .for_each(|entry| entry.neighbours.retain(|other| *other != node));
+                });
+            },
         ];
         for (index, change) in changes.iter().enumerate() {
             let (before, after) = replaced(change);
@@ -313,6 +357,55 @@ mod tests {
         }
         let (_, after) = replaced(&|net, _| net.wall += 2 * TIME_S);
         assert_eq!(after.len(), GUARDS);
+    }
+
+    #[test]
+    fn line_8_a_guard_whose_entry_is_of_no_use_is_passed_over_for_a_day_and_then_replaced() {
+        let changes: [fn(&mut Entry); 4] = [
+            |entry| entry.valid_until = WALL,
+            |entry| entry.valid_from = WALL + 1,
+            |entry| entry.onion_keys[0].not_after = WALL,
+            |entry| entry.weight = 0,
+        ];
+        for (index, change) in changes.iter().enumerate() {
+            let mut net = Net::new(7, |_| ());
+            let mut guards = Guards::new(Vec::new(), TIME_S);
+            net.second(&mut guards, 7);
+            let before = nodes(&guards);
+            let good = net.directory.clone();
+            for hours in [0, 23, 30, 53] {
+                let guard = before[0];
+                net.change(|entries| change(entries.iter_mut().find(|entry| entry.id() == guard).unwrap()));
+                net.now = Now(hours * 3600 * Now::SECOND);
+                assert_eq!(
+                    net.second(&mut guards, 7),
+                    (Some(before[1]), false),
+                    "change {index}, {hours}"
+                );
+                // No other is drawn for an exit to which the guard might lead.
+                assert!(!net.second(&mut guards, 8).1, "change {index}, {hours}");
+                if hours == 23 {
+                    net.directory = good.clone();
+                    assert_eq!(net.second(&mut guards, 7), (Some(before[0]), false), "change {index}");
+                }
+            }
+            net.now = Now(54 * 3600 * Now::SECOND);
+            assert_eq!(net.second(&mut guards, 7), (Some(before[1]), true), "change {index}");
+            assert_eq!(nodes(&guards)[..2], before[1..], "change {index}");
+            assert!(!before.contains(&nodes(&guards)[2]), "change {index}");
+        }
+    }
+
+    #[test]
+    fn line_8_guards_outlive_a_time_in_which_no_entry_is_valid() {
+        let mut net = Net::new(8, |_| ());
+        let mut guards = Guards::new(Vec::new(), TIME_S);
+        let (first, _) = net.second(&mut guards, 7);
+        let good = net.directory.clone();
+        net.change(|entries| entries.iter_mut().for_each(|entry| entry.valid_until = WALL));
+        assert_eq!(net.second(&mut guards, 7), (None, false));
+        net.directory = good;
+        assert_eq!(net.second(&mut guards, 7), (first, false));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod node;
 mod opening;
 pub mod path;
+pub mod penalty;
 pub mod pvt;
 pub mod replay;
 pub mod request;

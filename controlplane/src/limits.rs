@@ -55,13 +55,13 @@ pub const HALF_RECEIVED_PER_NEIGHBOUR: usize = 256;
 pub const HALF_RECEIVED_MEMORY: u64 = 8 * Now::SECOND;
 /// Tags in the replay cache of creating signals.
 pub const REPLAY_TAGS: usize = 1 << 20;
-/// Failed nodes and links that path choice remembers.
+/// Failed nodes, links and ways that path choice remembers.
 pub const PENALTIES: usize = 4096;
 /// Guards of a node.
 pub const GUARDS: usize = 3;
 /// The same, with those added for exits that no other leads to.
 pub const GUARDS_MAX: usize = 6;
-/// How long a guard may be down before another takes its place for good: a day.
+/// How long a guard may be down, or no path may lead over it, before another takes its place for good: a day.
 pub const GUARD_PATIENCE: u64 = 86_400 * Now::SECOND;
 /// Steps of one search for a path.
 pub const PATH_SEARCH_STEPS: usize = 20_000;
@@ -107,8 +107,10 @@ pub const REBUILD_DELAYS: [u64; REBUILDS] = [0, 2 * Now::SECOND, 15 * Now::SECON
 pub const PATH_RETRY: u64 = Now::SECOND / 2;
 /// Patience with a flow that no AIVT can be made for; then the initiator is told.
 pub const FLOW_PATIENCE: u64 = 60 * Now::SECOND;
-/// How long a failed node or link is avoided.
+/// How long a failed node, link or guard is avoided.
 pub const PENALTY: u64 = 60 * Now::SECOND;
+/// AIVTs over one guard to one exit that fail in a row, no other node on two of them, until the guard is to blame.
+pub const GUARD_FAILURES: usize = 3;
 /// How long a flow's address and token outlive its last packet.
 pub const FLOW_MEMORY: u64 = 3600 * Now::SECOND;
 

@@ -45,7 +45,7 @@ use crate::flow::{Carrier, FlowNumber, Flows};
 use crate::guard::Guards;
 use crate::limits::{ENDS_AT_A_TIME, REPLAY_TAGS};
 use crate::opening::{Opened, Openings};
-use crate::path::Penalties;
+use crate::penalty::Penalties;
 use crate::pvt::Pvt;
 use crate::replay::ReplayCache;
 use crate::share::MadeFor;

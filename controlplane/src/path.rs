@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The number of nodes is drawn first, then the nodes, each by its weight among those that fit, by a depth-first search that never
-//! enters a node from which the exit is out of reach. What failed is avoided while another way exists; when none does, the least
-//! tainted of several random paths is taken, for a penalty is a suspicion and no verdict.
+//! enters a node from which the exit is out of reach. What failed ([`crate::penalty`]) is avoided while another way exists; when none
+//! does, the least tainted of several random paths is taken.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,53 +16,8 @@ use ain_dataplane::id::Now;
 use rand::{CryptoRng, RngExt};
 
 use crate::directory::{Directory, Entry, NodeId, draw_by_weight};
-use crate::limits::{PATH_SAMPLES, PATH_SEARCH_STEPS, PENALTIES, PENALTY};
-
-/// Nodes and links that failed lately.
-#[derive(Default)]
-pub struct Penalties {
-    until: HashMap<Suspect, Now>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Suspect {
-    Node(NodeId),
-    Link(NodeId, NodeId),
-}
-
-impl Suspect {
-    fn link(one: NodeId, other: NodeId) -> Self {
-        Self::Link(one.min(other), one.max(other))
-    }
-}
-
-impl Penalties {
-    /// An AIVT over `path`, both ends included, failed for reasons unknown: suspects every node between the ends, or the one link.
-    pub fn suspect_path(&mut self, now: Now, path: &[NodeId]) {
-        match path {
-            [one, other] => self.suspect(now, Suspect::link(*one, *other)),
-            [_, between @ .., _] => between.iter().for_each(|node| self.suspect(now, Suspect::Node(*node))),
-            _ => {}
-        }
-    }
-
-    fn suspect(&mut self, now: Now, suspect: Suspect) {
-        self.until.retain(|_, until| *until > now);
-        if self.until.len() < PENALTIES || self.until.contains_key(&suspect) {
-            self.until.insert(suspect, now.plus(PENALTY));
-        }
-    }
-
-    fn holds(&self, now: Now, suspect: Suspect) -> bool {
-        self.until.get(&suspect).is_some_and(|until| *until > now)
-    }
-
-    /// Suspects on the step from `one` to `other`: the link, and the node unless it is the exit, which nothing can replace.
-    fn on_step(&self, now: Now, one: NodeId, other: NodeId, exit: NodeId) -> usize {
-        let node = other != exit && self.holds(now, Suspect::Node(other));
-        usize::from(node) + usize::from(self.holds(now, Suspect::link(one, other)))
-    }
-}
+use crate::limits::{PATH_SAMPLES, PATH_SEARCH_STEPS};
+use crate::penalty::Penalties;
 
 /// What a path must be.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +47,7 @@ pub fn choose(
     now: Now,
     rng: &mut dyn CryptoRng,
 ) -> Option<Vec<NodeId>> {
-    let tainted = |one, other| penalties.on_step(now, one, other, wish.exit);
+    let tainted = |one, other| penalties.on_step(now, [one, other], [wish.entrance, wish.exit]);
     let clean = |one, other| tainted(one, other) == 0;
     let search = Search::new(directory, wish, &clean)?;
     if let Some(path) = doors.iter().find_map(|door| search.run(doors, *door, rng)) {
@@ -285,6 +240,7 @@ mod tests {
 
     use super::testing::{WALL, changed_network};
     use super::*;
+    use crate::limits::PENALTY;
 
     fn network(count: u8, links: &[(u8, u8)]) -> (Directory, Vec<NodeId>) {
         changed_network(count, links, |_| ())
@@ -423,15 +379,15 @@ mod tests {
 
     #[test]
     fn when_all_ways_are_tainted_the_least_tainted_is_taken() {
-        // 0-1-5 has one suspect, 0-2-3-5 has two.
-        let network = network(6, &[(0, 1), (1, 5), (0, 2), (2, 3), (3, 5), (0, 4)]);
+        // 0-1-6 is suspect as a way, 0-2-3-4-6 has two nodes that are.
+        let network = network(7, &[(0, 1), (1, 6), (0, 2), (2, 3), (3, 4), (4, 6), (0, 5)]);
         let ids = &network.1;
         let rng = &mut ChaCha12Rng::seed_from_u64(3);
         let mut penalties = Penalties::default();
-        penalties.suspect_path(Now(0), &[ids[0], ids[1], ids[5]]);
-        penalties.suspect_path(Now(0), &[ids[0], ids[2], ids[3], ids[5]]);
+        penalties.suspect_path(Now(0), &[ids[0], ids[1], ids[6]]);
+        penalties.suspect_path(Now(0), &[ids[0], ids[2], ids[3], ids[4], ids[6]]);
         let path = choose_any(&network, (2, 6), &penalties, Now(0), rng);
-        assert_eq!(path, Some(vec![ids[0], ids[1], ids[5]]));
+        assert_eq!(path, Some(vec![ids[0], ids[1], ids[6]]));
     }
 
     #[test]

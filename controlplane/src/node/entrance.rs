@@ -283,6 +283,7 @@ impl Node {
         let natural = matches!(reason, Reason::Inactive | Reason::Expired) && quiet;
         if natural || reason == Reason::Expired {
             flow.forgive();
+            self.penalties.clear_path(path);
         }
         if natural || reason == Reason::None || self.shutting_down {
             return self.close_flow(number, false);
@@ -347,10 +348,12 @@ impl Node {
 
     /// The exit cannot serve the flow of `id` as it is, or its responder wishes the end.
     pub(super) fn verdict(&mut self, now: Now, id: AivtId, code: u8) {
-        let Some(Role::Entrance { flow: number, .. }) = self.aivts.by_id(id).map(|aivt| &aivt.role) else {
+        let Some(Role::Entrance { flow: number, path, .. }) = self.aivts.by_id(id).map(|aivt| &aivt.role) else {
             return;
         };
         let number = *number;
+        // Whatever it says, it came as the exit sent it.
+        self.penalties.clear_path(path);
         if let Some(last) = self.aivts.by_id(id).map(Aivt::last_active) {
             self.moved_last(number, id, last);
         }
