@@ -169,14 +169,20 @@ impl Directory {
             return Some(self.entries[owner].id());
         }
         let entrance = self.entry(entrance)?;
-        let serves = |entry: &Entry| {
-            entry.open_exit.iter().any(|prefix| prefix.contains(&destination))
-                && entry.check_valid(wall).is_ok()
-                && entry.is_apart_from(entrance)
-        };
         let open = self.exits.open.iter().map(|index| &self.entries[*index]);
-        let mut open: Vec<&Entry> = open.filter(|entry| serves(entry)).collect();
+        let mut open: Vec<&Entry> = open
+            .filter(|entry| is_open_for(entry, destination, entrance, wall))
+            .collect();
         draw_by_weight(&mut open, |entry| entry.weight, rng).map(Entry::id)
+    }
+
+    /// Whether a flow of `entrance` to `destination` may leave at `exit` at `wall`, Unix seconds: whether [`Self::exit_for`] may be it.
+    pub fn is_exit_for(&self, exit: &NodeId, destination: IpAddr, entrance: &NodeId, wall: u64) -> bool {
+        match (self.exits.owner(destination), self.entry(exit), self.entry(entrance)) {
+            (Some(owner), _, _) => self.by_id.get(exit) == Some(&owner),
+            (None, Some(exit), Some(entrance)) => is_open_for(exit, destination, entrance, wall),
+            (None, _, _) => false,
+        }
     }
 
     fn check_neighbours(&self) -> Result<(), DirectoryError> {
@@ -240,6 +246,13 @@ impl Directory {
         }
         Ok(())
     }
+}
+
+/// Whether `exit` is an open exit for `destination` that holds at `wall` and may stand on a path with `entrance`.
+fn is_open_for(exit: &Entry, destination: IpAddr, entrance: &Entry, wall: u64) -> bool {
+    exit.open_exit.iter().any(|prefix| prefix.contains(&destination))
+        && exit.check_valid(wall).is_ok()
+        && exit.is_apart_from(entrance)
 }
 
 fn check_unique(entries: &[Entry]) -> Result<(), DirectoryError> {

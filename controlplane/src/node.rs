@@ -162,7 +162,8 @@ impl Node {
         self.opened(now, wall, opened);
     }
 
-    /// The network has changed. New paths lead over `directory`; AIVTs that stand stay, and the PVTs are those of the configuration.
+    /// The network has changed. New paths lead over `directory`, to exits that are in it; AIVTs that stand stay, and the PVTs are those
+    /// of the configuration.
     pub fn handle_directory(&mut self, directory: Directory) {
         self.directory = directory;
     }

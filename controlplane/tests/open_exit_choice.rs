@@ -2,15 +2,18 @@
 
 mod net;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use ain_controlplane::config::Config;
+use ain_controlplane::directory::{Directory, Entry};
 use ain_dataplane::id::Pair;
 use ain_dataplane::nat::mappings::Timeouts;
 use ain_dataplane::nat::policy::{Policy, Rule};
 use ain_dataplane::nat::pool::Pool;
 use ain_dataplane::nat::{Limits, Settings};
-use net::{Net, Plan, Sender, sender};
+use net::{INACTIVITY_S, Net, Plan, Sender, sender};
 
 const OPEN: usize = 3;
 
@@ -41,9 +44,14 @@ fn settings() -> Settings {
 
 /// A ring of five nodes, one of them an open exit.
 fn network() -> Net {
+    network_of(|_, _| ())
+}
+
+fn network_of(adjust: fn(usize, &mut Config)) -> Net {
     let links = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0)];
     let plan = Plan {
         open_exit: Some((OPEN, Arc::new(settings()))),
+        adjust,
         ..Plan::new(5, &links)
     };
     Net::new(plan, 9)
@@ -96,4 +104,54 @@ fn line_9_no_entrance_is_its_own_open_exit() {
     let mut net = network();
     assert_eq!(net.send_until_arrival(&to(OPEN, [9, 9, 9, 9]), 5_000), None);
     net.settle();
+}
+
+/// The directory of node 0 becomes one with these changes.
+fn publish(net: &mut Net, change: impl FnOnce(&mut [Entry])) {
+    let mut entries = net.plan.config(0, &HashMap::new(), 0).directory.entries().to_vec();
+    change(&mut entries);
+    let directory = Directory::new(entries).unwrap();
+    net.drive(0, |node, _, _| node.handle_directory(directory));
+}
+
+#[test]
+fn line_8_a_flow_whose_exit_is_none_any_more_gets_another_one() {
+    const OTHER: usize = 1;
+    let (open, named) = (to(0, [9, 9, 9, 9]), sender(0, OPEN, 1));
+    for rests in [false, true] {
+        let mut net = network_of(|node, config| {
+            if node == OTHER {
+                config.open_exit = Some(Arc::new(settings()));
+            }
+        });
+        for sender in [&open, &named] {
+            assert!(net.send_until_arrival(sender, 10_000).is_some());
+            assert_eq!(net.path(sender).last(), Some(&OPEN));
+        }
+        if rests {
+            net.run_ms(2000 * u64::from(INACTIVITY_S));
+        }
+        // Another node is the open exit, and has the prefix. What stands stays.
+        publish(&mut net, |entries| {
+            entries[OTHER].open_exit = std::mem::take(&mut entries[OPEN].open_exit);
+            let prefixes = std::mem::take(&mut entries[OPEN].exit_prefixes);
+            entries[OTHER].exit_prefixes.extend(prefixes);
+        });
+        if !rests {
+            assert!([&open, &named].iter().all(|sender| net.send(sender).is_some()));
+            net.kill(OPEN);
+        }
+        // The next one leaves where it can.
+        assert!(net.send_until_arrival(&open, 30_000).is_some(), "{rests}");
+        assert_eq!(net.path(&open).last(), Some(&OTHER), "{rests}");
+        net.send(&named);
+        net.run_ms(500);
+        assert_eq!(net.path(&named).last(), Some(&OTHER), "{rests}");
+        // Nobody is: refused, as a new flow would be.
+        publish(&mut net, |entries| entries[OPEN].open_exit.clear());
+        net.run_ms(2000 * u64::from(INACTIVITY_S));
+        let refused = net.node(0).counts().flows_refused;
+        assert_eq!(net.send_until_arrival(&open, 5_000), None, "{rests}");
+        assert!(net.node(0).counts().flows_refused > refused, "{rests}");
+    }
 }

@@ -70,12 +70,9 @@ impl Node {
         if !source_allowed(host, pair) || self.responder_tunnel(pair.destination).is_some() {
             return None;
         }
-        let own = &self.settings.id;
-        let exit = self
-            .directory
-            .exit_for(pair.destination, own, wall, &mut *self.rng)
-            .filter(|exit| exit != own)?;
-        let shown = match host.option {
+        let option = host.option;
+        let exit = self.draw_exit(wall, pair.destination)?;
+        let shown = match option {
             SourceOption::AsSent => None,
             SourceOption::RandomPrivate => Some(random_private(pair.source, &mut *self.rng)),
         };
@@ -88,6 +85,28 @@ impl Node {
         }
         let token = FlowToken::random(&mut *self.rng);
         Some(self.flows.insert(Flow::new(now, tunnel, pair, exit, token, shown)))
+    }
+
+    fn draw_exit(&mut self, wall: u64, destination: IpAddr) -> Option<NodeId> {
+        let own = &self.settings.id;
+        let exit = self.directory.exit_for(destination, own, wall, &mut *self.rng);
+        exit.filter(|exit| exit != own)
+    }
+
+    /// The exit of the flow `number`; another one if that is none for its destination any more.
+    fn exit_now(&mut self, wall: u64, number: FlowNumber) -> Option<NodeId> {
+        let flow = self.flows.by_number(number)?;
+        let (exit, destination, tunnel) = (flow.exit, flow.pair.destination, flow.tunnel);
+        if self.directory.is_exit_for(&exit, destination, &self.settings.id, wall) {
+            return Some(exit);
+        }
+        // What this node asks of another one is for nobody else.
+        let exit = self.draw_exit(wall, destination).filter(|_| !self.is_own(tunnel))?;
+        let token = FlowToken::random(&mut *self.rng);
+        let flow = self.flows.by_number_mut(number)?;
+        // Two exits shall not know by the token that they served one flow.
+        (flow.exit, flow.token) = (exit, token);
+        Some(exit)
     }
 
     /// Tells the packet path the source that `number` shows, unless it is the initiator's own.
@@ -119,7 +138,10 @@ impl Node {
         else {
             return;
         };
-        let (wanted, exit, tunnel) = (flow.wanted, flow.exit, flow.tunnel);
+        let (wanted, tunnel) = (flow.wanted, flow.tunnel);
+        let Some(exit) = self.exit_now(wall, number) else {
+            return self.close_flow(number, true);
+        };
         if !self.is_within_quota(wall, tunnel) {
             self.counts.flows_over_quota += 1;
             return self.close_flow(number, true);
