@@ -309,8 +309,9 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             self.event(now, event);
         }
         let busy = self.take_opened(now) || busy;
-        let noted = self.durable.note_create(self.node.latest_create());
-        for error in [written, topped, noted].into_iter().filter_map(Result::err) {
+        let outcome = self.durable.note_create(self.node.latest_create());
+        let noted = outcome.is_ok();
+        for error in [written, topped, outcome].into_iter().filter_map(Result::err) {
             self.complain(now, &error);
         }
         self.directions.refresh(now);
@@ -323,15 +324,19 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         if self.node.poll_timeout().is_some_and(|due| due <= now) {
             self.node.handle_timeout(now, wall());
         }
-        // A ticket is on record before anything is done for it: after a crash it is known to be spent, or to have been issued.
+        // Creating signals and tickets are on record before anything is done for them: after a crash they are known.
         let (spent, issued) = (self.node.take_spent_tickets(), self.node.take_issued_tickets());
-        match self.ticket_log.write(&spent, &issued) {
-            Ok(()) => {
-                while let Some(action) = self.node.poll_action() {
-                    self.act(now, action);
-                }
+        let tickets = self.ticket_log.write(&spent, &issued);
+        let on_record = noted && tickets.is_ok();
+        if let Err(error) = tickets {
+            self.complain(now, &error);
+        }
+        while let Some(action) = self.node.poll_action() {
+            if on_record {
+                self.act(now, action);
+            } else {
+                self.act_without_record(now, action);
             }
-            Err(error) => self.complain(now, &error),
         }
         self.writer.pump(&mut self.reins);
         while let Ok(request) = self.requests.try_recv() {
@@ -422,6 +427,16 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             }
             Action::ReserveSpis { peer, up_to } => self.reserve_spis(peer, up_to),
             Action::Open(opening) => self.openers.open(opening),
+        }
+    }
+
+    /// What cannot be written is not acted on: signals and own datagrams are lost, as on a network, and come again if they matter; no
+    /// AIVT begins to stand.
+    fn act_without_record(&mut self, now: Now, action: Action) {
+        match action {
+            Action::Send { .. } | Action::Enter { .. } => debug!("a signal held back"),
+            Action::Install { aivt, .. } => self.node.handle_install_failed(now, aivt),
+            other => self.act(now, other),
         }
     }
 

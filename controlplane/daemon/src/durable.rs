@@ -79,6 +79,8 @@ pub struct Durable {
     granted: Vec<Granted>,
     accepted: Accepted,
     latest_create: Arc<AtomicU64>,
+    /// What of it is written for certain.
+    create_written: u64,
     earliest_slice: Arc<AtomicU64>,
 }
 
@@ -101,6 +103,7 @@ impl Durable {
             state,
             granted: Vec::new(),
             accepted,
+            create_written: latest_create.load(Ordering::Relaxed),
             latest_create,
             earliest_slice,
         })
@@ -196,10 +199,12 @@ impl Durable {
     /// Writes the latest date of a creating signal accepted, Unix seconds, before anything is done about the signal.
     ///
     /// # Errors
-    /// See [`DurableError`].
+    /// See [`DurableError`]; then nothing may be done about it. The next call tries again.
     pub fn note_create(&mut self, latest: u64) -> Result<(), DurableError> {
-        if self.latest_create.fetch_max(latest, Ordering::Relaxed) < latest {
+        if latest > self.create_written {
+            self.latest_create.fetch_max(latest, Ordering::Relaxed);
             self.accepted.write()?;
+            self.create_written = latest;
         }
         Ok(())
     }
@@ -501,6 +506,24 @@ mod tests {
         durable.note_create(890).unwrap();
         drop(durable);
         assert_eq!(Durable::open(dir.path()).unwrap().replay_floor(), 901);
+    }
+
+    #[test]
+    fn line_2_a_creating_signal_is_noted_when_it_is_written_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut durable = Durable::open(dir.path()).unwrap();
+        durable.note_create(900).unwrap();
+        // The kernel takes no more: the file is open for reading alone.
+        let reading = File::open(dir.path().join(FILE)).unwrap();
+        let writing = std::mem::replace(&mut durable.accepted.file, reading);
+        for _ in 0..3 {
+            assert!(durable.note_create(950).is_err());
+            assert!(durable.note_create(900).is_ok(), "written before");
+        }
+        durable.accepted.file = writing;
+        durable.note_create(950).unwrap();
+        drop(durable);
+        assert_eq!(Durable::open(dir.path()).unwrap().replay_floor(), 951);
     }
 
     #[test]
