@@ -80,7 +80,7 @@ def fleet() -> Iterator[Fleet]:
         yield fleet
 
 
-def test_a_changed_entry_is_refused_by_name_and_the_old_directory_stays(fleet: Fleet) -> None:
+def test_a_changed_entry_is_refused_by_name_and_the_old_directory_stays_even_after_a_restart(fleet: Fleet) -> None:
     good = (fleet.lab.directory / "directory.toml").read_text()
     configs.publish(fleet.lab.directory, [edited(fleet, "ain3", "^weight = 1$", "weight = 1000")])
     wait_for("ain1 refuses it", lambda: directories(fleet, ENTRANCE, "refused") == 1, 10, 0.2)
@@ -90,6 +90,13 @@ def test_a_changed_entry_is_refused_by_name_and_the_old_directory_stays(fleet: F
     done = subprocess.run(words, capture_output=True, text=True, timeout=10)
     assert done.returncode == 2 and 'node "ain3": the signature' in done.stderr
     reach(fleet)
+    # A start is no reason to stand still either: the node takes the one that it took before, and says so.
+    fleet.stop(ENTRANCE)
+    fleet.start(ENTRANCE)
+    log = (fleet.lab.directory / f"{ENTRANCE}.log").read_text()
+    assert "starts with the directory that it took last" in log
+    reach(fleet)
+    assert directories(fleet, ENTRANCE, "taken") == 0
     configs.publish(fleet.lab.directory, [good.replace("\n\n", "\n")])
     wait_taken(fleet, [ENTRANCE], 1)
 

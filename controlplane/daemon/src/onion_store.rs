@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Keys made ahead are in entries that the network has days before they are used, so that nobody waits for a new directory when
-//! they change. Who takes a node over opens creating signals of the past two periods at most: older keys are nowhere.
+//! they change. Who takes a node over opens creating signals of the past two periods at most: older keys are nowhere. A key that is
+//! erased before its time cannot be made again, so [`crate::upkeep`] erases by a clock that has gone steadily for a while.
 
 use std::fs;
 use std::io;
@@ -104,16 +105,19 @@ impl OnionStore {
         Ok(())
     }
 
-    /// Erases what is no key of the last period, this one or those ahead, and tells how many files that were.
+    /// Erases keys whose time is over at `wall`, Unix seconds, and whatever is no key of this suite and length of periods; tells how
+    /// many files that were. Keys of times to come stay: the clock may have been ahead of them before.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn erase_old(&self, wall: u64) -> Result<usize, StoreError> {
-        let wanted: Vec<PathBuf> = self.beginnings(wall).map(|not_before| self.path(not_before)).collect();
         let mut erased = 0;
         for found in fs::read_dir(&self.folder).map_err(io_error(&self.folder))? {
             let path = found.map_err(io_error(&self.folder))?.path();
-            if !wanted.contains(&path) {
+            if self
+                .not_before(&path)
+                .is_none_or(|begins| self.not_after(begins) <= wall)
+            {
                 // What cannot be erased must not keep the node from its new keys.
                 match files::erase(&path) {
                     Ok(()) => erased += 1,
@@ -148,7 +152,7 @@ impl OnionStore {
                     suite: self.suite,
                     key: key.public().to_vec(),
                     not_before,
-                    not_after: not_before.saturating_add(2 * self.period_s),
+                    not_after: self.not_after(not_before),
                 });
             }
         }
@@ -164,6 +168,18 @@ impl OnionStore {
 
     fn path(&self, not_before: u64) -> PathBuf {
         self.folder.join(format!("suite{}-{not_before}.key", self.suite))
+    }
+
+    /// The beginning of the key at `path`, if one can be there.
+    fn not_before(&self, path: &Path) -> Option<u64> {
+        let (_, name) = path.file_stem()?.to_str()?.split_once('-')?;
+        let begins = name.parse().ok()?;
+        (self.period_of(begins) == begins && self.path(begins) == path).then_some(begins)
+    }
+
+    /// The end of the key that begins at `not_before`.
+    fn not_after(&self, not_before: u64) -> u64 {
+        not_before.saturating_add(2 * self.period_s)
     }
 
     fn tag(&self) -> String {
@@ -251,6 +267,18 @@ mod tests {
         assert_eq!(open().erase_old(late).unwrap(), before.len());
         let after = publics(&open(), late);
         assert!(after.iter().all(|(_, key)| before.iter().all(|(_, old)| old != key)));
+    }
+
+    #[test]
+    fn line_2_rotation_a_clock_that_was_behind_costs_no_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = OnionStore::open(dir.path(), SUITE, PERIOD_S).unwrap();
+        store.make(WALL).unwrap();
+        let before = publics(&store, WALL);
+        let behind = WALL - 3 * PERIOD_S;
+        store.make(behind).unwrap();
+        assert_eq!(store.erase_old(behind).unwrap(), 0);
+        assert_eq!(publics(&store, WALL)[1..], before[..]);
     }
 
     #[test]

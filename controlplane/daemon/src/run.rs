@@ -25,7 +25,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, RngExt, SeedableRng};
 use tracing::{info, warn};
 
-use crate::config::{Idle, NodeConfig};
+use crate::config::{Idle, KEPT_DIRECTORY, NodeConfig};
 use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
@@ -37,7 +37,7 @@ use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
 use crate::ticket_log::TicketLog;
-use crate::upkeep::{ENTRY_FILE, FileSource, OwnKeys, Upkeep};
+use crate::upkeep::{ENTRY_FILE, FileSource, OwnKeys, SteadyWall, Upkeep};
 use crate::{admin, benchmark, guards, metrics, room, secrets, tickets, translate};
 
 /// Runs the node that a file describes until it is told to stop.
@@ -48,6 +48,11 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     protect_memory()?;
     let config = NodeConfig::load(path, SystemTime::now())?;
     warn_of_test_builds();
+    if let Some(problems) = &config.directory_refused {
+        warn!(
+            "the node starts with the directory that it took last, for the one that is configured cannot be used: {problems}"
+        );
+    }
     room::place::<Portable>(&config)?;
     let crypto = Chosen::choose(config.workers.crypto).context("workers.crypto")?;
     benchmark::claim(&config.state_dir, config.benchmark.is_some())?;
@@ -230,17 +235,19 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     Ok(())
 }
 
-/// The onion keys of now are there, old ones are not, and the node's entry says so.
+/// The onion keys of now are there, and the node's entry says so.
 fn upkeep(config: &NodeConfig) -> anyhow::Result<Upkeep> {
     let wall = wall();
     let keys = OwnKeys::open(&config.identity_key, &config.state_dir, &config.network)?;
-    keys.onion.erase_old(wall)?;
     let upkeep = Upkeep {
         source: Box::new(FileSource::new(&config.directory_file)),
         period: keys.onion.period_of(wall),
         keys,
         entry_file: config.state_dir.join(ENTRY_FILE),
+        kept_file: config.state_dir.join(KEPT_DIRECTORY),
         directory: config.directory.clone(),
+        clock: SteadyWall::new(config.network.onion_key_period.as_secs()),
+        erased_in: None,
     };
     upkeep.write_entry(wall);
     Ok(upkeep)

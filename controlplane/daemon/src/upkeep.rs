@@ -1,19 +1,23 @@
 //! What changes while a node runs, kept up by a thread of its own: the network's directory, the node's onion keys, its own entry.
 //!
 //! ```text
-//!   directory.toml ──each second──► read, verify, check ──┬─► Node::handle_directory
+//!   directory.toml ──each second──► read, verify, check ──┬─► Node::handle_directory, a copy in state_dir for the next start
 //!                                                         │
 //!   wall clock ──────each second──► a new period? ────────┼─► Node::handle_onion_keys, keys made and erased
 //!                                                         ▼
 //!                                   own entry, signed ──► state_dir/entry.toml ──operators──► directory.toml of all nodes
 //! ```
 //!
+//! Keys are erased by a wall clock that has gone steadily for a while ([`SteadyWall`]).
+//!
 //! Disk and signatures are not for the control thread: a directory of ten thousand nodes takes most of a second to verify.
+
+mod steady;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ain_controlplane::directory::{Directory, Entry, EntryError, NodeId, SignedEntry};
 use ain_controlplane::limits::ENTRY_TICKET_KEYS;
@@ -24,6 +28,7 @@ use ed25519_dalek::SigningKey;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 use crate::config::report::Problems;
 use crate::config::secret::KeyMaterial;
@@ -31,6 +36,8 @@ use crate::config::{Network, entry, parse_directory, read, unix_seconds};
 use crate::files;
 use crate::onion_store::{OnionStore, StoreError};
 use crate::tickets;
+
+pub use steady::SteadyWall;
 
 /// File of the node's own entry, in the state directory.
 pub const ENTRY_FILE: &str = "entry.toml";
@@ -47,10 +54,18 @@ pub enum Update {
     OnionKeys(OnionKeys),
 }
 
+/// A directory whose every entry is signed.
+pub struct Found {
+    /// What it says.
+    pub directory: Directory,
+    /// The same as it was written, signatures included.
+    pub text: Zeroizing<String>,
+}
+
 /// Where the directory comes from.
 pub trait DirectorySource: Send {
-    /// The directory, if there is another one than at the last call, or what is wrong with it. Every entry in it is signed.
-    fn poll(&mut self) -> Option<Result<Directory, Problems>>;
+    /// The directory, if there is another one than at the last call, or what is wrong with it.
+    fn poll(&mut self) -> Option<Result<Found, Problems>>;
 }
 
 /// A file that is replaced, or written to, when the network changes.
@@ -72,7 +87,7 @@ impl FileSource {
 }
 
 impl DirectorySource for FileSource {
-    fn poll(&mut self) -> Option<Result<Directory, Problems>> {
+    fn poll(&mut self) -> Option<Result<Found, Problems>> {
         let stamp = std::fs::metadata(&self.path)
             .and_then(|metadata| Ok((metadata.modified()?, metadata.len())))
             .ok();
@@ -90,11 +105,15 @@ impl DirectorySource for FileSource {
             }
         };
         let hash = Sha256::digest(text.as_bytes()).into();
-        (std::mem::replace(&mut self.hash, hash) != hash).then(|| parse_directory(&self.path, &text))
+        if std::mem::replace(&mut self.hash, hash) == hash {
+            return None;
+        }
+        let directory = parse_directory(&self.path, &text);
+        Some(directory.map(|directory| Found { directory, text }))
     }
 }
 
-/// Why a node's own entry is not there.
+/// Why what the node keeps of itself and of its network is not there.
 #[derive(Debug, Error)]
 pub enum UpkeepError {
     /// The onion keys.
@@ -170,15 +189,22 @@ pub struct Upkeep {
     pub keys: OwnKeys,
     /// Where the node's entry is written to.
     pub entry_file: PathBuf,
+    /// Where the directory is kept for the next start.
+    pub kept_file: PathBuf,
     /// The directory as the control node has it.
     pub directory: Directory,
     /// Beginning of the period whose keys the control node has, Unix seconds.
     pub period: u64,
+    /// What keys are erased by.
+    pub clock: SteadyWall,
+    /// Beginning of the period in which they were last.
+    pub erased_in: Option<u64>,
 }
 
 impl Upkeep {
-    /// Looks once, at `wall`, Unix seconds, and tells what the control node is to hear of.
-    pub fn look(&mut self, wall: u64) -> Vec<Update> {
+    /// Looks once, at `wall`, Unix seconds, and `steady`, the time of a clock that never jumps. Tells what the control node is to
+    /// hear of.
+    pub fn look(&mut self, wall: u64, steady: Duration) -> Vec<Update> {
         let mut updates = Vec::new();
         if let Some(update) = self.look_at_directory() {
             updates.push(update);
@@ -186,6 +212,9 @@ impl Upkeep {
         match self.look_at_keys(wall) {
             Ok(keys) => updates.extend(keys.map(Update::OnionKeys)),
             Err(error) => error!(%error, "onion keys not changed"),
+        }
+        if self.clock.is_steady(wall, steady) && self.erased_in != Some(self.period) {
+            self.erase(wall);
         }
         if !updates.is_empty() {
             self.write_entry(wall);
@@ -203,8 +232,8 @@ impl Upkeep {
     }
 
     fn look_at_directory(&mut self) -> Option<Update> {
-        let directory = match self.source.poll()? {
-            Ok(directory) if directory.entry(&self.id()).is_some() => directory,
+        let Found { directory, text } = match self.source.poll()? {
+            Ok(found) if found.directory.entry(&self.id()).is_some() => found,
             Ok(_) => {
                 warn!("the new directory has no entry for this node and is refused; the old one stays");
                 return Some(Update::Refused);
@@ -215,6 +244,9 @@ impl Upkeep {
             }
         };
         info!(nodes = directory.entries().len(), "new directory");
+        if let Err(error) = replace_if_new(&self.kept_file, &text) {
+            error!(%error, "the directory is not kept for the next start");
+        }
         self.directory = directory.clone();
         Some(Update::Directory(directory))
     }
@@ -227,24 +259,26 @@ impl Upkeep {
         }
         self.keys.onion.make(wall)?;
         let keys = self.keys.onion.keys(wall)?;
-        // The control node drops the old ones as it hears of the new: what is erased here has no copy but in a signal being opened.
-        let erased = self.keys.onion.erase_old(wall)?;
-        info!(erased, "the onion key has changed");
+        info!("the onion key has changed");
         self.period = period;
         Ok(Some(keys))
+    }
+
+    /// The control node drops old keys as it hears of the new: what is erased here has no copy but in a signal being opened.
+    fn erase(&mut self, wall: u64) {
+        match self.keys.onion.erase_old(wall) {
+            Ok(erased) => {
+                self.erased_in = Some(self.period);
+                info!(erased, "old onion keys are gone");
+            }
+            Err(error) => error!(%error, "old onion keys not erased"),
+        }
     }
 
     fn write(&self, own: &Entry, wall: u64) -> Result<(), UpkeepError> {
         let signed = self.keys.sign(own, wall)?;
         let names = entry::neighbour_names(own, self.directory.entries());
-        let text = entry::signed(&signed, &names);
-        if std::fs::read_to_string(&self.entry_file).is_ok_and(|written| written == text) {
-            return Ok(());
-        }
-        files::replace(&self.entry_file, text.as_bytes()).map_err(|source| UpkeepError::Io {
-            path: self.entry_file.clone(),
-            source,
-        })
+        replace_if_new(&self.entry_file, &entry::signed(&signed, &names))
     }
 
     /// Others open no AIVT over a node whose entry is over, or has only keys that it has no more.
@@ -279,9 +313,10 @@ impl Upkeep {
     pub fn start(mut self) -> std::io::Result<(Running, Receiver<Update>)> {
         let (updates, receiver) = channel();
         let (stop, stopped) = channel();
+        let started = Instant::now();
         let work = move || {
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                for update in self.look(unix_seconds(SystemTime::now())) {
+                for update in self.look(unix_seconds(SystemTime::now()), started.elapsed()) {
                     if updates.send(update).is_err() {
                         return;
                     }
@@ -292,6 +327,17 @@ impl Upkeep {
         let (stop, thread) = (Some(stop), Some(thread));
         Ok((Running { stop, thread }, receiver))
     }
+}
+
+/// The file at `path` holds `text`, and is not written for nothing.
+fn replace_if_new(path: &Path, text: &str) -> Result<(), UpkeepError> {
+    if std::fs::read(path).is_ok_and(|written| written == text.as_bytes()) {
+        return Ok(());
+    }
+    files::replace(path, text.as_bytes()).map_err(|source| UpkeepError::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The thread. Dropped, it ends.

@@ -18,6 +18,9 @@ use super::entry::{RawDirectory, RawEntry};
 use super::report::{Checker, Problems};
 use super::{check_address, check_name, check_prefix, overlap, parse_text, read};
 
+/// File of the directory that a node took last, in its state directory: what it starts with if the one that is configured cannot be used.
+pub const KEPT_DIRECTORY: &str = "directory-taken.toml";
+
 /// Reads the directory at `path`: every entry signed, none in contradiction to another. Whether they hold now is not asked.
 pub fn load_directory(path: &Path) -> Result<Directory, Problems> {
     parse_directory(path, &read(path)?)

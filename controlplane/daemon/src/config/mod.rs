@@ -44,7 +44,7 @@ use zeroize::Zeroizing;
 pub use benchmark::BenchmarkConfig;
 pub use capacity::{Capacity, Hugepages};
 pub use clock::{ClockError, RELEASED_UNIX_S, check_clock};
-pub use directory::{load_directory, load_drafts, parse_directory, parse_drafts};
+pub use directory::{KEPT_DIRECTORY, load_directory, load_drafts, parse_directory, parse_drafts};
 pub use endpoint::EndpointConfig;
 pub use limits::{HostLimits, NeighbourLimits};
 pub use node::{Dpdk, Huge, Idle, Network, NodeConfig, Workers, public_of};
@@ -84,7 +84,11 @@ pub fn check_any(path: &Path, now: SystemTime) -> Result<AnyConfig, Problems> {
     } else if sections.endpoint.is_some() {
         EndpointConfig::load(path, now).map(|config| AnyConfig::Endpoint(Box::new(config)))
     } else {
-        NodeConfig::load(path, now).map(|config| AnyConfig::Node(Box::new(config)))
+        let mut config = NodeConfig::load(path, now)?;
+        match config.directory_refused.take() {
+            Some(problems) => Err(problems),
+            None => Ok(AnyConfig::Node(Box::new(config))),
+        }
     }
 }
 

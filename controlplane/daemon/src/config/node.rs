@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::benchmark::{BenchmarkConfig, check_benchmark};
 use super::capacity::{Capacity, check_capacity};
-use super::directory::load_directory;
+use super::directory::{KEPT_DIRECTORY, load_directory};
 use super::open_exit::{OpenExit, Surroundings, check_open_exit};
 use super::paths::check_paths;
 use super::peers::{Host, Neighbour, Peers, check_hosts, check_neighbours};
@@ -78,8 +78,10 @@ pub struct NodeConfig {
     pub open_exit: Option<OpenExit>,
     /// The file of the network's directory.
     pub directory_file: PathBuf,
-    /// What was in it.
+    /// What was in it, or in the one that the node took last.
     pub directory: Directory,
+    /// Why it is the latter.
+    pub directory_refused: Option<Problems>,
 }
 
 /// Constants that every node of a network shares.
@@ -183,7 +185,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
     if let Err(error) = check_clock(now) {
         checker.whole(error);
     }
-    let directory = listed_directory(checker, &raw.node.directory);
+    let (directory, directory_refused) = listed_directory(checker, &raw.node);
     let listed = directory
         .as_ref()
         .map(|directory| directory.named(raw.node.name.get_ref()));
@@ -241,17 +243,27 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         open_exit,
         directory_file: checker.resolve(raw.node.directory.get_ref()),
         directory: directory?,
+        directory_refused,
     })
 }
 
-fn listed_directory(checker: &mut Checker, path: &Spanned<PathBuf>) -> Option<Directory> {
-    match load_directory(&checker.resolve(path.get_ref())) {
-        Ok(directory) => Some(directory),
-        Err(problems) => {
-            checker.adopt(problems);
-            None
-        }
+/// The directory that is configured. If that cannot be used, as a running node would not, the one that the node took last, with what is
+/// wrong; without such a one, that is a problem.
+fn listed_directory(checker: &mut Checker, raw: &RawNode) -> (Option<Directory>, Option<Problems>) {
+    let file = checker.resolve(raw.directory.get_ref());
+    let name = raw.name.get_ref();
+    let lists_node = |directory: &Directory| directory.named(name).is_some();
+    let configured = load_directory(&file);
+    let refused = match &configured {
+        Ok(directory) if lists_node(directory) => return (configured.ok(), None),
+        Ok(_) => Problems::of_file(&file, format_args!("no AIN named `{name}`")),
+        Err(problems) => problems.clone(),
+    };
+    let kept = load_directory(&checker.resolve(&raw.state_dir).join(KEPT_DIRECTORY));
+    if let Some(kept) = kept.ok().filter(lists_node) {
+        return (Some(kept), Some(refused));
     }
+    (configured.map_err(|problems| checker.adopt(problems)).ok(), None)
 }
 
 /// The identity key can be read and is that of the node's entry, if there is a directory to list one.

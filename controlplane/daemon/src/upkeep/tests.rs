@@ -65,7 +65,7 @@ impl Node {
         let onion = OnionStore::open(dir.path(), 3, PERIOD_S).unwrap();
         onion.make(WALL).unwrap();
         let mut source = FileSource::new(&file);
-        let directory = source.poll().unwrap().unwrap();
+        let directory = source.poll().unwrap().unwrap().directory;
         let upkeep = Upkeep {
             source: Box::new(source),
             period: onion.period_of(WALL),
@@ -76,7 +76,10 @@ impl Node {
                 slice_s: 3600,
             },
             entry_file: dir.path().join(ENTRY_FILE),
+            kept_file: dir.path().join("kept"),
             directory,
+            clock: SteadyWall::new(PERIOD_S),
+            erased_in: None,
         };
         upkeep.write_entry(WALL);
         Self { dir, upkeep }
@@ -84,6 +87,19 @@ impl Node {
 
     fn publish(&self, text: &str) {
         fs::write(self.dir.path().join("directory.toml"), text).unwrap();
+    }
+
+    /// What the node is told at `wall`, by clocks that go together.
+    fn look(&mut self, wall: u64) -> Vec<Update> {
+        self.upkeep.look(wall, Duration::from_secs(wall - WALL))
+    }
+
+    /// The onion keys on disk.
+    fn keys(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.dir.path().join("onion")).unwrap();
+        let mut keys: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        keys.sort();
+        keys
     }
 
     fn own_entry(&self) -> String {
@@ -94,11 +110,11 @@ impl Node {
 #[test]
 fn line_8_a_directory_that_changes_is_taken_and_a_bad_one_is_not() {
     let mut node = Node::new(&entries(2));
-    assert!(node.upkeep.look(WALL).is_empty());
+    assert!(node.look(WALL).is_empty());
     node.publish(&text(&entries(3)));
-    let updates = node.upkeep.look(WALL);
+    let updates = node.look(WALL);
     assert!(matches!(&updates[..], [Update::Directory(directory)] if directory.entries().len() == 3));
-    assert!(node.upkeep.look(WALL).is_empty());
+    assert!(node.look(WALL).is_empty());
 
     let good = text(&entries(4));
     let mut own_gone = entries(4);
@@ -111,14 +127,50 @@ fn line_8_a_directory_that_changes_is_taken_and_a_bad_one_is_not() {
     ];
     for (index, bad) in bad.iter().enumerate() {
         node.publish(bad);
-        assert!(matches!(node.upkeep.look(WALL)[..], [Update::Refused]), "{index}");
-        assert!(node.upkeep.look(WALL).is_empty(), "{index}: told once");
+        assert!(matches!(node.look(WALL)[..], [Update::Refused]), "{index}");
+        assert!(node.look(WALL).is_empty(), "{index}: told once");
         assert_eq!(node.upkeep.directory.entries().len(), 3);
     }
     fs::remove_file(node.dir.path().join("directory.toml")).unwrap();
-    assert!(matches!(node.upkeep.look(WALL)[..], [Update::Refused]));
+    assert!(matches!(node.look(WALL)[..], [Update::Refused]));
+    assert_eq!(
+        fs::read_to_string(&node.upkeep.kept_file).unwrap(),
+        text(&entries(3)),
+        "for the next start"
+    );
     node.publish(&good);
-    assert!(matches!(node.upkeep.look(WALL)[..], [Update::Directory(_)]));
+    assert!(matches!(node.look(WALL)[..], [Update::Directory(_)]));
+    assert_eq!(fs::read_to_string(&node.upkeep.kept_file).unwrap(), good);
+}
+
+#[test]
+fn line_8_a_directory_that_cannot_be_kept_is_used_all_the_same() {
+    let mut node = Node::new(&entries(2));
+    fs::create_dir(&node.upkeep.kept_file).unwrap();
+    node.publish(&text(&entries(3)));
+    assert!(matches!(node.look(WALL)[..], [Update::Directory(_)]));
+}
+
+/// The clock goes ahead by more than the keys' time, and is put right; then it goes ahead for good.
+#[test]
+fn line_2_rotation_a_clock_that_is_ahead_for_a_moment_costs_no_key() {
+    let mut node = Node::new(&entries(2));
+    node.look(WALL);
+    node.look(WALL + 4);
+    let keys = node.keys();
+    let current = node.upkeep.keys.onion.keys(WALL).unwrap().current.public().to_vec();
+    let ahead = WALL + 3 * PERIOD_S;
+    assert!(matches!(
+        node.upkeep.look(ahead, Duration::from_secs(5))[..],
+        [Update::OnionKeys(_)]
+    ));
+    assert!(keys.iter().all(|key| key.exists()));
+    let updates = node.upkeep.look(WALL + 6, Duration::from_secs(6));
+    assert!(matches!(&updates[..], [Update::OnionKeys(keys)] if keys.current.public() == current));
+    node.upkeep.look(ahead, Duration::from_secs(7));
+    assert!(keys.iter().all(|key| key.exists()));
+    node.upkeep.look(ahead + 2, Duration::from_secs(9));
+    assert_eq!(keys.iter().filter(|key| !key.exists()).count(), 2);
 }
 
 #[test]
@@ -130,11 +182,11 @@ fn line_2_rotation_the_node_has_new_keys_each_period_and_tells_them_in_a_signed_
     for _ in 0..3 {
         wall += PERIOD_S;
         let before = node.own_entry();
-        let mut updates = node.upkeep.look(wall);
+        let mut updates = node.look(wall);
         let Some(Update::OnionKeys(keys)) = updates.pop() else {
             panic!("no new keys")
         };
-        assert!(updates.is_empty() && node.upkeep.look(wall).is_empty());
+        assert!(updates.is_empty() && node.look(wall).is_empty());
         assert_eq!(keys.previous.unwrap().public(), current);
         current = keys.current.public().to_vec();
         assert_ne!(node.own_entry(), before);
@@ -143,7 +195,7 @@ fn line_2_rotation_the_node_has_new_keys_each_period_and_tells_them_in_a_signed_
         let others = &all[all.rfind("[[nodes]]").unwrap()..];
         let directory = node.own_entry() + others;
         node.publish(&directory);
-        assert!(matches!(&node.upkeep.look(wall)[..], [Update::Directory(directory)]
+        assert!(matches!(&node.look(wall)[..], [Update::Directory(directory)]
             if directory.entries()[0].onion_key(3, wall + 4) == Some(&current)));
     }
 }
@@ -158,7 +210,7 @@ fn line_8_what_the_operator_changed_is_in_the_next_own_entry_at_once() {
     };
     signed[0] = SignedEntry::sign(changed, &key(1)).unwrap();
     node.publish(&text(&signed));
-    assert!(matches!(node.upkeep.look(WALL)[..], [Update::Directory(_)]));
+    assert!(matches!(node.look(WALL)[..], [Update::Directory(_)]));
     assert!(node.own_entry().contains("weight = 7\n"));
 }
 

@@ -100,6 +100,64 @@ fn line_8_a_check_of_the_directory_says_what_is_over_and_a_node_does_without_it(
     assert!(NodeConfig::load(&samples.path("ain.toml"), late).is_ok());
 }
 
+#[test]
+fn line_8_a_node_starts_with_the_directory_it_took_last_if_the_one_configured_cannot_be_used() {
+    let samples = Samples::new();
+    samples.edit("ain.toml", "/var/lib/ain", &samples.path("state").display().to_string());
+    let (file, kept) = (
+        samples.path("directory.toml"),
+        samples.path("state").join(KEPT_DIRECTORY),
+    );
+    let good = fs::read_to_string(&file).unwrap();
+    let load = || NodeConfig::load(&samples.path("ain.toml"), now());
+    fs::create_dir(samples.path("state")).unwrap();
+    let tampered = good.replacen("weight = 10", "weight = 11", 1);
+    let place = format!(
+        "directory.toml:{}: nodes[1].signature: node \"ain2\"",
+        line_of(&tampered, "signature", 2)
+    );
+    let others = Samples::with_directory(|text| text.replace("\"ain1\"", "\"ain9\""));
+    let renamed = fs::read_to_string(others.path("directory.toml")).unwrap();
+    let bad = [
+        (tampered.as_str(), place.as_str()),
+        ("", "missing field `nodes`"),
+        (&renamed, "no AIN named `ain1`"),
+    ];
+    for (text, complaint) in bad {
+        fs::write(&file, text).unwrap();
+        let refused_without_one = || {
+            let problems = load().unwrap_err().to_string();
+            assert!(problems.contains(complaint), "{problems}");
+        };
+        refused_without_one();
+        for no_directory in ["nonsense", &tampered] {
+            fs::write(&kept, no_directory).unwrap();
+            refused_without_one();
+        }
+        fs::write(&kept, &good).unwrap();
+        let config = load().unwrap();
+        assert_eq!(config.directory.entries().len(), 3);
+        let refused = config.directory_refused.unwrap().to_string();
+        assert!(
+            refused.contains(complaint) && refused.contains("directory.toml"),
+            "{refused}"
+        );
+        // Who checks the file wants to know.
+        assert!(samples.check("ain.toml").unwrap_err().to_string().contains(complaint));
+        fs::remove_file(&kept).unwrap();
+    }
+    // The one configured wins as soon as it is good.
+    fs::write(&kept, &good).unwrap();
+    fs::write(&file, &good).unwrap();
+    assert!(load().unwrap().directory_refused.is_none());
+}
+
+/// Line of the `nth` line that begins with `start`, from 1.
+fn line_of(text: &str, start: &str, nth: usize) -> usize {
+    let mut lines = text.lines().zip(1..).filter(|(line, _)| line.starts_with(start));
+    lines.nth(nth - 1).unwrap().1
+}
+
 /// What `ain entry` does, from drafts to a directory.
 #[test]
 fn line_8_drafts_become_signed_entries() {
