@@ -25,7 +25,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, RngExt, SeedableRng};
 use tracing::{info, warn};
 
-use crate::config::{Idle, KEPT_DIRECTORY, NodeConfig};
+use crate::config::{Idle, KEPT_DIRECTORY, NodeConfig, OpenExit};
 use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
@@ -246,6 +246,7 @@ fn upkeep(config: &NodeConfig) -> anyhow::Result<Upkeep> {
         entry_file: config.state_dir.join(ENTRY_FILE),
         kept_file: config.state_dir.join(KEPT_DIRECTORY),
         directory: config.directory.clone(),
+        open_exit: config.open_exit.as_ref().map(OpenExit::prefixes).unwrap_or_default(),
         clock: SteadyWall::new(config.network.onion_key_period.as_secs()),
         erased_in: None,
     };

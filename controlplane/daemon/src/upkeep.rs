@@ -25,6 +25,7 @@ use ain_controlplane::signal::suite::OnionKeys;
 use ain_controlplane::ticket::TicketSeed;
 use anyhow::Context;
 use ed25519_dalek::SigningKey;
+use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tracing::{error, info, warn};
@@ -32,7 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::config::report::Problems;
 use crate::config::secret::KeyMaterial;
-use crate::config::{Network, entry, parse_directory, read, unix_seconds};
+use crate::config::{Network, entry, open_exit, parse_directory, read, unix_seconds};
 use crate::files;
 use crate::onion_store::{OnionStore, StoreError};
 use crate::tickets;
@@ -193,6 +194,8 @@ pub struct Upkeep {
     pub kept_file: PathBuf,
     /// The directory as the control node has it.
     pub directory: Directory,
+    /// What the node is an open exit for, as its configuration says.
+    pub open_exit: Vec<IpNet>,
     /// Beginning of the period whose keys the control node has, Unix seconds.
     pub period: u64,
     /// What keys are erased by.
@@ -295,6 +298,9 @@ impl Upkeep {
                 "no path leads over this node: its entry in the directory is not valid now, or lists other keys than it has; pass on {}",
                 self.entry_file.display()
             );
+        }
+        for complaint in open_exit::differences(&own.open_exit, &self.open_exit) {
+            warn!("{complaint}");
         }
     }
 

@@ -15,7 +15,7 @@ mod endpoint;
 pub mod entry;
 mod limits;
 mod node;
-mod open_exit;
+pub(crate) mod open_exit;
 mod own;
 mod paths;
 mod peers;

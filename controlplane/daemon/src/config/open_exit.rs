@@ -150,6 +150,43 @@ pub struct OpenExit {
     pub settings: Settings,
 }
 
+impl OpenExit {
+    /// What some datagram may be sent to, as far as the section says.
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        let has_family = |net: &IpNet| {
+            self.gateways
+                .iter()
+                .any(|gateway| gateway.is_ipv4() == net.addr().is_ipv4())
+        };
+        let allowed = self.settings.policy.allow.iter().map(|rule| rule.prefix);
+        allowed.filter(has_family).collect()
+    }
+}
+
+/// What the directory lists of a node that its own file does not allow, and the other way round, in words for its operator.
+pub fn differences(listed: &[IpNet], allowed: &[IpNet]) -> Vec<String> {
+    let list = |nets: &[IpNet]| nets.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ");
+    let beyond = |nets: &[IpNet], bounds: &[IpNet]| {
+        let mut nets = IpNet::aggregate(&nets.to_vec());
+        let bounds = IpNet::aggregate(&bounds.to_vec());
+        nets.retain(|net| !bounds.iter().any(|bound| bound.contains(net)));
+        (!nets.is_empty()).then(|| list(&nets))
+    };
+    let more = beyond(listed, allowed).map(|nets| {
+        format!(
+            "this node's entry in the directory lists {nets} under open_exit, and [open_exit] of its configuration does not allow all \
+             of that: who sends there through it is refused"
+        )
+    });
+    let less = beyond(allowed, listed).map(|nets| {
+        format!(
+            "[open_exit] allows {nets}, and open_exit of this node's entry in the directory does not list all of that: what is not \
+             listed nobody sends through it"
+        )
+    });
+    more.into_iter().chain(less).collect()
+}
+
 /// What the checks look at besides the section.
 pub(super) struct Surroundings<'a> {
     pub ports: &'a [Port],

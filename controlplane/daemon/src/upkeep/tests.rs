@@ -78,6 +78,7 @@ impl Node {
             entry_file: dir.path().join(ENTRY_FILE),
             kept_file: dir.path().join("kept"),
             directory,
+            open_exit: Vec::new(),
             clock: SteadyWall::new(PERIOD_S),
             erased_in: None,
         };

@@ -4,6 +4,7 @@ use ain_dataplane::nat::mappings::Timeouts;
 use ain_dataplane::nat::transport::Protocol;
 
 use super::*;
+use crate::config::open_exit::differences;
 
 fn complains(from: &str, to: &str, expected: &str) {
     one_problem("ain.toml", from, to, expected);
@@ -157,4 +158,45 @@ fn line_9_gateways_ports_limits_and_rules_are_checked() {
         "192.88.99.1/24",
         "open_exit.refuse[1]: the prefix has bits set behind its length",
     );
+}
+
+#[test]
+fn line_9_what_the_directory_lists_beside_what_the_section_allows() {
+    let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>();
+    let differences = |listed: &[&str], allowed: &[&str]| differences(&nets(listed), &nets(allowed));
+    assert!(differences(&[], &[]).is_empty());
+    assert!(differences(&["0.0.0.0/0"], &["128.0.0.0/1", "0.0.0.0/1", "10.0.0.0/8"]).is_empty());
+    for (listed, allowed, complaints) in [
+        (
+            &["0.0.0.0/0", "2000::/3"][..],
+            &["0.0.0.0/0"][..],
+            &["lists 2000::/3 under open_exit"][..],
+        ),
+        (
+            &["9.0.0.0/8"],
+            &["9.0.0.0/8", "2000::/3"],
+            &["[open_exit] allows 2000::/3"],
+        ),
+        (&["9.0.0.0/8"], &["9.9.0.0/16"], &["lists 9.0.0.0/8 under"]),
+        (
+            &["8.0.0.0/8"],
+            &["9.0.0.0/8"],
+            &["lists 8.0.0.0/8 under", "allows 9.0.0.0/8"],
+        ),
+        (&["8.0.0.0/8"], &[], &["lists 8.0.0.0/8 under"]),
+        (&[], &["0.0.0.0/0"], &["allows 0.0.0.0/0"]),
+    ] {
+        let found = differences(listed, allowed);
+        assert_eq!(found.len(), complaints.len(), "{found:?}");
+        assert!(
+            found.iter().zip(complaints).all(|(one, part)| one.contains(part)),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn line_9_a_section_allows_what_its_addresses_have_the_family_for() {
+    let prefixes = enabled(&Samples::new()).prefixes();
+    assert_eq!(IpNet::aggregate(&prefixes), ["0.0.0.0/0".parse().unwrap()]);
 }
