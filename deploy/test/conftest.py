@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import topology  # noqa: E402
+from lab import interop, topology  # noqa: E402
 
 LIMIT_S = 60
 
@@ -20,6 +20,13 @@ LIMIT_S = 60
 def pytest_sessionstart(session: pytest.Session) -> None:
     """What crashed runs left behind goes first."""
     topology.sweep()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What real peers made of it, if any were there."""
+    if interop.rows:
+        terminalreporter.section("peers")
+        terminalreporter.write_line(interop.table())
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::report::Problems;
 use crate::config::{self, AnyConfig, Own, entry};
-use crate::keygen;
 use crate::upkeep::OwnKeys;
+use crate::{host_config, keygen};
 
 /// Exit code of what failed for another reason than its configuration.
 const FAILURE: u8 = 1;
@@ -70,6 +70,18 @@ enum Command {
         /// The node's configuration
         #[arg(long)]
         config: PathBuf,
+    },
+    /// Print the commands that give a host's Linux kernel its end of the tunnel with a node; they hold keys
+    HostConfig {
+        /// The node's configuration
+        #[arg(long)]
+        config: PathBuf,
+        /// The host's name there
+        #[arg(long)]
+        host: String,
+        /// The host's interface towards the node
+        #[arg(long, default_value = "eth0")]
+        interface: String,
     },
     /// Make the identity key of a new node, or the keys of one hand-made tunnel
     Keygen(Keygen),
@@ -144,6 +156,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Check { file } => check(&file),
         Command::Entry { config } => {
             print!("{}", own_entry(&config)?);
+            Ok(())
+        }
+        Command::HostConfig {
+            config,
+            host,
+            interface,
+        } => {
+            let node = config::NodeConfig::load(&config, SystemTime::now())?;
+            print!("{}", *host_config::commands(&node, &host, &interface)?);
             Ok(())
         }
         Command::Keygen(arguments) => make_keys(&arguments),

@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod files;
 pub mod guards;
 pub mod hardware;
+pub mod host_config;
 pub mod interface;
 pub mod keygen;
 pub mod metrics;
