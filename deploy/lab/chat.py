@@ -4,6 +4,7 @@
     chat.py fetch ADDRESS PORT DOWN UP            the other side of it
     chat.py echo  ADDRESS PORT                    sends every UDP datagram back
     chat.py ask   ADDRESS PORT SIZE...            sends datagrams of random bytes to an echo, prints how many came back the same
+    chat.py alive OWN NODE                        answers the KEEPALIVEs of a neighbouring node (docs/protocol.md section 6)
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 from pathlib import Path
 
 LIMIT_S = 30
+SIGNALS_PORT = 4797
+KEEPALIVE, KEEPALIVE_ACK = 3, 4
 
 
 def family(address: str) -> socket.AddressFamily:
@@ -70,5 +73,17 @@ def ask(address: str, port: str, *sizes: str) -> None:
     print(same)
 
 
+def alive(own: str, node: str) -> None:
+    """Answers KEEPALIVEs in datagrams as long as they are."""
+    process = os.urandom(4)
+    with socket.socket(family(own), socket.SOCK_DGRAM) as pvt:
+        pvt.bind((own, SIGNALS_PORT))
+        while True:
+            signal = pvt.recv(65_535)
+            if signal[0] == KEEPALIVE:
+                head = bytes([KEEPALIVE_ACK, 0, 0, 0]) + process + signal[8:12]
+                pvt.sendto(head + os.urandom(len(signal) - len(head)), (node, SIGNALS_PORT))
+
+
 if __name__ == "__main__":
-    {"serve": serve, "fetch": fetch, "echo": echo, "ask": ask}[sys.argv[1]](*sys.argv[2:])
+    {"serve": serve, "fetch": fetch, "echo": echo, "ask": ask, "alive": alive}[sys.argv[1]](*sys.argv[2:])

@@ -80,6 +80,7 @@ class Network:
     mtu: int = MTU
     crypto: dict[str, str] = field(default_factory=dict)  # by node; "auto" for the others
     by_hand: tuple[str, ...] = ()
+    linux: tuple[str, ...] = ()  # hosts and nodes in whose place stands a Linux of its own kernel
     outsiders: tuple[str, ...] = ()  # ordinary hosts, in which no process of ours runs
     sections: dict[str, str] = field(default_factory=dict)  # more of a node's file, by node
     exit_prefixes: dict[str, list[str]] = field(default_factory=dict)  # other ones than its responders', by node
@@ -103,7 +104,7 @@ class Network:
     @property
     def processes(self) -> list[str]:
         """Every namespace in which a process of ours runs, nodes first."""
-        return [host for host in self.hosts if host not in self.by_hand + self.outsiders]
+        return [host for host in self.hosts if host not in self.by_hand + self.linux + self.outsiders]
 
     def outer(self, host: str) -> Address:
         """Outer address of a host."""

@@ -21,6 +21,7 @@ from .topology import OUTER, Host, Lab
 PROGRAM = "/usr/bin/linux.uml"
 MODULES = "/usr/lib/uml/modules"
 INIT = Path(__file__).with_name("linux-init.sh")
+CHAT = f"python3 {Path(__file__).with_name('chat.py')}"
 MEMORY_MIB = 192
 BOOT_S = 40
 

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import configs, inner
+from . import configs, inner, linux
 from .configs import Network, Tunnel
 from .inner import Address
 from .shell import LabError, inside, run, wait_for
@@ -65,6 +65,7 @@ class Fleet(InLab):
         self.altered: dict[str, Path] = {}  # nodes that run another program
         self.lab: Lab = create(network.hosts, name, network.family)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.linux: dict[str, linux.Linux] = {}
 
     def up(self) -> None:
         """Writes the files, starts every process, waits until every PVT is up and every host has its TUN device."""
@@ -74,12 +75,26 @@ class Fleet(InLab):
                 inner.enable_ipv6(self.lab[tunnel.host].namespace)
         for name in self.network.processes:
             self.start(name, wait=False)
+        self.linux = linux.boot(self.lab, list(self.network.linux))
+        for tunnel in self.network.tunnels:
+            self._end_in_kernel(tunnel.node, "--host", tunnel.host)
+        for one, other in self.network.links:
+            self._end_in_kernel(one, "--neighbour", other)
+            self._end_in_kernel(other, "--neighbour", one)
         for name in self.network.processes:
             self.wait_ready(name)
 
+    def _end_in_kernel(self, node: str, kind: str, peer: str) -> None:
+        """Gives the tunnel of a node with a Linux to the kernel of the latter."""
+        if peer in self.linux:
+            words = ["host-config", "--config", str(self.lab.directory / f"{node}.toml"), kind, peer]
+            self.linux[peer].script(run([str(self.ain), *words]).stdout)
+            if kind == "--neighbour":
+                self.linux[peer].start(f"{linux.CHAT} alive {self.lab[peer].outer} {self.lab[node].outer} & echo $! >alive; wait")
+
     def host(self, name: str) -> Host:
         """A host by name."""
-        return self.lab[name]
+        return self.linux.get(name) or self.lab[name]
 
     def tunnel(self, host: str) -> Tunnel:
         """The tunnel of a host by name."""

@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from lab import chat as chat_module
-from lab import configs, inner, linux, traffic
+from lab import configs, inner, traffic
 from lab.interop import Row, rows
-from lab.linux import Linux
-from lab.processes import Fleet, binary
-from lab.shell import run, wait_for
+from lab.linux import CHAT, Linux
+from lab.processes import Fleet
+from lab.shell import wait_for
 
 ONE_MB = 1_000_000
 PORT = 7002
+LINUX = "Linux kernel"
 SIZES = (0, 1, 7, 100, 500, 1000, 1300, 1338)
 # An IPv6 kernel makes fragments of a datagram before ESP, an IPv4 kernel after AH; the latter are not taken (protocol section 2).
 LONG_SIZES = {4: (), 6: (1339, 1400, 3000, 8000)}
-CHAT = f"python3 {Path(chat_module.__file__)}"
 # Inner and outer family, AH, ESP: every family with every algorithm, and every algorithm of one with every one of the other.
 CASES = [
     (4, 4, "hmac-sha2-256-128", "aes-128-gcm-16"),
@@ -37,30 +35,45 @@ CASES = [
 ]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"inner{case[0]}-outer{case[1]}-{case[2]}-{case[3]}")
-def network(request: pytest.FixtureRequest) -> Iterator[tuple[Fleet, dict[str, Linux]]]:
-    inner_family, outer_family, ah, esp = request.param
-    net = configs.chain(3, inner_family=inner_family)
-    net.family = outer_family
-    net.tunnels = [replace(tunnel, ah=ah, esp=esp) for tunnel in net.tunnels]
-    net.by_hand = tuple(tunnel.host for tunnel in net.tunnels)
-    with Fleet(net) as fleet:
-        hosts = linux.boot(fleet.lab, list(net.by_hand))
-        for tunnel in net.tunnels:
-            hosts[tunnel.host].script(commands(fleet, tunnel.node, tunnel.host))
-        yield fleet, hosts
-
-
-def commands(fleet: Fleet, node: str, host: str) -> str:
-    """What `ain host-config` prints."""
-    words = ["host-config", "--config", str(fleet.lab.directory / f"{node}.toml"), "--host", host]
-    return run([str(binary()), *words]).stdout
+@pytest.mark.limit(90)
+@pytest.mark.parametrize(("inner_family", "outer_family", "ah", "esp"), CASES)
+def test_line3_linux_kernels_talk_through_three_ains(inner_family: int, outer_family: int, ah: str, esp: str) -> None:
+    network = configs.chain(3, inner_family=inner_family)
+    network.family = outer_family
+    network.tunnels = [replace(tunnel, ah=ah, esp=esp) for tunnel in network.tunnels]
+    network.linux = tuple(tunnel.host for tunnel in network.tunnels)
+    with Fleet(network) as fleet:
+        talk(fleet)
+    rows.append(Row("host tunnels, three AINs: ping, TCP, UDP", LINUX, families(outer_family, inner_family), f"{ah}, {esp}", "both ways, nothing lost"))
 
 
 @pytest.mark.limit(90)
-def test_line3_linux_kernels_talk_through_three_ains(network: tuple[Fleet, dict[str, Linux]]) -> None:
-    fleet, hosts = network
-    initiator, responder = hosts["initiator"], hosts["responder"]
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("ah", ["hmac-sha2-256-128", "aes-cmac-96"])
+def test_line3_a_linux_kernel_ends_a_pvt(family: int, ah: str) -> None:
+    """And a few lines of Python answer the KEEPALIVEs inside it."""
+    network = configs.Network([("ain1", "ain2")], [], ah=ah, family=family, linux=("ain2",))
+    with Fleet(network) as fleet:
+
+        def answered() -> float:
+            return fleet.signals("ain1", "received", "keepalive_ack")
+
+        before, dropped = answered(), fleet.drops("ain1")
+        wait_for("three KEEPALIVEs more are answered", lambda: answered() >= before + 3, 20)
+        assert fleet.drops("ain1") == dropped
+        fleet.linux["ain2"].script('kill "$(cat alive)"')
+        wait_for("the PVT is down", lambda: fleet.counters("ain1").total("ain_pvt_up") == 0, 20)
+    rows.append(Row("PVT: KEEPALIVE", LINUX, families(family, family), f"{ah}, aes-128-gcm-16", "up; down without answers"))
+
+
+def families(outer: int, inside: int) -> str:
+    """As the table has them."""
+    return f"IPv{outer}, inner IPv{inside}"
+
+
+def talk(fleet: Fleet) -> None:
+    """Pings, TCP and UDP from initiator to responder."""
+    initiator, responder = fleet.linux["initiator"], fleet.linux["responder"]
     [_, to] = fleet.network.tunnels
     address = to.inner
     wait_for("the first ping is answered", lambda: traffic.ping(initiator, address, 1).received == 1, 20, 0.5)
@@ -70,8 +83,6 @@ def test_line3_linux_kernels_talk_through_three_ains(network: tuple[Fleet, dict[
     udp(initiator, responder, address)
     assert ip_address((responder.folder / "source").read_text()) in inner.of(address).drawn
     assert {node: fleet.drops(node) for node in fleet.network.nodes} == before
-    outer = f"IPv{fleet.network.family}, inner IPv{address.version}"
-    rows.append(Row("ping, TCP, UDP through three AINs", "Linux kernel", outer, f"{to.ah}, {to.esp}", "both ways, nothing lost"))
 
 
 def tcp(initiator: Linux, responder: Linux, address: inner.Address) -> None:

@@ -71,14 +71,17 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
-    /// Print the commands that give a host's Linux kernel its end of the tunnel with a node; they hold keys
+    /// Print the commands that give a Linux kernel the other end of a tunnel with a node; they hold keys
     HostConfig {
         /// The node's configuration
         #[arg(long)]
         config: PathBuf,
         /// The host's name there
-        #[arg(long)]
-        host: String,
+        #[arg(long, required_unless_present = "neighbour")]
+        host: Option<String>,
+        /// The neighbour's name there, for the PVT and its signals alone
+        #[arg(long, conflicts_with = "host")]
+        neighbour: Option<String>,
         /// The host's interface towards the node
         #[arg(long, default_value = "eth0")]
         interface: String,
@@ -161,10 +164,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::HostConfig {
             config,
             host,
+            neighbour,
             interface,
         } => {
             let node = config::NodeConfig::load(&config, SystemTime::now())?;
-            print!("{}", *host_config::commands(&node, &host, &interface)?);
+            let commands = match (host, neighbour) {
+                (Some(name), _) => host_config::of_host(&node, &name, &interface)?,
+                (None, name) => host_config::of_neighbour(&node, &name.unwrap_or_default())?,
+            };
+            print!("{}", *commands);
             Ok(())
         }
         Command::Keygen(arguments) => make_keys(&arguments),

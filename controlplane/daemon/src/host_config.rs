@@ -1,4 +1,4 @@
-//! `ain host-config`: the commands that give a host's own Linux kernel its end of a tunnel, so that the host needs no program of ours.
+//! `ain host-config`: the commands that give a Linux kernel the other end of a tunnel, so that a host needs no program of ours.
 //!
 //! ```text
 //!   IP | AH, transport mode | ESP, tunnel mode [ inner datagram ]         two states a direction, one policy with both as templates
@@ -8,11 +8,12 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 use ain_crypto::MacAlgorithm;
+use ain_dataplane::wire::protocol::AIN_PORT;
 use ipnet::IpNet;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::config::{Host, NodeConfig, Sa};
+use crate::config::{Host, NodeConfig, Sa, Tunnel};
 
 /// Packets of a kernel's replay window: what reorders less does not lose.
 const REPLAY_WINDOW: u16 = 1024;
@@ -20,19 +21,18 @@ const REPLAY_WINDOW: u16 = 1024;
 const REQID: u8 = 1;
 /// Where entrances draw the addresses that responders see (`random-private`).
 const DRAWN: [&str; 2] = ["10.0.0.0/8", "fd00::/8"];
-/// Room for the text, so that a string that grows leaves no copies of keys behind: nothing here is near it but a directory of
-/// thousands of exit prefixes, whose lines come first.
+/// Room for the text, so that a string that grows leaves no copies of keys behind: no line is longer.
 const LINE_BYTES: usize = 512;
 
 /// Why there are no commands.
 #[derive(Debug, Error)]
 pub enum HostConfigError {
-    /// No such host.
-    #[error("hosts: none is called `{0}`")]
-    Unknown(String),
+    /// No such peer.
+    #[error("{0}: none is called `{1}`")]
+    Unknown(&'static str, String),
     /// The kernel's AH lacks the algorithm.
     #[error(
-        "hosts: the tunnel of `{0}` has AH with aes-128-gmac, which the Linux kernel lacks; hmac-sha2-256-128 and aes-cmac-96 it has"
+        "the tunnel of `{0}` has AH with aes-128-gmac, which Linux lacks; it has hmac-sha2-256-128 and aes-cmac-96"
     )]
     NoGmac(String),
 }
@@ -41,147 +41,152 @@ pub enum HostConfigError {
 ///
 /// # Errors
 /// There is no such host, or the kernel cannot do what its tunnel asks for.
-pub fn commands(config: &NodeConfig, name: &str, interface: &str) -> Result<Zeroizing<String>, HostConfigError> {
-    let unknown = || HostConfigError::Unknown(name.to_owned());
-    let host = config.hosts.iter().find(|host| host.name == name).ok_or_else(unknown)?;
-    if host.tunnel.ah == MacAlgorithm::Aes128Gmac {
-        return Err(HostConfigError::NoGmac(name.to_owned()));
-    }
+pub fn of_host(config: &NodeConfig, name: &str, interface: &str) -> Result<Zeroizing<String>, HostConfigError> {
+    let host = config.hosts.iter().find(|host| host.name == name);
+    let host = host.ok_or_else(|| HostConfigError::Unknown("hosts", name.to_owned()))?;
     let routed = routed(config, host);
-    let lines = 32 + routed.len() + 8 * host.addresses.len();
-    let mut text = Zeroizing::new(String::with_capacity(LINE_BYTES * lines));
-    write_commands(&mut text, config, host, &routed, interface).expect("a string takes all");
+    let mut text = room(16 + routed.len() + 8 * host.addresses.len());
+    write_start(&mut text, config, name, &host.tunnel)?;
+    write_inside(&mut text, host, &routed, interface).expect("a string takes all");
     Ok(text)
+}
+
+/// The same for the neighbour called `name`: its PVT alone, for signals. Cells take a node.
+///
+/// # Errors
+/// There is no such neighbour, or the kernel cannot do what its tunnel asks for.
+pub fn of_neighbour(config: &NodeConfig, name: &str) -> Result<Zeroizing<String>, HostConfigError> {
+    let neighbour = config.neighbours.iter().find(|neighbour| neighbour.node == name);
+    let tunnel = &neighbour
+        .ok_or_else(|| HostConfigError::Unknown("neighbours", name.to_owned()))?
+        .tunnel;
+    let mut text = room(16);
+    write_start(&mut text, config, name, tunnel)?;
+    let ends = (
+        IpNet::from(tunnel.remote).to_string(),
+        IpNet::from(tunnel.local).to_string(),
+    );
+    let signals = format!(" proto udp sport {AIN_PORT} dport {AIN_PORT}");
+    write_policies(&mut text, tunnel, (&ends.0, &ends.1), &signals, &["in"]).expect("a string takes all");
+    Ok(text)
+}
+
+fn room(lines: usize) -> Zeroizing<String> {
+    Zeroizing::new(String::with_capacity(LINE_BYTES * lines))
 }
 
 /// What the host sends into the tunnel: an initiator to the exits' prefixes, a responder to the addresses that entrances draw.
 fn routed(config: &NodeConfig, host: &Host) -> Vec<IpNet> {
     let of_exits = config.directory.entries().iter().flat_map(|entry| &entry.exit_prefixes);
+    let elsewhere = of_exits.filter(|prefix| !host.addresses.iter().any(|own| prefix.contains(own)));
+    let drawn = DRAWN.iter().map(|text| text.parse::<IpNet>().expect("a constant prefix"));
     let mut all: Vec<IpNet> = Vec::new();
     if host.role.initiates() {
-        all.extend(
-            of_exits
-                .filter(|prefix| !host.addresses.iter().any(|own| prefix.contains(own)))
-                .copied(),
-        );
+        all.extend(elsewhere.copied());
     }
     if host.role.responds() {
-        all.extend(
-            DRAWN
-                .iter()
-                .map(|text| text.parse::<IpNet>().expect("a constant prefix")),
-        );
+        all.extend(drawn);
     }
     all.sort_unstable();
     all.dedup();
     all
 }
 
-fn write_commands(
-    out: &mut String,
-    config: &NodeConfig,
-    host: &Host,
-    routed: &[IpNet],
-    interface: &str,
-) -> fmt::Result {
-    writeln!(
-        out,
-        "# The tunnel of `{}` with {}, by the host's own kernel: as root there.",
-        host.name, config.name
-    )?;
-    writeln!(
-        out,
-        "# For one boot of the host: its kernel counts from 1 again, which {} refuses as a replay, and which repeats nonces under",
-        config.name
-    )?;
-    writeln!(
-        out,
-        "# these keys (RFC 8221 section 4). New keys first (`ain keygen --sa`), at both ends."
-    )?;
-    if host.tunnel.shape.padded_len > 0 {
-        writeln!(
-            out,
-            "# `ip xfrm` has no padding (RFC 4303 section 2.7): what the host sends shows its length on this link."
-        )?;
+/// What is said first, and the four states.
+fn write_start(out: &mut String, config: &NodeConfig, name: &str, tunnel: &Tunnel) -> Result<(), HostConfigError> {
+    if tunnel.ah == MacAlgorithm::Aes128Gmac {
+        return Err(HostConfigError::NoGmac(name.to_owned()));
     }
-    writeln!(out, "set -e")?;
-    for address in host
-        .addresses
-        .iter()
-        .filter(|net| net.prefix_len() == net.max_prefix_len())
-    {
-        writeln!(out, "ip address add {address} dev lo")?;
+    let node = &config.name;
+    let (own, here) = (tunnel.remote, tunnel.local);
+    writeln!(
+        out,
+        "# The tunnel of `{name}` with {node}, by the other end's own kernel: as root there, once in a boot. A kernel that begins again\n\
+         # counts from 1, which {node} refuses as a replay, and repeats nonces under these keys (RFC 8221 section 4): new keys first, at\n\
+         # both ends (`ain keygen --sa`). `ip xfrm` cannot pad (RFC 4303 section 2.7): what it sends shows its length on this link.\n\
+         set -e"
+    )
+    .and_then(|()| write_states(out, tunnel, (own, here), (&tunnel.esp_in, &tunnel.ah_in)))
+    .and_then(|()| write_states(out, tunnel, (here, own), (&tunnel.esp_out, &tunnel.ah_out)))
+    .expect("a string takes all");
+    Ok(())
+}
+
+/// Addresses, routes and policies of what is inside a host's tunnel.
+fn write_inside(out: &mut String, host: &Host, routed: &[IpNet], interface: &str) -> fmt::Result {
+    for address in &host.addresses {
+        let is_one_host = address.prefix_len() == address.max_prefix_len();
+        if is_one_host {
+            writeln!(out, "ip address add {address} dev lo")?;
+        }
+        let any = if address.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        let inward: &[&str] = if is_one_host { &["in"] } else { &["in", "fwd"] };
+        write_policies(out, &host.tunnel, (&address.to_string(), any), "", inward)?;
     }
     for prefix in routed {
-        let of_family = host
-            .addresses
-            .iter()
-            .find(|own| own.addr().is_ipv4() == prefix.addr().is_ipv4());
-        if let Some(own) = of_family {
+        let is_of_family = |own: &&IpNet| own.addr().is_ipv4() == prefix.addr().is_ipv4();
+        if let Some(own) = host.addresses.iter().find(is_of_family) {
             let (own, mtu) = (own.addr(), host.inner_mtu);
             writeln!(out, "ip route add {prefix} dev {interface} src {own} mtu {mtu}")?;
-        }
-    }
-    let tunnel = &host.tunnel;
-    let (own, node) = (tunnel.remote, tunnel.local);
-    state(out, host, (own, node), (&tunnel.esp_in, &tunnel.ah_in))?;
-    state(out, host, (node, own), (&tunnel.esp_out, &tunnel.ah_out))?;
-    for address in &host.addresses {
-        let any = if address.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-        policy(out, (&address.to_string(), any), "out", (own, node))?;
-        policy(out, (any, &address.to_string()), "in", (node, own))?;
-        if address.prefix_len() != address.max_prefix_len() {
-            policy(out, (any, &address.to_string()), "fwd", (node, own))?;
         }
     }
     Ok(())
 }
 
 /// The two states of one direction.
-fn state(out: &mut String, host: &Host, (from, to): (IpAddr, IpAddr), (esp, ah): (&Sa, &Sa)) -> fmt::Result {
-    let tunnel = &host.tunnel;
+fn write_states(out: &mut String, tunnel: &Tunnel, (from, to): (IpAddr, IpAddr), (esp, ah): (&Sa, &Sa)) -> fmt::Result {
     // A selector of no family lets inner datagrams of both into one tunnel.
-    let common = format!(
-        "replay-window {REPLAY_WINDOW} flag af-unspec{}",
-        if tunnel.esn { " flag esn" } else { "" }
-    );
-    write!(
-        out,
-        "ip xfrm state add src {from} dst {to} proto esp spi 0x{:08x} reqid {REQID} mode tunnel {common} ",
-        esp.spi.value()
-    )?;
-    write!(out, "aead 'rfc4106(gcm(aes))' ")?;
-    key(out, esp)?;
-    writeln!(out, " 128")?; // bits of the ICV, of either key length
+    let esn = if tunnel.esn { " flag esn" } else { "" };
+    let common = format!("replay-window {REPLAY_WINDOW} flag af-unspec{esn}");
     // RFC 4302 section 2.5 aligns AH to 4 bytes in IPv4; the kernel does to 8 unless told.
     let align = if from.is_ipv4() { " flag align4" } else { "" };
     let (algorithm, bits) = match tunnel.ah {
         MacAlgorithm::AesCmac96 => ("cmac(aes)", 96),
         MacAlgorithm::HmacSha256_128 | MacAlgorithm::Aes128Gmac => ("hmac(sha256)", 128),
     };
+    let spi = esp.spi.value();
     write!(
         out,
-        "ip xfrm state add src {from} dst {to} proto ah spi 0x{:08x} reqid {REQID} mode transport {common}{align} ",
-        ah.spi.value()
+        "ip xfrm state add src {from} dst {to} proto esp spi {spi:#010x} reqid {REQID} mode tunnel {common}"
     )?;
-    write!(out, "auth-trunc '{algorithm}' ")?;
-    key(out, ah)?;
+    write!(out, " aead 'rfc4106(gcm(aes))' ")?;
+    write_key(out, esp)?;
+    writeln!(out, " 128")?; // bits of the ICV, whatever the key's length
+    let spi = ah.spi.value();
+    write!(
+        out,
+        "ip xfrm state add src {from} dst {to} proto ah spi {spi:#010x} reqid {REQID} mode transport {common}{align}"
+    )?;
+    write!(out, " auth-trunc '{algorithm}' ")?;
+    write_key(out, ah)?;
     writeln!(out, " {bits}")
 }
 
 /// Key and salt, as the kernel takes them: one after the other.
-fn key(out: &mut String, sa: &Sa) -> fmt::Result {
+fn write_key(out: &mut String, sa: &Sa) -> fmt::Result {
     out.push_str("0x");
     sa.key.expose().iter().try_for_each(|byte| write!(out, "{byte:02x}"))
 }
 
-fn policy(
+/// Of what is between `own` at the other end and `here`, and as `kind` says.
+fn write_policies(
     out: &mut String,
-    (source, destination): (&str, &str),
-    way: &str,
-    (from, to): (IpAddr, IpAddr),
+    tunnel: &Tunnel,
+    (own, here): (&str, &str),
+    kind: &str,
+    inward: &[&str],
 ) -> fmt::Result {
-    write!(out, "ip xfrm policy add src {source} dst {destination} dir {way}")?;
-    write!(out, " tmpl src {from} dst {to} proto esp reqid {REQID} mode tunnel")?;
-    writeln!(out, " tmpl src {from} dst {to} proto ah reqid {REQID} mode transport")
+    let through = |from: IpAddr, to: IpAddr| {
+        format!(
+            "tmpl src {from} dst {to} proto esp reqid {REQID} mode tunnel tmpl src {from} dst {to} proto ah reqid {REQID} mode transport"
+        )
+    };
+    let (outward, back) = (
+        through(tunnel.remote, tunnel.local),
+        through(tunnel.local, tunnel.remote),
+    );
+    writeln!(out, "ip xfrm policy add src {own} dst {here}{kind} dir out {outward}")?;
+    inward
+        .iter()
+        .try_for_each(|way| writeln!(out, "ip xfrm policy add src {here} dst {own}{kind} dir {way} {back}"))
 }
