@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-build setup-bench setup-bench-veth build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
-        test-oracle test-netns test-fuzz fuzz loom miri bench bench-full bench-peers bench-memory bench-veth bench-tor bench-failures test-bare audit clean
+        test-oracle test-netns test-interop test-fuzz fuzz loom miri bench bench-full bench-peers bench-memory bench-veth bench-tor bench-failures test-bare audit clean
 
 PARTS := lint unit nodpdk loom miri oracle netns fuzz
 
@@ -36,7 +36,7 @@ demo-up: setup lab ## the demo's network, kept running to play with
 demo-down: ## ends it
 	/usr/bin/python3 deploy/demo.py down
 
-test: setup lab ## every part below but bench, test-bare and audit
+test: setup lab ## every part below but interop, bench, test-bare and audit
 	@.ci/test $(PARTS)
 
 test-lint: setup-build ## format, clippy, docs, shell scripts, licences
@@ -49,6 +49,10 @@ test-oracle: setup lab ## our AH and ESP against scapy's
 	@.ci/test oracle
 test-netns: setup lab ## real nodes in network namespaces
 	@.ci/test netns
+test-interop: ## nodes and peers that are not ours: Linux kernels, in user mode
+	@deploy/setup.sh interop
+	@$(MAKE) --no-print-directory lab
+	@.ci/test interop
 test-loom loom: ## every interleaving of what is lock-free
 	@.ci/test loom
 test-miri miri: ## undefined behaviour in the pure crates, where miri is installed

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes a bare Debian 12 machine ready to build, test and demonstrate. Says what it does, does it once.
 #
-#   deploy/setup.sh [build|all|bench|bench-veth]   build: what compiling and the unit tests need; all (default): the demo and every
-#                                                  test; bench: all, and what users would pick instead of `ain`, to measure beside
-#                                                  it; bench-veth: bench, and boringtun, which is compiled
+#   deploy/setup.sh [build|all|interop|bench|bench-veth]   build: what compiling and the unit tests need; all (default): the demo and
+#                                                          every test but interop; interop: all, and peers that are not ours; bench:
+#                                                          all, and what users would pick instead of `ain`, to measure beside it;
+#                                                          bench-veth: bench, and boringtun, which is compiled
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -28,6 +29,8 @@ RUN_PACKAGES=(
     python3 python3-pytest python3-scapy python3-cryptography python3-sklearn
 )
 
+# A Linux kernel with IPsec, in user mode.
+INTEROP_PACKAGES=(user-mode-linux)
 # Peers: nested WireGuard, a private Tor network, the ipsec-secgw of DPDK's samples with its crypto driver.
 BENCH_PACKAGES=(wireguard-go wireguard-tools tor dpdk dpdk-dev librte-crypto-ipsec-mb23 xz-utils)
 
@@ -139,6 +142,7 @@ stamp="$STAMPS/$SCOPE-$({ cat "$0" /etc/machine-id /var/lib/dpkg/status 2>/dev/n
 if [ ! -e "$stamp" ]; then
     install_packages "${BUILD_PACKAGES[@]}"
     if [ "$SCOPE" != build ]; then install_packages "${RUN_PACKAGES[@]}"; fi
+    if [ "$SCOPE" = interop ]; then install_packages "${INTEROP_PACKAGES[@]}"; fi
     if [[ "$SCOPE" = bench* ]]; then without_services install_packages "${BENCH_PACKAGES[@]}"; fi
     touch "$stamp"
 fi

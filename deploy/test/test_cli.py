@@ -102,3 +102,18 @@ def test_a_capacity_that_the_machine_has_not_got_is_refused_in_figures(lab: Lab)
     assert done.returncode != 0
     assert re.search(r"capacity of 16777216 AIVTs and \d+ flows needs \d+ MiB of hugepages, \d+ MiB are free", text), text
     assert "set vm.nr_hugepages" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("--host", "nobody", "hosts: none is called `nobody`"),
+        ("--neighbour", "initiator", "neighbours: none is called `initiator`"),
+        ("--neighbour", "ain2", "aes-128-gmac, which Linux lacks"),
+    ],
+)
+def test_host_config_says_what_no_kernel_can_have(lab: Lab, kind: str, name: str, said: str) -> None:
+    words = [processes.binary(), "host-config", "--config", lab.directory / "ain1.toml", kind, name]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stdout) == (1, ""), "no part of a key is printed"
+    assert said in done.stderr
