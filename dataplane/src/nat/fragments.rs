@@ -6,7 +6,7 @@
 //!         └─► none yet ──► waits a while for the first (`Early`)
 //! ```
 //! Nothing is put together here: hosts do that. A later fragment of the Internet names no port, and so no worker: all of a datagram go
-//! to one worker first ([`Key::gatherer`]), which sends them on once the first has told whose they are.
+//! to one worker first (`Key::gatherer`), which sends them on once the first has told whose they are.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
