@@ -79,7 +79,9 @@ fn room(lines: usize) -> Zeroizing<String> {
 fn routed(config: &NodeConfig, host: &Host) -> Vec<IpNet> {
     let of_exits = config.directory.entries().iter().flat_map(|entry| &entry.exit_prefixes);
     let elsewhere = of_exits.filter(|prefix| !host.addresses.iter().any(|own| prefix.contains(own)));
-    let drawn = DRAWN.iter().map(|text| text.parse::<IpNet>().expect("a constant prefix"));
+    let drawn = DRAWN
+        .iter()
+        .map(|text| text.parse::<IpNet>().expect("a constant prefix"));
     let mut all: Vec<IpNet> = Vec::new();
     if host.role.initiates() {
         all.extend(elsewhere.copied());
