@@ -105,12 +105,13 @@ def _start(lab: Lab, host: Host | None, name: str, device: str, rule: str, snap_
 @dataclass(frozen=True)
 class Frame:
     """One packet of a capture: its bytes, its length on the wire (longer if the capture cut it), the capture's link
-    type.
+    type, when it passed (Unix time).
     """
 
     data: bytes
     wire_bytes: int
     link_type: int
+    at_s: float
 
     @property
     def ip(self) -> bytes | None:
@@ -173,8 +174,8 @@ def frames(path: Path) -> Iterator[Frame]:
             raise LabError(f"{path} is not a capture")
         link_type = struct.unpack("=I", header[20:24])[0]
         while record := file.read(16):
-            _, _, kept, wire = struct.unpack("=IIII", record)
-            yield Frame(file.read(kept), wire, link_type)
+            seconds, microseconds, kept, wire = struct.unpack("=IIII", record)
+            yield Frame(file.read(kept), wire, link_type, seconds + microseconds / 1e6)
 
 
 def ip_sizes(path: Path) -> Counter[int]:

@@ -167,7 +167,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             neighbour,
             interface,
         } => {
-            let node = config::NodeConfig::load(&config, SystemTime::now())?;
+            let node = config::NodeConfig::load_strictly(&config, SystemTime::now())?;
             let commands = match (host, neighbour) {
                 (Some(name), _) => host_config::of_host(&node, &name, &interface)?,
                 (None, name) => host_config::of_neighbour(&node, &name.unwrap_or_default())?,

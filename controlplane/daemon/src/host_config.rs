@@ -126,10 +126,17 @@ fn write_inside(out: &mut String, host: &Host, routed: &[IpNet], interface: &str
         write_policies(out, &host.tunnel, (&address.to_string(), any), "", inward)?;
     }
     for prefix in routed {
-        let is_of_family = |own: &&IpNet| own.addr().is_ipv4() == prefix.addr().is_ipv4();
-        if let Some(own) = host.addresses.iter().find(is_of_family) {
-            let (own, mtu) = (own.addr(), host.inner_mtu);
-            writeln!(out, "ip route add {prefix} dev {interface} src {own} mtu {mtu}")?;
+        let of_family = |own: &&IpNet| own.addr().is_ipv4() == prefix.addr().is_ipv4();
+        let mut own = host.addresses.iter().filter(of_family).peekable();
+        if own.peek().is_some() {
+            // A source has to be the host's own: of a network behind it, only its owner knows which is.
+            let source = own.find(|own| own.prefix_len() == own.max_prefix_len());
+            let source = source.map_or(String::new(), |own| format!(" src {}", own.addr()));
+            writeln!(
+                out,
+                "ip route add {prefix} dev {interface}{source} mtu {}",
+                host.inner_mtu
+            )?;
         }
     }
     Ok(())

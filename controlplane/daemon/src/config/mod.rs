@@ -84,11 +84,7 @@ pub fn check_any(path: &Path, now: SystemTime) -> Result<AnyConfig, Problems> {
     } else if sections.endpoint.is_some() {
         EndpointConfig::load(path, now).map(|config| AnyConfig::Endpoint(Box::new(config)))
     } else {
-        let mut config = NodeConfig::load(path, now)?;
-        match config.directory_refused.take() {
-            Some(problems) => Err(problems),
-            None => Ok(AnyConfig::Node(Box::new(config))),
-        }
+        NodeConfig::load_strictly(path, now).map(|config| AnyConfig::Node(Box::new(config)))
     }
 }
 

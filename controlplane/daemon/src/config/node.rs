@@ -162,6 +162,15 @@ impl NodeConfig {
         checker.finish(config)
     }
 
+    /// The same, for who wants no node that runs on the directory it took last: that the one configured is refused is an error.
+    pub fn load_strictly(path: &Path, now: SystemTime) -> Result<Self, Problems> {
+        let mut config = Self::load(path, now)?;
+        match config.directory_refused.take() {
+            Some(refused) => Err(refused),
+            None => Ok(config),
+        }
+    }
+
     /// This node's entry in the directory.
     pub fn own_entry(&self) -> Option<&Entry> {
         self.directory.named(&self.name)
@@ -224,6 +233,14 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         };
         check_open_exit(checker, open_exit, &around)
     });
+    let guard_time = check_paths(checker, &raw.paths);
+    // What was found may only be that the directory in use is not the one configured.
+    if let Some(refused) = directory_refused.as_ref().filter(|_| checker.has_found()) {
+        checker.whole(format_args!(
+            "read beside {KEPT_DIRECTORY} of state_dir, as the directory configured is refused:"
+        ));
+        checker.adopt(refused.clone());
+    }
     Some(NodeConfig {
         name: raw.node.name.into_inner(),
         identity_key: identity_key?,
@@ -231,7 +248,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         admin_socket: checker.resolve(&raw.node.admin_socket),
         metrics: raw.node.metrics,
         network,
-        guard_time: check_paths(checker, &raw.paths),
+        guard_time,
         dpdk,
         workers,
         capacity,

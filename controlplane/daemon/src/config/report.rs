@@ -120,6 +120,11 @@ impl Checker {
         self.found.extend(Problems::of_file(&self.file, message).0);
     }
 
+    /// Whether any problem was found so far.
+    pub fn has_found(&self) -> bool {
+        !self.found.is_empty()
+    }
+
     /// Takes over the problems of a file that this one names.
     pub fn adopt(&mut self, others: Problems) {
         self.found.extend(others.0);

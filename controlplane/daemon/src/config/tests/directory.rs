@@ -142,6 +142,16 @@ fn line_8_a_node_starts_with_the_directory_it_took_last_if_the_one_configured_ca
             refused.contains(complaint) && refused.contains("directory.toml"),
             "{refused}"
         );
+        // A mistake beside it does not hide it.
+        let node_file = fs::read_to_string(samples.path("ain.toml")).unwrap();
+        fs::write(
+            samples.path("ain.toml"),
+            node_file.replace("node = \"ain2\"", "node = \"ain3\""),
+        )
+        .unwrap();
+        let problems = load().unwrap_err().to_string();
+        assert!(problems.contains(complaint) && problems.contains("ain3"), "{problems}");
+        fs::write(samples.path("ain.toml"), node_file).unwrap();
         // Who checks the file wants to know.
         assert!(samples.check("ain.toml").unwrap_err().to_string().contains(complaint));
         fs::remove_file(&kept).unwrap();
