@@ -208,7 +208,7 @@ def test_line_6_hosts_with_a_rate_show_one_size_at_one_pace(family: int) -> None
     assert len(capture.ip_sizes(path)) == 1
     times: dict[bytes, list[float]] = {}
     for frame in capture.frames(path):
-        if packet := frame.ip:
+        if frame.ip_bytes is not None and (packet := frame.ip):
             times.setdefault(capture.source_of(packet), []).append(frame.at_s)
     assert len(times) == 2
     for passed in times.values():
