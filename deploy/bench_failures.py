@@ -98,6 +98,7 @@ def case(way: str, place: str) -> str:
     """One line of the table."""
     network = configs.diamond()
     network.inactivity_s = INACTIVITY_S
+    network.realtime = True
     with Fleet(network) as fleet:
         assert traffic.ping(fleet.host("initiator"), RESPONDER, 5).received == 5
         node = max(("ain2", "ain4"), key=fleet.cells) if place == "middle" else place
