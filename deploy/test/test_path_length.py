@@ -101,4 +101,4 @@ def test_the_same_classifier_finds_onions_that_shrink(suite: int) -> None:
     for place in hops:
         right, chance = success(*seen[place])
         print(f"suite {suite} unpadded, {place}: {right:.3f} right, chance {chance:.3f}")
-        assert right > 0.95, f"{place} tells only {right:.3f}: the classifier is blind"
+        assert right > 0.8, f"{place} tells only {right:.3f}: the classifier is blind"
