@@ -4,7 +4,7 @@
 mod crypto;
 mod sim;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ain_controlplane::action::{self, Route};
@@ -13,7 +13,7 @@ use ain_dataplane::entry::Activity;
 use ain_dataplane::fragment::fragments;
 use ain_dataplane::icmp::{self, Problem};
 use ain_dataplane::id::{FlowTag, Pair, PeerId, PortId};
-use ain_dataplane::limits::NAT_KEPT_NS;
+use ain_dataplane::limits::{BURST, NAT_KEPT_NS};
 use ain_dataplane::nat::mappings::Timeouts;
 use ain_dataplane::nat::policy::{Policy, Rule};
 use ain_dataplane::nat::pool::Pool;
@@ -22,14 +22,18 @@ use ain_dataplane::packet::PacketBuf;
 use ain_dataplane::peers::{Link, Uplink, Uplinks};
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::checksum::{checksum, transport_ipv4};
-use ain_dataplane::wire::ethernet::{ETHERTYPE_IPV4, EthernetHeader};
+use ain_dataplane::wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader};
+use ain_dataplane::wire::icmpv6;
 use ain_dataplane::wire::ip::Ip;
-use ain_dataplane::wire::ipv4::{Ipv4, Ipv4Fields, write_header};
+use ain_dataplane::wire::ipv4::{Ipv4, Ipv4Fields, refresh_checksum, write_header};
+use ain_dataplane::wire::ipv6::{Ipv6, Ipv6Header};
 use sim::chain::{Chain, Plan, TO_NEIGHBOUR, aivt, hop_keys, initiator, responder, shown, tvt_spi};
 use sim::{Buf, GMAC, mac_of};
+use zerocopy::IntoBytes;
 
 const MTU: u16 = 1500;
 const POOL: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 64), Ipv4Addr::new(203, 0, 113, 65)];
+const POOL_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x64);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
 const UDP: u8 = 17;
 const ICMP: u8 = 1;
@@ -47,7 +51,11 @@ fn settings(workers: u8) -> Settings {
         ports,
     };
     Settings {
-        pool: Pool::new(POOL.map(IpAddr::V4), &(1024..=65535), workers),
+        pool: Pool::new(
+            POOL.map(IpAddr::V4).into_iter().chain([POOL_V6.into()]),
+            &(1024..=65535),
+            workers,
+        ),
         policy: Policy {
             allow: vec![rule(None)],
             refuse: vec![rule(Some(25..=25))],
@@ -90,7 +98,7 @@ fn chain() -> Chain {
     };
     machine.peers = machine.peers.clone().with_uplinks(Uplinks {
         v4: Some(uplink),
-        v6: None,
+        v6: Some(uplink),
     });
     chain
 }
@@ -140,19 +148,47 @@ fn send(chain: &mut Chain, datagram: &[u8]) -> Vec<Vec<u8>> {
     out.map(|(_, _, frame)| frame.data()[14..].to_vec()).collect()
 }
 
+/// The next router sends an IP packet to the exit, which comes to one of its workers' queues.
+fn from_router(chain: &mut Chain, rx: usize, ethertype: u16, packet: &[u8]) {
+    let (exit, router, now) = (chain.exit(), chain.responder(), chain.now);
+    let mut frame = vec![0; 14];
+    let header = EthernetHeader::new(mac_of(exit), mac_of(router), ethertype);
+    header.write(&mut frame).unwrap();
+    frame.extend(packet);
+    frame.resize(frame.len().max(60), 0);
+    chain.machine(exit).receive(now, rx, [Buf::of(&frame)]);
+}
+
 /// The next router sends an IP packet to the exit, at each of its workers' queues in turn; what the initiator gets.
 fn answer(chain: &mut Chain, packet: &[u8]) -> Vec<Vec<u8>> {
-    let (exit, router, now) = (chain.exit(), chain.responder(), chain.now);
     for rx in 0..2 {
-        let mut frame = vec![0; 14];
-        let header = EthernetHeader::new(mac_of(exit), mac_of(router), ETHERTYPE_IPV4);
-        header.write(&mut frame).unwrap();
-        frame.extend(packet);
-        frame.resize(frame.len().max(60), 0);
-        chain.machine(exit).receive(now, rx, [Buf::of(&frame)]);
+        from_router(chain, rx, ETHERTYPE_IPV4, packet);
         chain.run();
     }
     chain.delivered(1)
+}
+
+/// A datagram in fragments, in order.
+fn cut(whole: &[u8], mtu: usize) -> Vec<Vec<u8>> {
+    let pieces = fragments(&Ipv4::parse(whole).unwrap(), mtu).unwrap();
+    let written = pieces.map(|piece| {
+        let mut bytes = vec![0; piece.total_len()];
+        piece.write(&mut bytes);
+        bytes
+    });
+    written.collect()
+}
+
+/// The payload of a datagram that came in fragments, in any order.
+fn payload(pieces: &[Vec<u8>]) -> Vec<u8> {
+    let mut parsed: Vec<_> = pieces.iter().map(|piece| Ipv4::parse(piece).unwrap()).collect();
+    parsed.sort_by_key(Ipv4::fragment_offset);
+    let mut whole = Vec::new();
+    for piece in &parsed {
+        assert_eq!((piece.id(), piece.fragment_offset()), (parsed[0].id(), whole.len()));
+        whole.extend(piece.payload());
+    }
+    whole
 }
 
 fn assert_exit_drops(chain: &mut Chain, expected: &[(DropReason, u64)]) {
@@ -182,7 +218,7 @@ fn line_9_an_ordinary_host_is_reached_and_answers() {
     let pong = answer(&mut chain, &echo(server(), shown.0, 0, identifier));
     let mut expected = echo(server(), initiator(0), 0, 77);
     expected[8] -= 1;
-    ain_dataplane::wire::ipv4::refresh_checksum(&mut expected).unwrap();
+    refresh_checksum(&mut expected).unwrap();
     assert_eq!(pong, [expected.clone(), expected]);
     chain.assert_no_drops_but(chain.responder());
     let exit = chain.exit();
@@ -231,13 +267,7 @@ fn line_9_what_is_too_big_is_cut_or_told() {
 
     let pieces = send(&mut chain, &long(false));
     assert!(pieces.len() > 5 && pieces.iter().all(|piece| piece.len() <= usize::from(MTU)));
-    let mut whole = Vec::new();
-    for piece in &pieces {
-        let ip = Ipv4::parse(piece).unwrap();
-        assert_eq!((ip.fragment_offset(), ip.destination()), (whole.len(), server()));
-        whole.extend(ip.payload());
-    }
-    let from = Ipv4::parse(&pieces[0]).unwrap().source();
+    let (from, whole) = (Ipv4::parse(&pieces[0]).unwrap().source(), payload(&pieces));
     assert_eq!(transport_ipv4(from, server(), UDP, &whole), 0);
     assert_eq!(whole[8..], long(false)[28..]);
 }
@@ -246,25 +276,6 @@ fn line_9_what_is_too_big_is_cut_or_told() {
 #[test]
 fn line_9_fragments_cross_in_any_order() {
     let mut chain = chain();
-    let cut = |whole: &[u8], mtu| -> Vec<Vec<u8>> {
-        let pieces = fragments(&Ipv4::parse(whole).unwrap(), mtu).unwrap();
-        pieces
-            .map(|piece| {
-                let mut bytes = vec![0; piece.total_len()];
-                piece.write(&mut bytes);
-                bytes
-            })
-            .collect()
-    };
-    let payload = |pieces: &[Vec<u8>]| {
-        let mut parsed: Vec<_> = pieces.iter().map(|piece| Ipv4::parse(piece).unwrap()).collect();
-        parsed.sort_by_key(Ipv4::fragment_offset);
-        assert!(parsed.iter().all(|piece| piece.id() == parsed[0].id()));
-        parsed
-            .iter()
-            .flat_map(|piece| piece.payload().to_vec())
-            .collect::<Vec<u8>>()
-    };
     let question = udp((initiator(0), 5000), (server(), 53), 3000, false);
     let mut out = Vec::new();
     for piece in cut(&question, 1280).iter().rev() {
@@ -277,13 +288,8 @@ fn line_9_fragments_cross_in_any_order() {
 
     let port = u16::from_be_bytes([whole[0], whole[1]]);
     let reply = udp((server(), 53), (from, port), 3000, false);
-    let (exit, router, now) = (chain.exit(), chain.responder(), chain.now);
     for (rx, piece) in [0, 1, 0].into_iter().zip(cut(&reply, 1280).iter().rev()) {
-        let mut frame = vec![0; 14];
-        let header = EthernetHeader::new(mac_of(exit), mac_of(router), ETHERTYPE_IPV4);
-        header.write(&mut frame).unwrap();
-        frame.extend(piece);
-        chain.machine(exit).receive(now, rx, [Buf::of(&frame)]);
+        from_router(&mut chain, rx, ETHERTYPE_IPV4, piece);
         chain.run();
     }
     let back = chain.delivered(1);
@@ -292,6 +298,35 @@ fn line_9_fragments_cross_in_any_order() {
     assert_eq!(transport_ipv4(server(), initiator(0), UDP, &whole), 0);
     assert_eq!(whole[8..], reply[28..]);
     chain.assert_no_drops_but(chain.responder());
+}
+
+/// Fragments too long for the uplink, the first last, while strangers send the exit more than it keeps.
+#[test]
+fn line_9_long_fragments_wait_for_their_first_whatever_strangers_send() {
+    let mut chain = chain();
+    let question = udp((initiator(0), 5000), (server(), 53), 8000, false);
+    let pieces = cut(&question, 3000);
+    let (first, later) = pieces.split_first().unwrap();
+    for piece in later.iter().rev() {
+        assert_eq!(send(&mut chain, piece), Vec::<Vec<u8>>::new());
+    }
+    let mut stranger = cut(&udp((ROUTER, 53), (POOL[0], 2000), 2000, false), 1280).remove(1);
+    for identification in 0..4 * BURST as u16 {
+        stranger[4..6].copy_from_slice(&identification.to_be_bytes());
+        refresh_checksum(&mut stranger).unwrap();
+        from_router(&mut chain, 0, ETHERTYPE_IPV4, &stranger);
+    }
+    let out = send(&mut chain, first);
+    assert!(out.iter().all(|piece| piece.len() <= usize::from(MTU)));
+    let (from, whole) = (Ipv4::parse(&out[0]).unwrap().source(), payload(&out));
+    assert_eq!(transport_ipv4(from, server(), UDP, &whole), 0);
+    assert_eq!(whole[8..], question[28..]);
+    let exit = chain.exit();
+    let drops = chain.machine(exit).all_drops();
+    assert!(
+        matches!(drops[..], [(DropReason::OpenExitFragment, pushed)] if pushed >= 2 * BURST as u64),
+        "{drops:?}"
+    );
 }
 
 #[test]
@@ -431,4 +466,29 @@ fn line_9_the_pool_is_found_by_arp() {
         (&mac_of(router).0[..], &expected[..])
     );
     assert_eq!(machine.all_drops(), [(DropReason::ForTheKernel, 2)]);
+}
+
+/// A router that makes sure of what it knows asks the address itself.
+#[test]
+fn line_9_the_pool_is_found_by_solicitations_to_its_addresses() {
+    let mut chain = chain();
+    let exit = chain.exit();
+    let asker = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
+    let mut message = [0; 24];
+    message[8..].copy_from_slice(&POOL_V6.octets());
+    icmpv6::write(&mut message, (icmpv6::SOLICITATION, 0, 0), (asker, POOL_V6)).unwrap();
+    let mut header = Ipv6Header::plain(asker, POOL_V6, 58, message.len() as u16);
+    header.hop_limit = 255;
+    let question = [header.as_bytes(), &message].concat();
+    for rx in 0..2 {
+        from_router(&mut chain, rx, ETHERTYPE_IPV6, &question);
+        let frames = std::mem::take(&mut chain.machine(exit).io.frames);
+        assert_eq!(frames.len(), 1);
+        let reply = Ipv6::parse(&frames[0].data()[14..]).unwrap();
+        assert_eq!(
+            (reply.source(), reply.destination(), reply.payload()[0]),
+            (POOL_V6, asker, 136)
+        );
+    }
+    assert_exit_drops(&mut chain, &[]);
 }

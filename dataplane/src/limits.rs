@@ -51,16 +51,18 @@ pub const KEY_SLOTS: usize = 4096;
 pub const HANDOFF_RING: usize = 4096;
 /// External ports that an open exit draws for a mapping, and as many more that it tries in order.
 pub const NAT_DRAWS: u32 = 64;
+/// Kept sessions that are looked at for one whose ports a new mapping could have.
+pub const NAT_KEPT_LOOKED_AT: usize = 64;
 /// Mappings that are looked at in a tick for having timed out: with a hundred ticks a second, a million in 80 s.
 pub const NAT_PLACES_A_TICK: usize = 128;
 /// Nanoseconds for which an open exit keeps the mappings of an AIVT that ended for the one that is built in its place: as long as an
 /// entrance tries.
 pub const NAT_KEPT_NS: u64 = 60_000_000_000;
-/// Datagrams of an open exit's worker whose later fragments follow the first.
+/// Datagrams of each direction of an open exit's worker whose later fragments follow the first.
 pub const NAT_FRAGMENTED: usize = 1024;
 /// Nanoseconds for which they do (RFC 791 section 3.2: as long as hosts wait for them).
 pub const NAT_FRAGMENTED_NS: u64 = 15_000_000_000;
-/// Nanoseconds that a fragment waits for the first of its datagram, [`BURST`] of them in a worker.
+/// Nanoseconds that a fragment waits for the first of its datagram, [`BURST`] of them of each direction in a worker.
 pub const NAT_EARLY_NS: u64 = 1_000_000_000;
 /// Questions for the link-layer address of an open exit's addresses that a worker answers a second.
 pub const NEIGHBOUR_ANSWERS_PER_S: u32 = 100;

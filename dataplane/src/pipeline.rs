@@ -81,8 +81,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         let expired = self.pool.expire(now);
         self.counters.dropped_many(DropReason::ReassemblyLost, expired);
         if let Some(open) = self.open_exit.as_mut() {
-            open.nat.tick(now);
-            let late = open.early.expire(now);
+            let late = open.tick(now);
             self.counters.dropped_many(DropReason::OpenExitFragment, late);
             self.counters.mappings(open.nat.made());
         }

@@ -6,7 +6,8 @@
 //!         └─► none yet ──► waits a while for the first (`Early`)
 //! ```
 //! Nothing is put together here: hosts do that. A later fragment of the Internet names no port, and so no worker: all of a datagram go
-//! to one worker first (`Key::gatherer`), which sends them on once the first has told whose they are.
+//! to one worker first (`Key::gatherer`), which sends them on once the first has told whose they are. What is remembered of the
+//! Internet's fragments lies apart from what is of the AIVTs', so that nobody outside pushes theirs out.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -16,7 +17,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::transport::locate;
 use super::{Nat, unfit};
-use crate::id::{Now, WorkerId};
+use crate::id::{FlowTag, Now, WorkerId};
 use crate::limits::{BURST, NAT_EARLY_NS, NAT_FRAGMENTED, NAT_FRAGMENTED_NS};
 use crate::rewrite;
 use crate::stage::Lane;
@@ -90,25 +91,27 @@ pub(super) fn identify(datagram: &mut [u8], identification: u32) {
     }
 }
 
-/// Where later fragments follow the first.
+/// Out of an AIVT: later fragments follow the first under this identification.
 #[derive(Clone, Copy)]
-enum Leader {
-    /// Out, under this identification.
-    Out(u32),
-    /// Into the AIVT of this session.
-    In(u32),
+pub(super) struct Outward(u32);
+
+/// Where later fragments of the Internet follow the first.
+#[derive(Clone, Copy)]
+pub(super) enum Inward {
+    /// Into the AIVT of this session and flow: the number may be another flow's by then.
+    Session(u32, FlowTag),
     /// To the worker that has the port.
     Elsewhere(WorkerId),
 }
 
-/// Leaders by datagram, the oldest forgotten first.
-pub(super) struct Leaders {
+/// Leaders of one direction by datagram, the oldest forgotten first.
+pub(super) struct Leaders<L> {
     /// Addresses are the users' and the Internet's choice, hence the keyed hash of the standard library.
-    by_key: HashMap<Key, (Now, Leader)>,
+    by_key: HashMap<Key, (Now, L)>,
     order: VecDeque<(Now, Key)>,
 }
 
-impl Leaders {
+impl<L: Copy> Leaders<L> {
     /// Room for [`NAT_FRAGMENTED`] datagrams.
     pub(super) fn new() -> Self {
         Self {
@@ -117,7 +120,7 @@ impl Leaders {
         }
     }
 
-    fn note(&mut self, now: Now, key: Key, leader: Leader) {
+    fn note(&mut self, now: Now, key: Key, leader: L) {
         if self.order.len() >= NAT_FRAGMENTED
             && let Some((at, oldest)) = self.order.pop_front()
             && self.by_key.get(&oldest).is_some_and(|(noted, _)| *noted == at)
@@ -128,13 +131,13 @@ impl Leaders {
         self.order.push_back((now, key));
     }
 
-    fn of(&self, now: Now, key: Key) -> Option<Leader> {
+    fn of(&self, now: Now, key: Key) -> Option<L> {
         let (noted, leader) = self.by_key.get(&key)?;
         (now.since(*noted) < NAT_FRAGMENTED_NS).then_some(*leader)
     }
 }
 
-/// Fragments that came before the first of their datagram.
+/// Fragments of one direction that came before the first of their datagram.
 pub struct Early<B>(VecDeque<(Now, Key, B)>);
 
 impl<B> Default for Early<B> {
@@ -200,12 +203,12 @@ impl Nat {
         if piece.is_first {
             self.outbound(now, number, datagram)?;
             if let Some(shown) = Piece::of(datagram) {
-                let leader = Leader::Out(shown.key.identification);
-                self.leaders.note(now, piece.key, leader);
+                let leader = Outward(shown.key.identification);
+                self.leaders_out.note(now, piece.key, leader);
             }
             return Ok(());
         }
-        let Some(Leader::Out(identification)) = self.leaders.of(now, piece.key) else {
+        let Some(Outward(identification)) = self.leaders_out.of(now, piece.key) else {
             return Err(DropReason::OpenExitFragment);
         };
         let session = self.sessions.entry_mut(number).ok_or(DropReason::Gone)?;
@@ -227,22 +230,22 @@ impl Nat {
             let port = locate(packet).map_err(unfit)?.destination;
             let owner = self.settings.pool.owner(port).ok_or(DropReason::OpenExitUnsolicited)?;
             if owner != self.me {
-                self.leaders.note(now, piece.key, Leader::Elsewhere(owner));
+                self.leaders_in.note(now, piece.key, Inward::Elsewhere(owner));
                 return Ok(Towards::Worker(owner));
             }
             let flow = self.inbound(now, packet)?;
             let number = self.sessions.of_flow(flow).ok_or(DropReason::Gone)?;
-            self.leaders.note(now, piece.key, Leader::In(number));
+            let tag = self.sessions.entry_mut(number).ok_or(DropReason::Gone)?.tag;
+            self.leaders_in.note(now, piece.key, Inward::Session(number, tag));
             return Ok(Towards::Flow(flow));
         }
-        match self.leaders.of(now, piece.key).ok_or(DropReason::OpenExitFragment)? {
-            Leader::Elsewhere(owner) => Ok(Towards::Worker(owner)),
-            Leader::Out(_) => Err(DropReason::OpenExitUnsolicited),
-            Leader::In(number) => {
+        let leader = self.leaders_in.of(now, piece.key);
+        match leader.ok_or(DropReason::OpenExitFragment)? {
+            Inward::Elsewhere(owner) => Ok(Towards::Worker(owner)),
+            Inward::Session(number, tag) => {
                 let session = self.sessions.entry_mut(number).ok_or(DropReason::Gone)?;
-                // Its number may be another's by now.
-                let flow = session.flow.filter(|_| session.pair.destination == piece.key.from);
-                let flow = flow.ok_or(DropReason::Gone)?;
+                let is_same = session.tag == tag && session.pair.destination == piece.key.from;
+                let flow = session.flow.filter(|_| is_same).ok_or(DropReason::Gone)?;
                 rewrite::destination(packet, session.pair.source).map_err(|_| DropReason::NotRewritable)?;
                 Ok(Towards::Flow(flow))
             }

@@ -6,9 +6,11 @@
 //!
 //! ```text
 //!   by_external   free ──add──► place ──end──► HELD ──in the order of their ends, when the time is over or there are too many──► free
+//!                                 ▲              └── add, where no port is free ──► place
 //! ```
 
 use std::collections::{HashMap, VecDeque};
+use std::iter;
 
 use rustc_hash::FxHashMap;
 
@@ -142,8 +144,19 @@ impl Mapping {
     }
 }
 
-/// In the place of a mapping: there is none, but the port is not free yet.
-const HELD: u32 = u32::MAX;
+/// In the number of a mapping's place: there is none, but the port is not free yet. The other bits count endings.
+const HELD: u32 = 1 << 31;
+
+/// Whose an external port is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Standing {
+    /// Nobody's and no longer anybody's.
+    Free,
+    /// Nobody's; the less, the longer ago its mapping ended.
+    Held(u32),
+    /// A mapping's.
+    Taken,
+}
 
 /// All mappings of a worker.
 pub struct Mappings {
@@ -154,13 +167,15 @@ pub struct Mappings {
     by_external: FxHashMap<External, u32>,
     /// Ports that are nobody's for now, in the order in which their mappings ended.
     held: VecDeque<(Now, External)>,
+    /// What [`HELD`] counts, of the first of those.
+    oldest_held: u32,
     most_held: usize,
     /// The place that [`Self::expire`] looks at next.
     hand: usize,
 }
 
 impl Mappings {
-    /// Room for `capacity` mappings, and for `most_held` ports that are nobody's.
+    /// Room for `capacity` mappings, 2^31 at most, and for `most_held` ports that are nobody's.
     pub fn new(capacity: u32, most_held: u32) -> Self {
         let (room, most_held) = (capacity as usize, most_held as usize);
         Self {
@@ -169,6 +184,7 @@ impl Mappings {
             by_internal: HashMap::with_capacity(room),
             by_external: FxHashMap::with_capacity_and_hasher(room + most_held + 1, Default::default()),
             held: VecDeque::with_capacity(most_held + 1),
+            oldest_held: 0,
             most_held,
             hand: 0,
         }
@@ -196,9 +212,21 @@ impl Mappings {
         self.places.get_mut(at as usize)?.as_mut()
     }
 
-    /// Whether an external port is a mapping's, or was a moment ago.
-    pub fn is_taken(&self, external: External) -> bool {
-        self.by_external.contains_key(&external)
+    /// Whose an external port is.
+    pub fn standing(&self, external: External) -> Standing {
+        match self.by_external.get(&external) {
+            None => Standing::Free,
+            Some(held) if held & HELD != 0 => Standing::Held((held & !HELD).wrapping_sub(self.oldest_held) & !HELD),
+            Some(_) => Standing::Taken,
+        }
+    }
+
+    /// The external ports of the AIVT whose newest mapping is `first`.
+    pub fn externals(&self, first: Option<u32>) -> impl Iterator<Item = External> {
+        let places = &self.places;
+        let mapping = move |at: u32| places.get(at as usize)?.as_ref();
+        let all = iter::successors(first.and_then(mapping), move |one| one.next.and_then(mapping));
+        all.map(|one| one.external)
     }
 
     /// Whether there is no room for another.
@@ -206,8 +234,8 @@ impl Mappings {
         self.free.is_empty()
     }
 
-    /// Makes a mapping, neither end of which has one, and links it before `first`, the AIVT's newest so far; returns its place, the
-    /// newest from now on. `None` if there is no room.
+    /// Makes a mapping, neither end of which has one, though the outer may be held, and links it before `first`, the AIVT's newest so
+    /// far; returns its place, the newest from now on. `None` if there is no room.
     pub fn add(&mut self, now: Now, internal: Internal, external: External, first: Option<u32>) -> Option<u32> {
         let at = self.free.pop()?;
         self.places[at as usize] = Some(Mapping {
@@ -227,7 +255,8 @@ impl Mappings {
     pub fn end(&mut self, now: Now, at: u32) -> Option<u32> {
         let gone = self.places[at as usize].take()?;
         self.by_internal.remove(&gone.internal);
-        self.by_external.insert(gone.external, HELD);
+        let count = self.oldest_held.wrapping_add(self.held.len() as u32);
+        self.by_external.insert(gone.external, HELD | count);
         self.held.push_back((now, gone.external));
         if self.held.len() > self.most_held {
             self.free_oldest();
@@ -238,7 +267,12 @@ impl Mappings {
 
     fn free_oldest(&mut self) {
         if let Some((_, external)) = self.held.pop_front() {
-            self.by_external.remove(&external);
+            let standing = HELD | self.oldest_held;
+            self.oldest_held = self.oldest_held.wrapping_add(1) & !HELD;
+            // A mapping may have it by now, or have had it and ended later.
+            if self.by_external.get(&external) == Some(&standing) {
+                self.by_external.remove(&external);
+            }
         }
     }
 

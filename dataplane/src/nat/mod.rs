@@ -30,14 +30,14 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use self::fragments::{Leaders, Piece, identify};
-use self::mappings::{External, Internal, Mappings, Timeouts};
+use self::fragments::{Inward, Leaders, Outward, Piece, identify};
+use self::mappings::{External, Internal, Mappings, Standing, Timeouts};
 use self::policy::Policy;
 use self::pool::{AddressId, Pool};
 use self::sessions::{Session, Sessions};
 use self::transport::{Message, Protocol, Transport, Unfit, locate, locate_quoted};
 use crate::id::{FlowTag, Now, Pair, WorkerId};
-use crate::limits::{NAT_DRAWS, NAT_KEPT_NS, NAT_PLACES_A_TICK};
+use crate::limits::{NAT_DRAWS, NAT_KEPT_LOOKED_AT, NAT_KEPT_NS, NAT_PLACES_A_TICK};
 use crate::per_second::PerSecond;
 use crate::rewrite;
 use crate::verdict::DropReason;
@@ -89,7 +89,8 @@ pub struct Nat {
     me: WorkerId,
     settings: Arc<Settings>,
     mappings: Mappings,
-    leaders: Leaders,
+    leaders_out: Leaders<Outward>,
+    leaders_in: Leaders<Inward>,
     sessions: Sessions,
     made: Made,
     rng: ChaCha8Rng,
@@ -107,7 +108,8 @@ impl Nat {
         Self {
             me,
             mappings: Mappings::new(most, most_held),
-            leaders: Leaders::new(),
+            leaders_out: Leaders::new(),
+            leaders_in: Leaders::new(),
             sessions: Sessions::new(flows),
             made: Made::default(),
             rng: ChaCha8Rng::from_seed(seed),
@@ -249,14 +251,16 @@ impl Nat {
             return Err(DropReason::OpenExitMappings);
         }
         let (address, first) = (session.address, session.first);
-        let external = match self.draw(address, internal.protocol) {
-            Some(external) => external,
-            None => {
-                self.release_oldest(now);
-                self.draw(address, internal.protocol)
-                    .ok_or(DropReason::OpenExitExhausted)?
+        if self.mappings.is_full() {
+            self.release_oldest(now);
+            if self.mappings.is_full() {
+                return Err(DropReason::OpenExitExhausted);
             }
-        };
+        }
+        let external = self
+            .draw(address, internal.protocol)
+            .or_else(|| self.port_of_kept(now, address, internal.protocol))
+            .ok_or(DropReason::OpenExitExhausted)?;
         let made = self.mappings.add(now, internal, external, first);
         let session = self.sessions.entry_mut(internal.session).ok_or(DropReason::Gone)?;
         session.first = Some(made.ok_or(DropReason::OpenExitExhausted)?);
@@ -265,27 +269,44 @@ impl Nat {
         Ok(())
     }
 
-    /// A free port at random: one of some that are drawn, or one of as many that follow the last.
+    /// A port at random: a free one of some that are drawn, or of as many that follow the last; or else, of all these, the one that has
+    /// been nobody's for longest.
     fn draw(&mut self, address: AddressId, protocol: Protocol) -> Option<External> {
-        if self.mappings.is_full() {
-            return None;
-        }
         let pool = &self.settings.pool;
         let external = |nth| External {
             address,
             protocol,
             port: pool.port(self.me, nth),
         };
-        let mut last = 0;
-        for _ in 0..NAT_DRAWS {
-            last = self.rng.next_u32() >> 8;
-            if !self.mappings.is_taken(external(last)) {
-                return Some(external(last));
+        let (mut nth, mut best) = (0, (Standing::Taken, None));
+        for step in 0..2 * NAT_DRAWS {
+            nth = if step < NAT_DRAWS {
+                self.rng.next_u32() >> 8
+            } else {
+                nth + 1
+            };
+            let standing = self.mappings.standing(external(nth));
+            if standing < best.0 {
+                best = (standing, Some(external(nth)));
+            }
+            if standing == Standing::Free {
+                break;
             }
         }
-        (1..NAT_DRAWS)
-            .map(|step| external(last + step))
-            .find(|one| !self.mappings.is_taken(*one))
+        best.1
+    }
+
+    /// A port that one of the sessions kept for longest gives up, and all it has with it.
+    fn port_of_kept(&mut self, now: Now, address: AddressId, protocol: Protocol) -> Option<External> {
+        let (number, first) = self
+            .sessions
+            .kept()
+            .take(NAT_KEPT_LOOKED_AT)
+            .find(|(_, kept)| kept.address == address && kept.first.is_some())
+            .map(|(number, kept)| (number, kept.first))?;
+        let port = self.mappings.externals(first).find(|port| port.protocol == protocol);
+        self.release(now, number);
+        port
     }
 
     /// Whether a packet of the Internet, from its IP header on, is for this open exit, and then which worker knows its mapping, or
@@ -301,6 +322,8 @@ impl Nat {
                 locate_quoted(error.quoted(packet)).map_or(0, |quoted| quoted.source)
             }
             Ok(transport) => transport.destination,
+            // A question to this node.
+            Err(_) if neighbour::is_solicitation(packet) => return None,
             Err(_) => return Some(self.me),
         };
         Some(self.settings.pool.owner(port).unwrap_or(self.me))

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::pool::Pool;
 use crate::wire::checksum::transport_ipv6;
 use crate::wire::ethernet::{self, ETHERTYPE_IPV6, EthernetHeader, MacAddr};
+use crate::wire::icmpv6;
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::protocol::ICMPV6;
 
@@ -23,7 +24,6 @@ const ARP_REQUEST: [u8; 2] = [0, 1];
 const ARP_REPLY: [u8; 2] = [0, 2];
 const ARP: usize = 28;
 
-const SOLICITATION_TYPE: u8 = 135;
 const ADVERTISEMENT_TYPE: u8 = 136;
 /// Solicitation without options: type, code, checksum, reserved, target.
 const SOLICITATION: usize = 24;
@@ -33,6 +33,13 @@ const ADVERTISEMENT: usize = SOLICITATION + 8;
 const FROM_THE_LINK: u8 = 255;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
+
+/// Whether an IP packet is a neighbour solicitation. Who makes sure of what it knows sends it to the address itself (RFC 4861 section
+/// 7.3.3).
+pub(super) fn is_solicitation(packet: &[u8]) -> bool {
+    Ipv6::parse(packet)
+        .is_ok_and(|ip| ip.next_header() == ICMPV6 && ip.payload().first() == Some(&icmpv6::SOLICITATION))
+}
 
 /// Writes this node's answer to the Ethernet frame `frame`, if that is an ARP request or a neighbour solicitation for an address of the
 /// pool, as a whole frame into the front of `out`; returns its length. `own` is the port's address.
@@ -87,7 +94,7 @@ fn answer_solicitation(
     let asks = ip.next_header() == ICMPV6
         && ip.hop_limit() == FROM_THE_LINK
         && message.len() >= SOLICITATION
-        && message[..2] == [SOLICITATION_TYPE, 0]
+        && message[..2] == [icmpv6::SOLICITATION, 0]
         && transport_ipv6(ip.source(), ip.destination(), ICMPV6, message) == 0;
     if !asks {
         return None;

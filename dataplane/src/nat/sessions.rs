@@ -122,12 +122,22 @@ impl Sessions {
     pub fn oldest(&mut self, by: Now) -> Option<u32> {
         while let Some(&(at, number)) = self.ended.front().filter(|(at, _)| *at <= by) {
             self.ended.pop_front();
-            let kept = |session: &Session| session.flow.is_none() && session.ended == at;
-            if self.slab.entry(number).is_some_and(kept) {
+            if self.kept_since(at, number).is_some() {
                 return Some(number);
             }
         }
         None
+    }
+
+    /// Those that are kept, the oldest first.
+    pub fn kept(&self) -> impl Iterator<Item = (u32, &Session)> {
+        let ended = self.ended.iter();
+        ended.filter_map(|&(at, number)| Some((number, self.kept_since(at, number)?)))
+    }
+
+    fn kept_since(&self, at: Now, number: u32) -> Option<&Session> {
+        let kept = |session: &&Session| session.flow.is_none() && session.ended == at;
+        self.slab.entry(number).filter(kept)
     }
 
     /// Takes out the session of this number.

@@ -30,8 +30,9 @@ use crate::wire::ipv4::Ipv4;
 /// A worker's open exit.
 pub(crate) struct OpenExit<B> {
     pub nat: Nat,
-    /// Of both directions.
-    pub early: Early<B>,
+    /// Of AIVTs; the Internet's lie apart and cannot push them out.
+    early_out: Early<B>,
+    early_in: Early<B>,
     /// What is too long for one buffer is translated here.
     scratch: Box<[u8]>,
     answers: PerSecond,
@@ -41,10 +42,17 @@ impl<B> OpenExit<B> {
     pub fn new(nat: Nat) -> Self {
         Self {
             nat,
-            early: Early::default(),
+            early_out: Early::default(),
+            early_in: Early::default(),
             scratch: vec![0; crate::aggfrag::MAX_DATAGRAM].into(),
             answers: PerSecond::new(NEIGHBOUR_ANSWERS_PER_S),
         }
+    }
+
+    /// Gives up fragments that waited too long for their first, mappings and what else has timed out; how many fragments.
+    pub fn tick(&mut self, now: Now) -> usize {
+        self.nat.tick(now);
+        self.early_out.expire(now) + self.early_in.expire(now)
     }
 
     /// A datagram, or a piece of one, becomes one of this node's.
@@ -167,7 +175,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
                 self.queue(now, peers, flow, buf, io);
             }
             Ok(Towards::Worker(owner)) => self.send_to_worker(owner, buf, io)?,
-            Err(DropReason::OpenExitFragment) => return open.early.keep(now, piece.key, buf),
+            Err(DropReason::OpenExitFragment) if !piece.is_first => return open.early_in.keep(now, piece.key, buf),
             Err(why) => return Err(why),
         }
         for next in self.led_by(piece) {
@@ -181,7 +189,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     /// The fragments that came before this one and can follow it now.
     fn led_by(&mut self, piece: Piece) -> Lane<B> {
         match &mut self.open_exit {
-            Some(open) if piece.is_first => open.early.of(piece.key),
+            Some(open) if piece.is_first => open.early_in.of(piece.key),
             Some(_) | None => Lane::new(),
         }
     }
@@ -228,31 +236,17 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         let uplink = *self.peers.uplinks().towards(pair.destination).ok_or(DropReason::Gone)?;
         let link = uplink.link.ok_or(DropReason::NoNeighbour)?;
         let back = (PeerId::INTERNET, pair.reversed());
-        if datagram.bytes().len() > usize::from(uplink.mtu) {
-            if dont_fragment {
-                self.tell(back, Problem::TooBig(uplink.mtu), datagram.bytes());
-                return Err(DropReason::TooBig);
-            }
-            return self.send_in_pieces((back, session), (uplink, link), datagram.bytes());
+        let piece = Piece::of(datagram.bytes());
+        if datagram.bytes().len() <= usize::from(uplink.mtu) {
+            self.send_whole((back, session), (uplink, link), piece, datagram)?;
+        } else if dont_fragment {
+            self.tell(back, Problem::TooBig(uplink.mtu), datagram.bytes());
+            return Err(DropReason::TooBig);
+        } else {
+            self.send_in_pieces((back, session), (uplink, link), piece, datagram)?;
         }
-        let mut own = datagram.into_buf(self.io)?;
-        let now = self.now;
-        let Some(open) = self.open_exit.as_mut() else {
-            return Err(DropReason::Gone);
-        };
-        let piece = Piece::of(own.data());
-        match (open.translate(now, session, piece, own.data_mut()), piece) {
-            (Ok(()), _) => self.transmit(uplink, link, pair.destination, own)?,
-            (Err(DropReason::OpenExitFragment), Some(piece)) => return open.early.keep(now, piece.key, own),
-            (Err(why), _) => {
-                if tells(why) {
-                    self.tell(back, Problem::AdministrativelyProhibited, own.data());
-                }
-                return Err(why);
-            }
-        }
-        if let (Some(piece), Some(open)) = (piece.filter(|piece| piece.is_first), self.open_exit.as_mut()) {
-            for next in open.early.of(piece.key) {
+        if let (Some(first), Some(open)) = (piece.filter(|piece| piece.is_first), self.open_exit.as_mut()) {
+            for next in open.early_out.of(first.key) {
                 if let Err(why) = self.send_to_internet((pair, session), dont_fragment, Datagram::Own(next)) {
                     self.counters.dropped(why);
                 }
@@ -261,36 +255,70 @@ impl<B: PacketBuf, O> Delivery<'_, B, O> {
         Ok(())
     }
 
+    /// A datagram that the port takes as it is.
+    fn send_whole<C: Backend>(
+        &mut self,
+        (back, session): ((PeerId, Pair), u32),
+        (uplink, link): (Uplink, Link),
+        piece: Option<Piece>,
+        datagram: Datagram<'_, B>,
+    ) -> Result<(), DropReason>
+    where
+        O: Outside<C, B>,
+    {
+        let mut own = datagram.into_buf(self.io)?;
+        let open = self.open_exit.as_mut().ok_or(DropReason::Gone)?;
+        match open.translate(self.now, session, piece, own.data_mut()) {
+            Ok(()) => self.transmit(uplink, link, back.1.source, own),
+            Err(why) => self.not_translated(back, piece, why, Datagram::Own(own)),
+        }
+    }
+
     /// A datagram too long for the port, which may be cut.
     fn send_in_pieces<C: Backend>(
         &mut self,
         (back, session): ((PeerId, Pair), u32),
         (uplink, link): (Uplink, Link),
-        datagram: &[u8],
+        piece: Option<Piece>,
+        datagram: Datagram<'_, B>,
     ) -> Result<(), DropReason>
     where
         O: Outside<C, B>,
     {
-        let Some(open) = self.open_exit.as_mut() else {
-            return Err(DropReason::Gone);
-        };
+        let open = self.open_exit.as_mut().ok_or(DropReason::Gone)?;
         let mut scratch = std::mem::take(&mut open.scratch);
-        let whole = &mut scratch[..datagram.len()];
-        whole.copy_from_slice(datagram);
-        let piece = Piece::of(whole);
+        let whole = &mut scratch[..datagram.bytes().len()];
+        whole.copy_from_slice(datagram.bytes());
         let sent = match open.translate(self.now, session, piece, whole) {
             Ok(()) => self.pieces((uplink, link), whole),
-            Err(why) => {
-                if tells(why) {
-                    self.tell(back, Problem::AdministrativelyProhibited, datagram);
-                }
-                Err(why)
-            }
+            Err(why) => self.not_translated(back, piece, why, datagram),
         };
         if let Some(open) = self.open_exit.as_mut() {
             open.scratch = scratch;
         }
         sent
+    }
+
+    /// A fragment that came before its first waits for it; of anything else the initiator is told where it shall know.
+    fn not_translated<C: Backend>(
+        &mut self,
+        back: (PeerId, Pair),
+        piece: Option<Piece>,
+        why: DropReason,
+        datagram: Datagram<'_, B>,
+    ) -> Result<(), DropReason>
+    where
+        O: Outside<C, B>,
+    {
+        if let (Some(later), DropReason::OpenExitFragment) = (piece.filter(|piece| !piece.is_first), why) {
+            let own = datagram.into_buf(self.io)?;
+            let open = self.open_exit.as_mut().ok_or(DropReason::Gone)?;
+            return open.early_out.keep(self.now, later.key, own);
+        }
+        if tells(why) {
+            self.tell(back, Problem::AdministrativelyProhibited, datagram.bytes());
+        }
+        Err(why)
     }
 
     fn pieces<C: Backend>(&mut self, (uplink, link): (Uplink, Link), whole: &[u8]) -> Result<(), DropReason>

@@ -16,6 +16,8 @@ pub const PARAMETER_PROBLEM: u8 = 4;
 pub const ECHO: u8 = 128;
 /// Echo reply.
 pub const ECHO_REPLY: u8 = 129;
+/// Neighbour solicitation (RFC 4861 section 4.3).
+pub const SOLICITATION: u8 = 135;
 /// Redirect (RFC 4861 section 4.5).
 pub const REDIRECT: u8 = 137;
 /// Code of [`UNREACHABLE`]: communication with destination administratively prohibited.

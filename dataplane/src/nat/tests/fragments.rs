@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fragment::{Fragment, fragments};
-use crate::limits::{BURST, NAT_EARLY_NS, NAT_FRAGMENTED_NS};
+use crate::limits::{BURST, NAT_EARLY_NS, NAT_FRAGMENTED, NAT_FRAGMENTED_NS};
 use crate::nat::fragments::{Early, Piece, Towards};
 use crate::wire::extension::FRAGMENT;
 use crate::wire::ipv6;
@@ -110,6 +110,39 @@ fn line_9_fragments_of_strangers_lead_nobody() {
         outbound(&mut nat, Now(2), &mut mail[1]),
         Err(DropReason::OpenExitFragment)
     );
+}
+
+/// A stranger's first fragments, which may be another worker's, are noted unseen.
+#[test]
+fn line_9_fragments_of_strangers_push_out_none_of_an_aivts() {
+    let mut nat = nat_of(0, settings(2));
+    begin(&mut nat, 1, pair(INNER));
+    let mut sent = in_pieces(INNER, SERVER, (5000, 53));
+    outbound(&mut nat, Now(1), &mut sent[0]).unwrap();
+    let theirs = |port: &u16| nat.settings().pool.owner(*port) == Some(WorkerId(1));
+    let port = (2000..).find(theirs).unwrap();
+    let mut stranger = in_pieces(ROUTER, Ipv4Addr::new(203, 0, 113, 64), (53, port)).remove(0);
+    for identification in 0..=NAT_FRAGMENTED as u16 {
+        stranger[4..6].copy_from_slice(&identification.to_be_bytes());
+        ipv4::refresh_checksum(&mut stranger).unwrap();
+        let towards = inbound(&mut nat, Now(1), &mut stranger);
+        assert_eq!(towards, Ok(Towards::Worker(WorkerId(1))));
+    }
+    assert_eq!(outbound(&mut nat, Now(2), &mut sent[1]), Ok(()));
+}
+
+#[test]
+fn line_9_later_fragments_do_not_reach_who_has_the_sessions_number_next() {
+    let mut nat = nat();
+    begin(&mut nat, 1, pair(INNER));
+    let (address, port) = out(&mut nat, Now(1), udp(INNER, SERVER, (5000, 53))).unwrap();
+    let mut back = in_pieces(SERVER, address, (53, port));
+    assert_eq!(inbound(&mut nat, Now(2), &mut back[0]), Ok(Towards::Flow(1)));
+    nat.end(Now(2), 1);
+    nat.release_oldest(Now(2));
+    let other = pair(Ipv4Addr::new(10, 9, 9, 9));
+    assert_eq!(begin(&mut nat, 2, other), Some(FIRST), "the same number");
+    assert_eq!(inbound(&mut nat, Now(3), &mut back[1]), Err(DropReason::Gone));
 }
 
 /// Whichever worker hears a fragment, all of a datagram meet at one, which knows after the first whose they are.

@@ -6,6 +6,7 @@ use super::*;
 fn with_ports(count: u16) -> Nat {
     let mut few = settings(1);
     few.pool = Pool::new(["203.0.113.64".parse().unwrap()], &(2000..=2000 + count - 1), 1);
+    (few.limits.mappings_per_aivt, few.limits.new_mappings_per_s) = (10_000, 10_000);
     nat_of(0, few)
 }
 
@@ -24,8 +25,8 @@ fn is_heard(nat: &mut Nat, now: Now, port: u16) -> Result<u32, DropReason> {
     nat.inbound(now, &mut udp(SERVER, address, (53, port)))
 }
 
-/// How many of 40 ports another AIVT gets so long after five mappings ended, and whether those five are among them.
-fn left_after(wait: u64) -> (usize, bool) {
+/// How many of 40 ports another AIVT that wants so many gets so long after five mappings ended, and whether those five are among them.
+fn left_after((wait, wanted): (u64, u16)) -> (usize, bool) {
     let mut nat = with_ports(40);
     let first = begin(&mut nat, 1, pair(INNER)).unwrap();
     let before = taken(&mut nat, Now(1), first, 5);
@@ -38,7 +39,7 @@ fn left_after(wait: u64) -> (usize, bool) {
     let later = over.plus(wait);
     nat.tick(later);
     let other = begin(&mut nat, 2, pair(INNER)).unwrap();
-    let after = taken(&mut nat, later, other, 64);
+    let after = taken(&mut nat, later, other, wanted);
     (after.len(), !after.is_disjoint(&before))
 }
 
@@ -48,9 +49,51 @@ fn line_9_a_port_is_nobodys_for_two_minutes_after_its_mapping() {
     let hold = Timeouts::default().port_held;
     assert_eq!(hold, 120 * Now::SECOND);
     assert_eq!(
-        [0, hold - 1, hold].map(left_after),
+        [(0, 35), (hold - 1, 35), (hold, 64)].map(left_after),
         [(35, false), (35, false), (40, true)]
     );
+}
+
+#[test]
+fn line_9_a_port_that_is_nobodys_is_used_before_a_kept_session_ends() {
+    let mut nat = with_ports(40);
+    let session = begin(&mut nat, 1, pair(INNER)).unwrap();
+    let held = taken(&mut nat, Now(1), session, 5);
+    nat.end(Now(1), 1);
+    nat.release_oldest(Now(1));
+    let session = begin(&mut nat, 2, pair(INNER)).unwrap();
+    let kept = taken(&mut nat, Now(1), session, 5);
+    nat.end(Now(1), 2);
+    let other = begin(&mut nat, 3, pair(INNER)).unwrap();
+    let most = taken(&mut nat, Now(1), other, 35);
+    assert_eq!((most.len(), nat.made().ended), (35, 5));
+    assert!(most.is_superset(&held) && most.is_disjoint(&kept));
+    // What is held no more, for a mapping has it, does not come free when its time is over.
+    nat.tick(Now(1).plus(Timeouts::default().port_held - 1));
+    nat.mappings.free_held(
+        Now(1).plus(Timeouts::default().port_held),
+        Timeouts::default().port_held,
+    );
+    let another = begin(&mut nat, 4, pair(INNER)).unwrap();
+    assert!(taken(&mut nat, Now(1), another, 5).is_disjoint(&most));
+}
+
+/// However large the pool, so that chance does not find the one port that came free.
+#[test]
+fn line_9_an_exhausted_pool_ends_no_session_for_nothing() {
+    for count in [40, 4000] {
+        let mut nat = with_ports(count);
+        for flow in 10..15 {
+            let session = begin(&mut nat, flow, pair(INNER)).unwrap();
+            assert_eq!(taken(&mut nat, Now(1), session, 1).len(), 1);
+            nat.end(Now(1), flow);
+        }
+        let session = begin(&mut nat, 1, pair(INNER)).unwrap();
+        let ports = taken(&mut nat, Now(1), session, count).len();
+        assert!(ports > usize::from(count) / 10 * 9);
+        assert_eq!(nat.made().ended, 5, "nobody is refused while there is one to give way");
+        assert_eq!(nat.in_use(), [ports, 1], "each gave its port");
+    }
 }
 
 /// A quarter of the ports at most, the oldest come free: however fast mappings come and go, who needs a port gets one.
