@@ -3,11 +3,14 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use ain_controlplane::table_writer::Rate;
 use ain_dataplane::id::{Spi, WorkerId};
+use ain_dataplane::limits::{RATE_CELLS, RATE_DATAGRAMS, RATE_SIGNALS};
 use ain_dataplane::packet::BufPool;
 use ain_worker::port::PortCounters;
 use ain_worker::run::AnyPort;
 
+use crate::config::NodeConfig;
 use crate::report::{SpreadReport, Sum};
 
 /// What one worker gets.
@@ -54,12 +57,27 @@ pub struct Hardware<A: BufPool> {
     pub rest: Box<dyn Any>,
 }
 
-/// Buffers that a node needs: what its ports and workers can hold at a time.
-#[cfg_attr(not(feature = "dpdk"), allow(dead_code))]
-fn buffers(ports: usize, workers: usize) -> usize {
+/// Buffers that a node needs: what its ports, its workers and the queues of its tunnels with a rate can hold at a time. Without the
+/// last, load on such tunnels would take the buffers of dummies, and slots would tell of it.
+pub(crate) fn buffers(config: &NodeConfig) -> usize {
+    let rates = config.tunnels().map(|(_, _, tunnel)| tunnel.shape.rate);
+    moving(config.ports.len(), config.workers.cores.len()) + rates.map(queued).sum::<usize>()
+}
+
+/// What ports and workers can hold at a time.
+fn moving(ports: usize, workers: usize) -> usize {
     const DESCRIPTORS: usize = 2 * 1024;
     const A_WORKER: usize = 8192;
     (ports * workers * DESCRIPTORS + workers * A_WORKER + 4096).next_power_of_two() - 1
+}
+
+/// What waits for slots of one tunnel at most.
+const fn queued(rate: Rate) -> usize {
+    match rate {
+        Rate::None => 0,
+        Rate::Host(_) => RATE_DATAGRAMS,
+        Rate::Pvt(_) => RATE_CELLS as usize + RATE_SIGNALS,
+    }
 }
 
 /// Ports on kernel interfaces by packet sockets. Slow, but needs nothing.
@@ -93,7 +111,7 @@ pub mod kernel {
             .max()
             .unwrap_or(1500)
             + 256;
-        let pool = VecPool::new(buffers(config.ports.len(), 1), room);
+        let pool = VecPool::new(buffers(config), room);
         let mut station = Station {
             ports: Vec::new(),
             pool: pool.clone(),
@@ -167,7 +185,7 @@ pub mod dpdk {
             .unwrap_or(1500)
             + BUFFER_OVERHEAD;
         let room = room.max(2048 + 128).next_multiple_of(64);
-        let count = buffers(config.ports.len(), workers);
+        let count = buffers(config);
         let memory = config
             .dpdk
             .memory_mib
@@ -184,7 +202,12 @@ pub mod dpdk {
                 socket: None,
             },
         )
-        .with_context(|| format!("packet memory: {count} buffers of {room} bytes; free hugepages or set dpdk.huge"))?;
+        .with_context(|| {
+            format!(
+                "packet memory: {count} buffers of {room} bytes in {memory} MiB; free hugepages, set dpdk.huge, or give \
+                 dpdk.memory_mib more"
+            )
+        })?;
         let mut stations: Vec<Station<Pool>> = (0..workers)
             .map(|_| Station {
                 ports: Vec::new(),

@@ -1,10 +1,11 @@
-//! What one neighbour or initiator may have of a node (issue 4, line 7).
+//! What one neighbour or initiator may have of a node (issue 4, line 7), and what tunnels with a rate take (line 6).
 
 use std::num::NonZeroU64;
 
 use ain_dataplane::allowance::Allowance;
 
 use super::*;
+use crate::hardware::buffers;
 
 const NEIGHBOUR: &str = "node = \"ain2\"";
 const INITIATOR: &str = "name = \"alice\"";
@@ -77,4 +78,16 @@ fn line_7_limits_that_are_none() {
         let problems = with(section, limits).problems("ain.toml");
         assert!(problems.len() == 1 && problems[0].contains(why), "{problems:?}");
     }
+}
+
+/// Load on a tunnel with a rate fills its queue, and leaves the dummies of all others their buffers.
+#[test]
+fn line_6_packet_memory_has_room_for_the_queues_of_tunnels_with_a_rate() {
+    let samples = Samples::new();
+    let without = buffers(&node(&samples));
+    let more_than = |before: usize| buffers(&node(&samples)) - before;
+    samples.edit("ain.toml", "# rate = 100 ", "rate = 100 ");
+    assert_eq!(more_than(without), 512, "datagrams of a host");
+    samples.edit("ain.toml", "# rate = 200 ", "rate = 200 ");
+    assert_eq!(more_than(without), 512 + 512 + 256, "and a PVT's cells and signals");
 }
