@@ -11,6 +11,9 @@
 //! over, whoever else was on them ([`crate::penalty`]). It is replaced only when its time is over, when it has left the directory or
 //! this node's neighbours, or when it has been of no use for a day. Another one is added, within a bound, for an exit that no path
 //! over the guards leads to even if all of them were up.
+//!
+//! By a clock that is weeks ahead for a moment the time of every guard is over, but so are the entries of all nodes: a guard whose
+//! entry is of no use keeps its place for that day whatever its time.
 
 use std::collections::HashMap;
 
@@ -109,7 +112,7 @@ impl Guards {
             .unusable
             .get(&guard.node)
             .map_or(0, |since| scene.now.since(*since));
-        guard.until > scene.wish.wall
+        (guard.until > scene.wish.wall || self.unusable.contains_key(&guard.node))
             && is_listed(guard.node, scene)
             && door.is_some_and(|door| !door.is_lost)
             && unusable_for < GUARD_PATIENCE
@@ -405,6 +408,21 @@ mod tests {
         net.change(|entries| entries.iter_mut().for_each(|entry| entry.valid_until = WALL));
         assert_eq!(net.second(&mut guards, 7), (None, false));
         net.directory = good;
+        assert_eq!(net.second(&mut guards, 7), (first, false));
+    }
+
+    #[test]
+    fn line_8_guards_outlive_a_clock_that_is_ahead_for_a_moment() {
+        let mut net = Net::new(9, |entries| {
+            entries
+                .iter_mut()
+                .for_each(|entry| entry.valid_until = WALL + 8 * DAY_S);
+        });
+        let mut guards = Guards::new(Vec::new(), TIME_S);
+        let (first, _) = net.second(&mut guards, 7);
+        net.wall = WALL + 2 * TIME_S;
+        assert_eq!(net.second(&mut guards, 7), (None, false));
+        net.wall = WALL + 1;
         assert_eq!(net.second(&mut guards, 7), (first, false));
     }
 

@@ -1,14 +1,15 @@
 //! What failed lately and is avoided for a while: a suspicion, no verdict.
 //!
 //! ```text
-//!   entrance ── guard ── a ── b ── exit   failed:   a and b are suspects
+//!   entrance ── guard ── a ── b ── exit   failed:   a and b are suspects, and the link of the guard to a
 //!   entrance ── guard ── c ─────── exit   failed:   c is one too
 //!   entrance ── guard ── d ─────── exit   failed:   nobody else was on all of them: it is the guard, and not a, b, c or d
 //!   entrance ── guard ──────────── exit   failed:   it is the guard
 //! ```
 //!
 //! The guard ([`crate::guard`]) is blamed last, and for the way to that exit alone. Were it a suspect of every failure, any node behind
-//! it could end AIVTs until the entrance stands behind the guard that it likes best.
+//! it could end AIVTs until the entrance stands behind the guard that it likes best. Its link is one: where every way is over suspects
+//! there is one suspect less on the way over the next guard.
 
 use std::collections::HashMap;
 
@@ -53,8 +54,9 @@ struct Row {
 }
 
 impl Penalties {
-    /// An AIVT over `path`, both ends included, failed for reasons unknown. Suspects the nodes between the ends but the first of them;
-    /// that one where it is alone, or no other was on two of [`GUARD_FAILURES`] such paths in a row; and the one link of two ends.
+    /// An AIVT over `path`, both ends included, failed for reasons unknown. Suspects the nodes between the ends but the first of them,
+    /// and its link to the next one; itself where it is alone, or no other was on two of [`GUARD_FAILURES`] such paths in a row; and the
+    /// one link of two ends.
     pub fn suspect_path(&mut self, now: Now, path: &[NodeId]) {
         self.until.retain(|_, until| *until > now);
         self.rows.retain(|_, row| row.until > now);
@@ -62,6 +64,9 @@ impl Penalties {
             [one, other] => self.suspect(now, Suspect::link(one, other)),
             [_, guard, ref beyond @ .., exit] => {
                 beyond.iter().for_each(|node| self.suspect(now, Suspect::Node(*node)));
+                if let Some(first) = beyond.first() {
+                    self.suspect(now, Suspect::link(guard, *first));
+                }
                 self.add_failure(now, Way { guard, exit }, beyond);
             }
             _ => {}
@@ -83,9 +88,10 @@ impl Penalties {
             row.until = now.plus(PENALTY);
         }
         if beyond.is_empty() || row.failures >= GUARD_FAILURES {
-            row.over
-                .iter()
-                .for_each(|node| _ = self.until.remove(&Suspect::Node(*node)));
+            for node in row.over {
+                self.until.remove(&Suspect::Node(node));
+                self.until.remove(&Suspect::link(way.guard, node));
+            }
             self.suspect(now, Suspect::Way(way));
         } else if self.rows.len() < PENALTIES {
             self.rows.insert(way, row);
@@ -126,7 +132,7 @@ mod tests {
     use crate::path::testing::{WALL, changed_network};
     use crate::path::{Wish, choose};
 
-    /// Entrance 0, guards 1 and 2, in this order, behind both of them 3, 4 and 5, behind those the exits 6 and 7.
+    /// Entrance 0, guards 1 and 2, in this order, behind both of them some of 3, 4 and 5, behind those the exits 6 and 7.
     struct Net {
         directory: Directory,
         ids: Vec<NodeId>,
@@ -136,7 +142,10 @@ mod tests {
 
     impl Net {
         fn new() -> Self {
-            let beyond = 3..=5;
+            Self::over(3..=5)
+        }
+
+        fn over(beyond: std::ops::RangeInclusive<u8>) -> Self {
             let links = beyond.flat_map(|node| [(1, node), (2, node), (node, 6), (node, 7)]);
             let links: Vec<_> = links.chain([(0, 1), (0, 2)]).collect();
             let (directory, ids) = changed_network(8, &links, |_| ());
@@ -232,6 +241,21 @@ mod tests {
             }
         }
         assert_eq!(net.path(Now(PENALTY + 1), 6), [0, 1, 5, 6]);
+    }
+
+    #[test]
+    fn line_8_where_one_node_is_on_all_ways_the_next_guard_is_tried() {
+        let mut net = Net::over(3..=3);
+        assert_eq!(net.path(Now(0), 6), [0, 1, 3, 6]);
+        net.fail(Now(0), &[0, 1, 3, 6]);
+        assert_eq!(net.path(Now(1), 6), [0, 2, 3, 6]);
+        net.work(&[0, 2, 3, 6]);
+        assert_eq!(net.path(Now(PENALTY - 1), 6), [0, 2, 3, 6]);
+        assert_eq!(net.path(Now(PENALTY), 6), [0, 1, 3, 6]);
+        // With both of them it is nobody's link, and the first guard has its place.
+        net.fail(Now(PENALTY), &[0, 1, 3, 6]);
+        net.fail(Now(PENALTY), &[0, 2, 3, 6]);
+        assert_eq!(net.path(Now(PENALTY), 6), [0, 1, 3, 6]);
     }
 
     #[test]
