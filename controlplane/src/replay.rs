@@ -28,6 +28,7 @@ pub enum NotFresh {
 pub struct ReplayCache {
     tags: HashSet<ReplayTag>,
     by_date: BTreeMap<u64, Vec<ReplayTag>>,
+    /// Tags of earlier dates may be forgotten.
     floor: u64,
     latest: u64,
     capacity: usize,
@@ -48,7 +49,7 @@ impl ReplayCache {
     /// Accepts the signal dated `created` with `tag` at `wall`, both in Unix seconds, and remembers it.
     pub fn accept(&mut self, wall: u64, created: u64, tag: ReplayTag) -> Result<(), NotFresh> {
         self.forget(wall);
-        if created < self.floor {
+        if created < self.floor.max(window_start(wall)) {
             return Err(NotFresh::Stale);
         }
         if created > wall.saturating_add(CREATED_FUTURE_S) {
@@ -66,12 +67,13 @@ impl ReplayCache {
         Ok(())
     }
 
-    /// Drops the tags that are stale at `wall`. What was dropped stays refused, even if the clock goes back.
+    /// Drops the tags that are stale at `wall`. What was dropped stays refused, even if the clock goes back; and nothing that is
+    /// younger, so that a clock that was ahead for a moment stops nobody for long.
     pub fn forget(&mut self, wall: u64) {
-        self.floor = self.floor.max(wall.saturating_sub(CREATED_PAST_S));
-        let fresh = self.by_date.split_off(&self.floor);
-        for tag in std::mem::replace(&mut self.by_date, fresh).into_values().flatten() {
-            self.tags.remove(&tag);
+        let fresh = self.by_date.split_off(&window_start(wall));
+        for (date, tags) in std::mem::replace(&mut self.by_date, fresh) {
+            self.floor = self.floor.max(date + 1);
+            tags.iter().for_each(|tag| _ = self.tags.remove(tag));
         }
     }
 
@@ -89,6 +91,11 @@ impl ReplayCache {
     pub fn is_empty(&self) -> bool {
         self.tags.is_empty()
     }
+}
+
+/// The earliest date that is fresh at `wall`.
+const fn window_start(wall: u64) -> u64 {
+    wall.saturating_sub(CREATED_PAST_S)
 }
 
 #[cfg(test)]
@@ -138,6 +145,17 @@ mod tests {
         assert_eq!(cache.accept(NOW, NOW, tag(1)), Ok(()));
         cache.forget(NOW + 100);
         assert_eq!(cache.accept(NOW, NOW, tag(1)), Err(NotFresh::Stale));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_stops_nobody_for_long() {
+        let mut cache = ReplayCache::new(9, 0);
+        assert_eq!(cache.accept(NOW, NOW, tag(1)), Ok(()));
+        cache.forget(NOW + 86_400);
+        assert!(cache.is_empty());
+        assert_eq!(cache.accept(NOW + 1, NOW, tag(1)), Err(NotFresh::Stale));
+        assert_eq!(cache.accept(NOW + 1, NOW + 1, tag(2)), Ok(()));
+        assert_eq!(cache.accept(NOW + 1, NOW + 1, tag(2)), Err(NotFresh::Seen));
     }
 
     #[test]
