@@ -311,7 +311,7 @@ def test_tickets_of_the_next_slice_are_there_when_it_begins() -> None:
         before = initiator.used
         for _ in range(4):
             initiator.reach(1)
-        spent = {n: len((state / f"spent-{slice_number + n}").read_bytes()) // 16 for n in (0, 1)}
+        spent = {n: len((state / f"spent-{length_s}-{slice_number + n}").read_bytes()) // 16 for n in (0, 1)}
         assert spent[0] >= before - 1 and spent[1] >= 4, (spent, before)
         assert spent[0] + spent[1] == events(fleet, "ain3", "tickets_spent")
         for node in fleet.network.nodes:

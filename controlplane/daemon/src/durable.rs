@@ -26,8 +26,8 @@ use crate::state::{BLOCK, Quantity, State, StateError, Tag};
 const WORKER_SHIFT: u32 = 56;
 /// Name of the latest date of a creating signal accepted, among the names of keys.
 const LATEST_CREATE: [u8; 16] = *b"latest create \0\0";
-/// Name of the first slice of tickets that is not forgotten.
-const EARLIEST_SLICE: [u8; 16] = *b"earliest slice \0";
+/// Name of the end of the last slice of tickets that is forgotten.
+const TICKETS_SINCE: [u8; 16] = *b"tickets since  \0";
 const FILE: &str = "accepted";
 const RECORD: usize = 32;
 
@@ -81,7 +81,7 @@ pub struct Durable {
     latest_create: Arc<AtomicU64>,
     /// What of it is written for certain.
     create_written: u64,
-    earliest_slice: Arc<AtomicU64>,
+    tickets_since: Arc<AtomicU64>,
 }
 
 impl Durable {
@@ -97,15 +97,15 @@ impl Durable {
         }
         let latest_create = Arc::new(AtomicU64::new(accepted.value(&LATEST_CREATE)));
         accepted.follow(LATEST_CREATE, Arc::clone(&latest_create));
-        let earliest_slice = Arc::new(AtomicU64::new(accepted.value(&EARLIEST_SLICE)));
-        accepted.follow(EARLIEST_SLICE, Arc::clone(&earliest_slice));
+        let tickets_since = Arc::new(AtomicU64::new(accepted.value(&TICKETS_SINCE)));
+        accepted.follow(TICKETS_SINCE, Arc::clone(&tickets_since));
         Ok(Self {
             state,
             granted: Vec::new(),
             accepted,
             create_written: latest_create.load(Ordering::Relaxed),
             latest_create,
-            earliest_slice,
+            tickets_since,
         })
     }
 
@@ -209,17 +209,18 @@ impl Durable {
         Ok(())
     }
 
-    /// The first slice of tickets that is not forgotten; 0: none ever was.
-    pub fn earliest_slice(&self) -> u64 {
-        self.accepted.value(&EARLIEST_SLICE)
+    /// When the last slice of tickets that is forgotten was over, Unix seconds; 0: none ever was. A time, not the slice's number:
+    /// that means another time when the network changes the length of its slices.
+    pub fn tickets_since(&self) -> u64 {
+        self.accepted.value(&TICKETS_SINCE)
     }
 
-    /// Puts on disk that the slices before `slice` are forgotten, before they are.
+    /// Puts on disk that the slices that were over at `since`, Unix seconds, are forgotten, before they are.
     ///
     /// # Errors
     /// See [`DurableError`].
-    pub fn forget_slices(&mut self, slice: u64) -> Result<(), DurableError> {
-        self.earliest_slice.fetch_max(slice, Ordering::Relaxed);
+    pub fn forget_tickets_before(&mut self, since: u64) -> Result<(), DurableError> {
+        self.tickets_since.fetch_max(since, Ordering::Relaxed);
         self.accepted.write()?;
         self.sync_accepted()
     }

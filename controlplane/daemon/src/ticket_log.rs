@@ -1,9 +1,12 @@
 //! What this node did about tickets, on disk, so that no restart gives an entrance its share, or its spent tickets, again.
 //!
 //! ```text
-//!   state_dir/spent-SLICE       16 bytes a spent ticket
-//!   state_dir/issued-SLICE      entrance[32] | request[16] | tickets u8: 49 bytes a batch, within the quotas of all entrances
+//!   state_dir/spent-LENGTH-SLICE       16 bytes a spent ticket
+//!   state_dir/issued-LENGTH-SLICE      entrance[32] | request[16] | tickets u8: 49 bytes a batch, within the quotas of all entrances
 //! ```
+//! LENGTH is that of the network's slices in seconds, and SLICE counts such slices: when the network changes the length, the numbers
+//! are of other times. Files of another length are not read, but are there if it comes back, until their time is over too.
+//!
 //! Records are appended before the control thread acts on what they tell of and synced each second; the files of a slice go when its
 //! tickets are good no more, after [`Durable`] has that on disk. A process that is killed forgets none; a machine that loses power
 //! forgets those of a second.
@@ -49,14 +52,13 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> TicketLogError + use<> {
 
 /// The records of one node.
 pub struct TicketLog {
-    slice_s: u32,
     spent: Files<SPENT_BYTES>,
     issued: Files<ISSUED_BYTES>,
 }
 
 impl TicketLog {
-    /// Opens the files in `state_dir`, and removes those of slices, `slice_s` long, that are over at the Unix time `wall`. What is in
-    /// the others is returned.
+    /// Opens the files in `state_dir`, and removes those of slices that are over at the Unix time `wall`. What is in the others, if
+    /// their slices are `slice_s` long, is returned.
     ///
     /// # Errors
     /// See [`TicketLogError`].
@@ -67,15 +69,14 @@ impl TicketLog {
         durable: &mut Durable,
     ) -> Result<(Self, Past), TicketLogError> {
         let mut log = Self {
-            slice_s,
-            spent: Files::open(state_dir, "spent-")?,
-            issued: Files::open(state_dir, "issued-")?,
+            spent: Files::open(state_dir, "spent-", slice_s)?,
+            issued: Files::open(state_dir, "issued-", slice_s)?,
         };
         log.forget(wall, durable)?;
         let spent = log.spent.read()?.into_iter();
         let issued = log.issued.read()?.into_iter();
         let past = Past {
-            earliest: Slice(u32::try_from(durable.earliest_slice()).unwrap_or(u32::MAX)),
+            earliest: Slice::at(durable.tickets_since(), slice_s),
             spent: spent.map(|(slice, tag)| Mark { slice, tag }).collect(),
             issued: issued.map(|(slice, bytes)| issued_from(slice, &bytes)).collect(),
         };
@@ -105,12 +106,11 @@ impl TicketLog {
     }
 
     fn forget(&mut self, wall: u64, durable: &mut Durable) -> Result<(), TicketLogError> {
-        let earliest = Slice::at(wall, self.slice_s).previous();
-        let over = self.spent.last_before(earliest).max(self.issued.last_before(earliest));
-        let Some(over) = over else { return Ok(()) };
-        durable.forget_slices(over.next().0.into())?;
-        self.spent.remove_before(earliest)?;
-        self.issued.remove_before(earliest)
+        let over = self.spent.end_of_over(wall).max(self.issued.end_of_over(wall));
+        let Some(end) = over else { return Ok(()) };
+        durable.forget_tickets_before(end)?;
+        self.spent.remove_over(wall)?;
+        self.issued.remove_over(wall)
     }
 }
 
@@ -130,42 +130,72 @@ fn issued_from(slice: Slice, bytes: &[u8; ISSUED_BYTES]) -> Issued {
     }
 }
 
+/// What a file is of: a slice, and how long it is in seconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Span {
+    slice_s: u32,
+    slice: Slice,
+}
+
+impl Span {
+    /// Whether no ticket of it is good at `wall`.
+    fn is_over(self, wall: u64) -> bool {
+        self.slice < Slice::at(wall, self.slice_s).previous()
+    }
+
+    /// Unix seconds.
+    fn end(self) -> u64 {
+        u64::from(self.slice.next().0) * u64::from(self.slice_s)
+    }
+}
+
 /// A file a slice, of records of `N` bytes.
 struct Files<const N: usize> {
     directory: PathBuf,
     prefix: &'static str,
-    files: BTreeMap<Slice, File>,
+    /// Length of the slices of all that is read and written.
+    slice_s: u32,
+    files: BTreeMap<Span, File>,
     unsynced: bool,
     /// What the kernel did not take yet.
     unwritten: VecDeque<(Slice, [u8; N])>,
 }
 
 impl<const N: usize> Files<N> {
-    fn open(directory: &Path, prefix: &'static str) -> Result<Self, TicketLogError> {
+    fn open(directory: &Path, prefix: &'static str, slice_s: u32) -> Result<Self, TicketLogError> {
         let mut files = Self {
             directory: directory.to_owned(),
             prefix,
+            slice_s,
             files: BTreeMap::new(),
             unsynced: false,
             unwritten: VecDeque::new(),
         };
         for entry in fs::read_dir(directory).map_err(failed(directory))? {
             let path = entry.map_err(failed(directory))?.path();
-            let number = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix(prefix)?.parse().ok();
-            if let Some(slice) = path.file_name().and_then(number).map(Slice) {
-                cut_to_whole::<N>(files.file(slice).map_err(failed(&path))?).map_err(failed(&path))?;
+            if let Some(span) = path.file_name().and_then(|name| files.span(name.to_str()?)) {
+                cut_to_whole::<N>(files.file(span).map_err(failed(&path))?).map_err(failed(&path))?;
             }
         }
         Ok(files)
     }
 
-    fn path(&self, slice: Slice) -> PathBuf {
-        self.directory.join(format!("{}{}", self.prefix, slice.0))
+    fn path(&self, Span { slice_s, slice }: Span) -> PathBuf {
+        self.directory.join(format!("{}{slice_s}-{}", self.prefix, slice.0))
     }
 
-    fn file(&mut self, slice: Slice) -> io::Result<&mut File> {
-        let path = self.path(slice);
-        Ok(match self.files.entry(slice) {
+    /// What the file `name` is of, if it is one of these.
+    fn span(&self, name: &str) -> Option<Span> {
+        let (slice_s, slice) = name.strip_prefix(self.prefix)?.split_once('-')?;
+        Some(Span {
+            slice_s: slice_s.parse().ok()?,
+            slice: Slice(slice.parse().ok()?),
+        })
+    }
+
+    fn file(&mut self, span: Span) -> io::Result<&mut File> {
+        let path = self.path(span);
+        Ok(match self.files.entry(span) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(none) => none.insert(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?),
         })
@@ -173,10 +203,10 @@ impl<const N: usize> Files<N> {
 
     fn read(&self) -> Result<Vec<(Slice, [u8; N])>, TicketLogError> {
         let mut records = Vec::new();
-        for slice in self.files.keys() {
-            let path = self.path(*slice);
+        for span in self.files.keys().filter(|span| span.slice_s == self.slice_s) {
+            let path = self.path(*span);
             let bytes = fs::read(&path).map_err(failed(&path))?;
-            records.extend(bytes.as_chunks().0.iter().map(|record| (*slice, *record)));
+            records.extend(bytes.as_chunks().0.iter().map(|record| (span.slice, *record)));
         }
         Ok(records)
     }
@@ -184,8 +214,9 @@ impl<const N: usize> Files<N> {
     fn write(&mut self, records: impl Iterator<Item = (Slice, [u8; N])>) -> Result<(), TicketLogError> {
         self.unwritten.extend(records);
         while let Some((slice, record)) = self.unwritten.front().copied() {
-            let path = self.path(slice);
-            let file = self.file(slice).map_err(failed(&path))?;
+            let slice_s = self.slice_s;
+            let path = self.path(Span { slice_s, slice });
+            let file = self.file(Span { slice_s, slice }).map_err(failed(&path))?;
             if let Err(error) = file.write_all(&record) {
                 cut_to_whole::<N>(file).map_err(failed(&path))?;
                 return Err(failed(&path)(error));
@@ -198,21 +229,27 @@ impl<const N: usize> Files<N> {
 
     fn sync(&mut self) -> Result<(), TicketLogError> {
         if std::mem::take(&mut self.unsynced) {
-            for (slice, file) in &self.files {
-                file.sync_data().map_err(failed(&self.path(*slice)))?;
+            for (span, file) in &self.files {
+                file.sync_data().map_err(failed(&self.path(*span)))?;
             }
         }
         Ok(())
     }
 
-    fn last_before(&self, slice: Slice) -> Option<Slice> {
-        self.files.range(..slice).next_back().map(|(last, _)| *last)
+    fn over(&self, wall: u64) -> impl Iterator<Item = Span> {
+        self.files.keys().copied().filter(move |span| span.is_over(wall))
     }
 
-    fn remove_before(&mut self, slice: Slice) -> Result<(), TicketLogError> {
-        let kept = self.files.split_off(&slice);
-        for slice in std::mem::replace(&mut self.files, kept).into_keys() {
-            let path = self.path(slice);
+    /// When the last of those that are over at `wall` was.
+    fn end_of_over(&self, wall: u64) -> Option<u64> {
+        self.over(wall).map(Span::end).max()
+    }
+
+    fn remove_over(&mut self, wall: u64) -> Result<(), TicketLogError> {
+        let over: Vec<Span> = self.over(wall).collect();
+        for span in over {
+            self.files.remove(&span);
+            let path = self.path(span);
             fs::remove_file(&path).map_err(failed(&path))?;
         }
         Ok(())
@@ -237,8 +274,12 @@ mod tests {
 
     /// Slices are 100 s long.
     fn start(dir: &Path, wall: u64) -> Process {
+        start_with(100, dir, wall)
+    }
+
+    fn start_with(slice_s: u32, dir: &Path, wall: u64) -> Process {
         let mut durable = Durable::open(dir).unwrap();
-        let (log, past) = TicketLog::open(dir, 100, wall, &mut durable).unwrap();
+        let (log, past) = TicketLog::open(dir, slice_s, wall, &mut durable).unwrap();
         Process { log, durable, past }
     }
 
@@ -267,7 +308,7 @@ mod tests {
         first.log.write(&spent, &given).unwrap();
         drop(first);
         // The machine stopped within a record.
-        for (name, length) in [("spent-5", 20), ("issued-6", 30)] {
+        for (name, length) in [("spent-100-5", 20), ("issued-100-6", 30)] {
             let file = OpenOptions::new().write(true).open(dir.path().join(name)).unwrap();
             file.set_len(length).unwrap();
         }
@@ -277,7 +318,7 @@ mod tests {
         assert_eq!(second.past.issued, [issued(5, 7)]);
         second.log.write(&[mark(5, 4)], &[issued(6, 9)]).unwrap();
         second.log.sync(600, &mut second.durable).unwrap();
-        assert!(!dir.path().join("spent-4").exists());
+        assert!(!dir.path().join("spent-100-4").exists());
         drop(second);
         let third = start(dir.path(), 600);
         assert_eq!(third.past.spent, [mark(5, 2), mark(5, 4)]);
@@ -302,6 +343,38 @@ mod tests {
             start(dir.path(), 500).past.earliest,
             Slice(6),
             "no further than there was something"
+        );
+    }
+
+    #[test]
+    fn line_7_another_length_of_slices_makes_no_ticket_stale_and_none_good_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = start(dir.path(), 1000);
+        first.log.write(&[mark(9, 1), mark(10, 2)], &[issued(10, 7)]).unwrap();
+        first.log.sync(1150, &mut first.durable).unwrap();
+        assert_eq!(first.durable.tickets_since(), 1000);
+        drop(first);
+        let mut longer = start_with(400, dir.path(), 1150);
+        assert_eq!(longer.past.earliest, Slice::at(1150, 400), "that of the time");
+        assert!(longer.past.spent.is_empty() && longer.past.issued.is_empty());
+        longer.log.write(&[mark(2, 3)], &[]).unwrap();
+        drop(longer);
+        let back = start(dir.path(), 1150);
+        assert_eq!(back.past.earliest, Slice(10));
+        assert_eq!((&back.past.spent[..], back.past.issued.len()), (&[mark(10, 2)][..], 1));
+        drop(back);
+        // What is over goes, whatever its length.
+        let longer = start_with(400, dir.path(), 1250);
+        assert_eq!(
+            (longer.past.earliest, &longer.past.spent[..]),
+            (Slice(2), &[mark(2, 3)][..])
+        );
+        assert!(!dir.path().join("spent-100-10").exists() && !dir.path().join("issued-100-10").exists());
+        drop(longer);
+        assert_eq!(
+            start(dir.path(), 1150).past.earliest,
+            Slice(11),
+            "though the clock goes back"
         );
     }
 }
