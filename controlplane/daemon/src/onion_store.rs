@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use ain_controlplane::directory::OnionKey;
 use ain_controlplane::signal::suite::{OnionKeys, OnionPrivateKey};
 use thiserror::Error;
-use tracing::error;
 
 use crate::config::secret::{SecretError, read_tagged, write_tagged};
 use crate::files;
@@ -109,23 +108,22 @@ impl OnionStore {
     /// many files that were. Keys of times to come stay: the clock may have been ahead of them before.
     ///
     /// # Errors
-    /// See [`StoreError`].
+    /// See [`StoreError`]: the last that was met, when everything that can be erased is.
     pub fn erase_old(&self, wall: u64) -> Result<usize, StoreError> {
-        let mut erased = 0;
+        let mut erased = Ok(0);
         for found in fs::read_dir(&self.folder).map_err(io_error(&self.folder))? {
             let path = found.map_err(io_error(&self.folder))?.path();
             if self
                 .not_before(&path)
                 .is_none_or(|begins| self.not_after(begins) <= wall)
             {
-                // What cannot be erased must not keep the node from its new keys.
                 match files::erase(&path) {
-                    Ok(()) => erased += 1,
-                    Err(error) => error!(path = %path.display(), %error, "not erased"),
+                    Ok(()) => erased = erased.map(|erased| erased + 1),
+                    Err(error) => erased = Err(io_error(&path)(error)),
                 }
             }
         }
-        Ok(erased)
+        erased
     }
 
     /// What creating signals are opened with at `wall`: the keys of this period and of the last one.
@@ -295,6 +293,13 @@ mod tests {
         let current = folder.join(format!("suite{SUITE}-1700000000.key"));
         fs::write(folder.join("suite1-1700000000.key"), "torn").unwrap();
         assert_eq!(store.erase_old(WALL).unwrap(), 1);
+        // What cannot be erased is told, and keeps nothing else.
+        let (stubborn, old) = (folder.join("suite1"), ["1", "2"].map(|name| folder.join(name)));
+        fs::create_dir(&stubborn).unwrap();
+        old.iter().for_each(|old| fs::write(old, "torn").unwrap());
+        assert!(matches!(store.erase_old(WALL), Err(StoreError::Io { path, .. }) if path == stubborn));
+        assert!(old.iter().all(|old| !old.exists()));
+        fs::remove_dir(stubborn).unwrap();
         fs::write(&current, format!("suite{SUITE}-secret:00")).unwrap();
         assert!(matches!(store.keys(WALL), Err(StoreError::NotAKey(path)) if path == current));
         fs::write(&current, "suite1-secret:00").unwrap();

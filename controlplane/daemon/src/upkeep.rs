@@ -200,7 +200,7 @@ pub struct Upkeep {
     pub period: u64,
     /// What keys are erased by.
     pub clock: SteadyWall,
-    /// Beginning of the period in which they were last.
+    /// Beginning of the period in which the last of them was.
     pub erased_in: Option<u64>,
 }
 
@@ -274,6 +274,7 @@ impl Upkeep {
                 self.erased_in = Some(self.period);
                 info!(erased, "old onion keys are gone");
             }
+            // The next look tries again. Nor does it keep the node from its new keys.
             Err(error) => error!(%error, "old onion keys not erased"),
         }
     }

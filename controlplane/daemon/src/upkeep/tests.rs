@@ -175,6 +175,18 @@ fn line_2_rotation_a_clock_that_is_ahead_for_a_moment_costs_no_key() {
 }
 
 #[test]
+fn line_2_rotation_a_key_that_cannot_be_erased_is_tried_again() {
+    let mut node = Node::new(&entries(2));
+    let stubborn = node.dir.path().join("onion/stubborn");
+    fs::create_dir(&stubborn).unwrap();
+    (0..=PERIOD_S).for_each(|second| _ = node.look(WALL + second));
+    assert_eq!(node.upkeep.erased_in, None);
+    fs::remove_dir(stubborn).unwrap();
+    node.look(WALL + PERIOD_S + 1);
+    assert_eq!(node.upkeep.erased_in, Some(node.upkeep.period));
+}
+
+#[test]
 fn line_2_rotation_the_node_has_new_keys_each_period_and_tells_them_in_a_signed_entry() {
     let signed = entries(2);
     let mut node = Node::new(&signed);
