@@ -157,11 +157,13 @@ impl Directory {
     }
 
     /// The node at which a flow of `entrance` to `destination` leaves: the one that the address or a prefix belongs to, else any open
-    /// exit for it, drawn by weight among those that hold at `wall`, Unix seconds, and may stand on a path with the entrance.
+    /// exit for it, drawn by weight among those that hold at `wall`, Unix seconds, and may stand on a path with the entrance; not `but`
+    /// if there is another such.
     pub fn exit_for(
         &self,
         destination: IpAddr,
         entrance: &NodeId,
+        but: Option<NodeId>,
         wall: u64,
         rng: &mut dyn CryptoRng,
     ) -> Option<NodeId> {
@@ -173,7 +175,10 @@ impl Directory {
         let mut open: Vec<&Entry> = open
             .filter(|entry| is_open_for(entry, destination, entrance, wall))
             .collect();
-        draw_by_weight(&mut open, |entry| entry.weight, rng).map(Entry::id)
+        let mut draw = || draw_by_weight(&mut open, |entry| entry.weight, rng).map(Entry::id);
+        let first = draw()?;
+        let another = if Some(first) == but { draw() } else { None };
+        another.or(Some(first))
     }
 
     /// Whether a flow of `entrance` to `destination` may leave at `exit` at `wall`, Unix seconds: whether [`Self::exit_for`] may be it.

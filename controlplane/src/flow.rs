@@ -46,6 +46,8 @@ pub struct Flow {
     pub token: FlowToken,
     /// Source the responder sees, unless it is the initiator's own: kept across rebuilds.
     pub shown: Option<IpAddr>,
+    /// Whether the exit refused it: the next AIVT shall leave at another one.
+    pub is_refused: bool,
     /// What carries it.
     pub carrier: Carrier,
     /// Its name in the packet path, unless idle.
@@ -66,6 +68,7 @@ impl Flow {
             exit,
             token,
             shown,
+            is_refused: false,
             carrier: Carrier::Idle,
             id: None,
             wanted: now,

@@ -263,11 +263,23 @@ fn the_exit_is_the_owner_of_the_address_or_an_open_exit_by_weight() {
     open(&mut entries[1], 3, "0.0.0.0/1");
     open(&mut entries[2], 1, "203.0.113.0/24");
     let rng = &mut ChaCha12Rng::seed_from_u64(1);
+    let directory = Directory::new(entries.clone()).unwrap();
+    for (address, entrance, but, other) in [
+        ("8.8.8.8", 3, 2, 1),
+        ("8.8.8.8", 3, 1, 2),
+        // Where there is no other, and of an owner.
+        ("8.8.8.8", 1, 2, 2),
+        ("198.51.3.77", 1, 3, 3),
+    ] {
+        let address = address.parse().unwrap();
+        let exit = directory.exit_for(address, &id(entrance), Some(id(but)), WALL, rng);
+        assert_eq!(exit, Some(id(other)), "{address} but {but}");
+    }
     let mut exits = |entries: &[Entry], entrance: u8, address: &str| {
         let directory = Directory::new(entries.to_vec()).unwrap();
         let mut exits = BTreeMap::new();
         for _ in 0..1000 {
-            let exit = directory.exit_for(address.parse().unwrap(), &id(entrance), WALL, rng);
+            let exit = directory.exit_for(address.parse().unwrap(), &id(entrance), None, WALL, rng);
             *exits.entry(exit).or_insert(0) += 1;
         }
         exits
@@ -318,7 +330,7 @@ fn exits_are_those_of_a_search() {
         let asked: IpAddr = asked.parse().unwrap();
         let serves = |entry: &&Entry| entry.exit_prefixes.iter().any(|prefix| prefix.contains(&asked));
         let searched = entries.iter().find(serves).map(Entry::id);
-        assert_eq!(directory.exit_for(asked, &id(2), WALL, rng), searched, "{asked}");
+        assert_eq!(directory.exit_for(asked, &id(2), None, WALL, rng), searched, "{asked}");
     }
 }
 

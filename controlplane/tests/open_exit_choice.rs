@@ -16,6 +16,7 @@ use ain_dataplane::nat::{Limits, Settings};
 use net::{INACTIVITY_S, Net, Plan, Sender, sender};
 
 const OPEN: usize = 3;
+const OTHER: usize = 1;
 
 fn settings() -> Settings {
     let everything = Rule {
@@ -116,7 +117,6 @@ fn publish(net: &mut Net, change: impl FnOnce(&mut [Entry])) {
 
 #[test]
 fn line_8_a_flow_whose_exit_is_none_any_more_gets_another_one() {
-    const OTHER: usize = 1;
     let (open, named) = (to(0, [9, 9, 9, 9]), sender(0, OPEN, 1));
     for rests in [false, true] {
         let mut net = network_of(|node, config| {
@@ -124,10 +124,11 @@ fn line_8_a_flow_whose_exit_is_none_any_more_gets_another_one() {
                 config.open_exit = Some(Arc::new(settings()));
             }
         });
-        for sender in [&open, &named] {
-            assert!(net.send_until_arrival(sender, 10_000).is_some());
+        let before = [&open, &named].map(|sender| {
+            let source = net.send_until_arrival(sender, 10_000);
             assert_eq!(net.path(sender).last(), Some(&OPEN));
-        }
+            source.expect("it arrives")
+        });
         if rests {
             net.run_ms(2000 * u64::from(INACTIVITY_S));
         }
@@ -142,7 +143,11 @@ fn line_8_a_flow_whose_exit_is_none_any_more_gets_another_one() {
             net.kill(OPEN);
         }
         // The next one leaves where it can.
-        assert!(net.send_until_arrival(&open, 30_000).is_some(), "{rests}");
+        let after = net.send_until_arrival(&open, 30_000);
+        assert!(
+            after.is_some_and(|source| source != before[0]),
+            "{rests}: the exits know of each other by nothing"
+        );
         assert_eq!(net.path(&open).last(), Some(&OTHER), "{rests}");
         net.send(&named);
         net.run_ms(500);
@@ -154,4 +159,31 @@ fn line_8_a_flow_whose_exit_is_none_any_more_gets_another_one() {
         assert_eq!(net.send_until_arrival(&open, 5_000), None, "{rests}");
         assert!(net.node(0).counts().flows_refused > refused, "{rests}");
     }
+}
+
+/// The other one says that it is an open exit, and refuses everything.
+#[test]
+fn line_9_a_flow_that_an_open_exit_refuses_asks_another_one() {
+    let mut net = network();
+    publish(&mut net, |entries| {
+        entries[OTHER].open_exit = entries[OPEN].open_exit.clone()
+    });
+    let senders: Vec<_> = (1..=20).map(|number| to(0, [9, 9, 9, number])).collect();
+    for sender in &senders {
+        assert!(net.send_until_arrival(sender, 2_000).is_some());
+        assert_eq!(net.path(sender).last(), Some(&OPEN));
+    }
+    let refused = net.sites[OTHER].refused.len();
+    assert!((1..20).contains(&refused), "some drew it first: {refused}");
+    assert!(senders.iter().all(|sender| {
+        let told = net.sites[0].closed.iter().filter(|closed| **closed == (*sender, true));
+        told.count() <= 1
+    }));
+    // Alone, it is asked again.
+    publish(&mut net, |entries| {
+        entries[OTHER].open_exit = std::mem::take(&mut entries[OPEN].open_exit);
+    });
+    assert_eq!(net.send_until_arrival(&to(0, [9, 9, 9, 99]), 3_000), None);
+    assert!(net.sites[OTHER].refused.len() > refused + 1);
+    net.settle();
 }

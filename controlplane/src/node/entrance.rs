@@ -71,7 +71,7 @@ impl Node {
             return None;
         }
         let option = host.option;
-        let exit = self.draw_exit(wall, pair.destination)?;
+        let exit = self.draw_exit(wall, pair.destination, None)?;
         let shown = match option {
             SourceOption::AsSent => None,
             SourceOption::RandomPrivate => Some(random_private(pair.source, &mut *self.rng)),
@@ -87,26 +87,40 @@ impl Node {
         Some(self.flows.insert(Flow::new(now, tunnel, pair, exit, token, shown)))
     }
 
-    fn draw_exit(&mut self, wall: u64, destination: IpAddr) -> Option<NodeId> {
+    /// An exit for `destination`; not `but` if there is another.
+    fn draw_exit(&mut self, wall: u64, destination: IpAddr, but: Option<NodeId>) -> Option<NodeId> {
         let own = &self.settings.id;
-        let exit = self.directory.exit_for(destination, own, wall, &mut *self.rng);
+        let exit = self.directory.exit_for(destination, own, but, wall, &mut *self.rng);
         exit.filter(|exit| exit != own)
     }
 
-    /// The exit of the flow `number`; another one if that is none for its destination any more.
+    /// The exit of the flow `number`; another one if that is none for its destination any more, or if there is one and it refused.
     fn exit_now(&mut self, wall: u64, number: FlowNumber) -> Option<NodeId> {
-        let flow = self.flows.by_number(number)?;
-        let (exit, destination, tunnel) = (flow.exit, flow.pair.destination, flow.tunnel);
-        if self.directory.is_exit_for(&exit, destination, &self.settings.id, wall) {
-            return Some(exit);
-        }
-        // What this node asks of another one is for nobody else.
-        let exit = self.draw_exit(wall, destination).filter(|_| !self.is_own(tunnel))?;
-        let token = FlowToken::random(&mut *self.rng);
         let flow = self.flows.by_number_mut(number)?;
-        // Two exits shall not know by the token that they served one flow.
-        (flow.exit, flow.token) = (exit, token);
+        let (before, destination, tunnel) = (flow.exit, flow.pair.destination, flow.tunnel);
+        let refused = std::mem::take(&mut flow.is_refused);
+        let serves = self
+            .directory
+            .is_exit_for(&before, destination, &self.settings.id, wall);
+        // What this node asks of another one is for nobody else.
+        if (serves && !refused) || self.is_own(tunnel) {
+            return serves.then_some(before);
+        }
+        let exit = self.draw_exit(wall, destination, refused.then_some(before))?;
+        if exit != before {
+            self.flows.by_number_mut(number)?.exit = exit;
+            self.disguise(number);
+        }
         Some(exit)
+    }
+
+    /// Nothing by which an exit knows the flow `number` stays: neither its token nor, unless it is the initiator's own, its source.
+    fn disguise(&mut self, number: FlowNumber) {
+        if let Some(flow) = self.flows.by_number_mut(number) {
+            flow.shown = flow.shown.map(|_| random_private(flow.pair.source, &mut *self.rng));
+            flow.token = FlowToken::random(&mut *self.rng);
+        }
+        self.show_source(number);
     }
 
     /// Tells the packet path the source that `number` shows, unless it is the initiator's own.
@@ -386,17 +400,14 @@ impl Node {
         let closed = code == Verdict::ClosedByResponder as u8;
         flow.carrier = Carrier::Waiting;
         flow.wanted = now;
-        if redraw {
-            // Another address is another binding at the exit, which the old token would lead to the old one.
-            flow.shown = Some(random_private(flow.pair.source, &mut *self.rng));
-            flow.token = FlowToken::random(&mut *self.rng);
-        }
+        flow.is_refused = code == Verdict::ExitRefused as u8;
         if closed {
             flow.forgive();
         }
         self.end(now, id, Reason::None, Teller::Here);
         if redraw {
-            self.show_source(number);
+            // Another address is another binding at the exit, which the old token would lead to the old one.
+            self.disguise(number);
             self.schedule(now, number);
         } else {
             self.close_flow(number, !closed);
