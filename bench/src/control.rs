@@ -345,7 +345,7 @@ impl<C: Fresh, M: Memory> Control<C, M> {
                     None => self.node.handle_opened(self.now, self.wall(), opening.open()),
                 },
                 Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
-                Action::Remove { aivt } => self.site.writer.remove(aivt),
+                Action::Remove { aivt } => self.site.writer.remove(self.now, aivt),
                 Action::Enter { .. }
                 | Action::KeepGuards(_)
                 | Action::Bind { .. }

@@ -178,7 +178,7 @@ impl World {
                     Action::Install { aivt, route, activity } => {
                         self.writer.install(aivt, route, &activity).expect("room");
                     }
-                    Action::Remove { aivt } => self.writer.remove(aivt),
+                    Action::Remove { aivt } => self.writer.remove(self.now, aivt),
                     _ => unreachable!("an intermediate node"),
                 }
             }

@@ -26,7 +26,7 @@ use ain_crypto::{Backend, KeyLengthError};
 use ain_dataplane::command::{Closing, Command, IvSource};
 use ain_dataplane::engine::Capacity;
 use ain_dataplane::entry::{Activity, AhIn, AhKey, AhOut, EspIn, EspOut, Flow, FlowEnd, Tunnel};
-use ain_dataplane::id::{AivtId, FlowId, FlowTag, KeySlot, Pair, PeerId, Spi, WorkerId};
+use ain_dataplane::id::{AivtId, FlowId, FlowTag, KeySlot, Now, Pair, PeerId, Spi, WorkerId};
 use ain_dataplane::limits::FOR_NODE_PER_SECOND;
 use ain_dataplane::per_second::PerSecond;
 use ain_dataplane::reserve::{Grant, Reserved};
@@ -443,8 +443,8 @@ impl<C: Backend, B> TableWriter<C, B> {
         Ok(keys.owner)
     }
 
-    /// Takes an AIVT out of the packet path. The entrance's flow stays and waits.
-    pub fn remove(&mut self, aivt: AivtId) {
+    /// Takes an AIVT out of the packet path at `now`. The entrance's flow stays and waits.
+    pub fn remove(&mut self, now: Now, aivt: AivtId) {
         let Some(installed) = self.aivts.remove(aivt) else {
             return;
         };
@@ -462,7 +462,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                     self.flow_room.leave(owner);
                     self.command(owner, Command::RemoveAnswerFlow(tunnel, pair.reversed()));
                     if tunnel == PeerId::INTERNET {
-                        self.open_flows.end(exit.flow, aivt);
+                        self.open_flows.end(now, exit.flow, aivt);
                     }
                 }
             }

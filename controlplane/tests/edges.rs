@@ -441,7 +441,7 @@ fn an_exit_binds_no_more_than_its_worker_has_room_for() {
         .writer
         .refuse(id(last), Verdict::ExitRefused)
         .expect("it is not bound");
-    machine.writer.remove(id(1));
+    machine.writer.remove(now, id(1));
     machine.writer.note_flow(FlowId(1), TO_HOST, pair(1));
     assert!(bind(machine, last).is_err(), "a flow has the slot");
     machine.writer.close_flow(FlowId(1), false);

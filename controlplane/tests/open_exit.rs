@@ -369,7 +369,7 @@ fn line_9_nobody_else_gets_in_and_nothing_is_left() {
 
     let (exit, now) = (chain.exit(), chain.now);
     let machine = chain.machine(exit);
-    machine.writer.remove(aivt(0));
+    machine.writer.remove(now, aivt(0));
     machine.settle(now);
     let late = udp((server(), 53), shown, 10, true);
     assert_eq!(answer(&mut chain, &late), Vec::<Vec<u8>>::new());
@@ -421,7 +421,7 @@ fn line_9_a_rebuilt_aivt_has_the_mappings_of_its_flow() {
             flow: FlowTag([0; 16]),
         };
         let machine = chain.machine(exit);
-        machine.writer.remove(aivt(rebuilt - 1));
+        machine.writer.remove(now, aivt(rebuilt - 1));
         let id = aivt(rebuilt);
         machine.writer.install(id, route, &Activity::at(now)).unwrap();
         machine.writer.bind(id, pair, PeerId::INTERNET).unwrap();

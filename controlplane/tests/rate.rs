@@ -240,7 +240,7 @@ fn line_6_a_tvt_packet_of_its_own_is_refused_and_so_is_an_unknown_tvt_under_the_
     assert_eq!(ends(&veiled[0]), (2, 3));
     // And a TVT that the receiver has forgotten.
     let machine = carried.machine(3);
-    machine.writer.remove(aivt(0));
+    machine.writer.remove(now, aivt(0));
     machine.settle(now);
     carried.send(1, &[datagram(initiator(0), responder(0), 64, 100, 1)]);
     pass(&mut carried, 60);

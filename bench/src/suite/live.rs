@@ -125,7 +125,8 @@ impl Churn {
         site.writer.install(id(self.next), route, &Activity::at(site.now()))?;
         self.next += 1;
         if self.next - self.oldest > standing {
-            control.scene.site.writer.remove(id(self.oldest));
+            let now = site.now();
+            site.writer.remove(now, id(self.oldest));
             self.oldest += 1;
         }
         Ok(())

@@ -406,7 +406,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                     self.node.handle_install_failed(now, aivt);
                 }
             }
-            Action::Remove { aivt } => self.writer.remove(aivt),
+            Action::Remove { aivt } => self.writer.remove(now, aivt),
             Action::Bind { aivt, pair, tunnel } => {
                 if let Err(error) = self.writer.bind(aivt, pair, tunnel) {
                     debug!(%error, "AIVT not bound");

@@ -3,15 +3,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use ain_dataplane::id::{AivtId, FlowTag, WorkerId};
+use ain_dataplane::id::{AivtId, FlowTag, Now, WorkerId};
 
-use crate::limits::PAIRS_REMEMBERED;
+use crate::limits::{PAIR_MEMORY, PAIRS_REMEMBERED};
 
-/// Workers by flow: of all that are bound, and of some whose AIVT has ended.
+/// Workers by flow: of all that are bound, and of some whose AIVT ended within [`PAIR_MEMORY`].
 #[derive(Default)]
 pub(super) struct OpenFlows {
     last: HashMap<FlowTag, (AivtId, WorkerId)>,
-    ended: VecDeque<(FlowTag, AivtId)>,
+    ended: VecDeque<(Now, FlowTag, AivtId)>,
 }
 
 impl OpenFlows {
@@ -21,19 +21,28 @@ impl OpenFlows {
     }
 
     /// That AIVT has ended. The flows that ended last are remembered.
-    pub(super) fn end(&mut self, flow: FlowTag, aivt: AivtId) {
-        self.ended.push_back((flow, aivt));
-        if self.ended.len() > PAIRS_REMEMBERED
-            && let Some((flow, aivt)) = self.ended.pop_front()
-            && self.last.get(&flow).is_some_and(|(last, _)| *last == aivt)
-        {
-            self.last.remove(&flow);
-        }
+    pub(super) fn end(&mut self, now: Now, flow: FlowTag, aivt: AivtId) {
+        self.ended.push_back((now, flow, aivt));
+        self.forget(now);
     }
 
-    /// Where the flow was bound last.
-    pub(super) fn worker(&self, flow: FlowTag) -> Option<WorkerId> {
+    /// Where the flow is bound, or was a moment ago.
+    pub(super) fn worker(&mut self, now: Now, flow: FlowTag) -> Option<WorkerId> {
+        self.forget(now);
         self.last.get(&flow).map(|(_, worker)| *worker)
+    }
+
+    /// Forgets flows that ended too long ago, or before too many others.
+    fn forget(&mut self, now: Now) {
+        while let Some(&(at, flow, aivt)) = self.ended.front()
+            && (self.ended.len() > PAIRS_REMEMBERED || now.since(at) >= PAIR_MEMORY)
+        {
+            self.ended.pop_front();
+            // Unless it has been bound again since.
+            if self.last.get(&flow).is_some_and(|(last, _)| *last == aivt) {
+                self.last.remove(&flow);
+            }
+        }
     }
 }
 
@@ -44,6 +53,7 @@ mod tests {
     #[test]
     fn line_9_flows_are_remembered_a_while() {
         let mut flows = OpenFlows::default();
+        let now = Now(5);
         let flow = |n: u32| {
             let mut tag = [0; 16];
             tag[..4].copy_from_slice(&n.to_be_bytes());
@@ -52,15 +62,20 @@ mod tests {
         let most = PAIRS_REMEMBERED as u32;
         for n in 0..=most {
             flows.note(flow(n), AivtId(n.into()), WorkerId((n % 4) as u8));
-            flows.end(flow(n), AivtId(n.into()));
+            flows.end(now, flow(n), AivtId(n.into()));
         }
         assert_eq!(
-            [0, 1, 2].map(|n| flows.worker(flow(n))),
+            [0, 1, 2].map(|n| flows.worker(now, flow(n))),
             [None, Some(WorkerId(1)), Some(WorkerId(2))]
         );
         // One that is bound again outlives its older end.
         flows.note(flow(1), AivtId(1_000_000), WorkerId(3));
-        flows.end(flow(2), AivtId(2));
-        assert_eq!(flows.worker(flow(1)), Some(WorkerId(3)));
+        flows.end(now, flow(2), AivtId(2));
+        assert_eq!(flows.worker(now, flow(1)), Some(WorkerId(3)));
+        let over = now.plus(PAIR_MEMORY);
+        assert_eq!(flows.worker(Now(over.0 - 1), flow(3)), Some(WorkerId(3)));
+        assert_eq!(flows.worker(over, flow(3)), None);
+        assert_eq!(flows.worker(over, flow(1)), Some(WorkerId(3)), "it is bound");
+        assert_eq!((flows.ended.len(), flows.last.len()), (0, 1));
     }
 }

@@ -112,7 +112,7 @@ impl<C: Backend, B> TableWriter<C, B> {
     ) -> Result<Installed, TableError> {
         let before = self
             .open_flows
-            .worker(flow)
+            .worker(activity.last(), flow)
             .filter(|_| self.carrier_owner(upstream).is_none());
         let owner = before.unwrap_or_else(|| self.owner_for(upstream));
         let edge = edge(aivt, EdgeTo::Unbound { asked: None });

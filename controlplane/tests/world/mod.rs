@@ -356,7 +356,7 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
             match action {
                 Action::Send { peer, datagram } => machine.writer.signal(peer, Buf::of(&datagram)),
                 Action::Install { aivt, route, activity } => machine.writer.install(aivt, route, &activity).unwrap(),
-                Action::Remove { aivt } => machine.writer.remove(aivt),
+                Action::Remove { aivt } => machine.writer.remove(now, aivt),
                 Action::Bind { aivt, pair, tunnel } => machine.writer.bind(aivt, pair, tunnel).unwrap(),
                 Action::Refuse { aivt, verdict } => machine.writer.refuse(aivt, verdict).unwrap(),
                 Action::Rewrite { flow, source } => machine.writer.rewrite(flow, source),
