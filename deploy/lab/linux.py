@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from .topology import OUTER, Host, Lab
 PROGRAM = "/usr/bin/linux.uml"
 MODULES = "/usr/lib/uml/modules"
 INIT = Path(__file__).with_name("linux-init.sh")
-CHAT = f"python3 {Path(__file__).with_name('chat.py')}"
+CHAT = "python3 chat.py"  # in the folder that both share: places like /tmp are the Linux's own
 MEMORY_MIB = 192
 BOOT_S = 40
 
@@ -77,6 +78,7 @@ def _begin(lab: Lab, host: Host) -> Linux:
     _give_away_leg(host)
     folder = lab.directory / f"{host.name}-linux"
     folder.mkdir()
+    shutil.copy(Path(__file__).with_name("chat.py"), folder)
     variables = {"LINUX_DIR": folder, "LINUX_MODULES": MODULES, "LINUX_ADDRESS": address}
     words = [
         *["env", "-i", f"PATH={os.environ['PATH']}", "TMPDIR=/dev/shm", f"HOME={folder}"],
