@@ -203,7 +203,7 @@ pub(super) fn check_open_exit(
 ) -> Option<OpenExit> {
     let whole = raw.span();
     let raw = raw.into_inner();
-    let addresses = check_addresses(checker, &raw, around);
+    let nets = check_addresses(checker, &raw, around);
     let v4_gateway = raw.ipv4_gateway.as_ref().map(|one| IpAddr::V4(*one.get_ref()));
     let v6_gateway = raw.ipv6_gateway.as_ref().map(|one| IpAddr::V6(*one.get_ref()));
     for (family, has_addresses, gateway) in [
@@ -228,12 +228,16 @@ pub(super) fn check_open_exit(
     }
     let gateways: Vec<IpAddr> = v4_gateway.into_iter().chain(v6_gateway).collect();
     let ports = check_ports(checker, &raw.ports, around.workers);
-    let policy = check_policy(checker, &raw, own_prefixes(&addresses, &gateways, around));
+    let policy = check_policy(checker, &raw, own_prefixes(nets.clone(), &gateways, around));
     let limits = check_limits(checker, &raw, around.workers);
     let port = check_port(checker, &raw, around.ports, whole)?;
     let seconds = |seconds: u32| u64::from(seconds) * Now::SECOND;
     let settings = Settings {
-        pool: Pool::new(addresses, &ports, u8::try_from(around.workers).unwrap_or(u8::MAX)),
+        pool: Pool::new(
+            nets.into_iter().flat_map(shown),
+            &ports,
+            u8::try_from(around.workers).unwrap_or(u8::MAX),
+        ),
         policy,
         limits,
         timeouts: Timeouts {
@@ -252,7 +256,7 @@ pub(super) fn check_open_exit(
 }
 
 /// Addresses that nobody else has: the kernel would answer for its own what it knows nothing of.
-fn check_addresses(checker: &mut Checker, raw: &RawOpenExit, around: &Surroundings<'_>) -> Vec<IpAddr> {
+fn check_addresses(checker: &mut Checker, raw: &RawOpenExit, around: &Surroundings<'_>) -> Vec<IpNet> {
     let v4 = raw
         .ipv4
         .iter()
@@ -265,7 +269,6 @@ fn check_addresses(checker: &mut Checker, raw: &RawOpenExit, around: &Surroundin
         .map(|(at, net)| ("ipv6", at, net.span(), IpNet::V6(*net.get_ref())));
     let taken = taken(around);
     let mut seen: Vec<IpNet> = Vec::new();
-    let mut addresses = Vec::new();
     for (family, at, span, net) in v4.chain(v6) {
         let field = format!("open_exit.{family}[{at}]");
         let bits = u32::from(net.max_prefix_len() - net.prefix_len());
@@ -294,21 +297,24 @@ fn check_addresses(checker: &mut Checker, raw: &RawOpenExit, around: &Surroundin
             checker.at(span, field.as_str(), format_args!("{net} is named twice"));
         }
         seen.push(net);
-        addresses.extend(every_address(net));
     }
-    let of = |v4: bool| addresses.iter().filter(|one: &&IpAddr| one.is_ipv4() == v4).count();
+    let shown: Vec<IpAddr> = seen.iter().copied().flat_map(shown).collect();
+    let of = |v4: bool| shown.iter().filter(|one| one.is_ipv4() == v4).count();
     if of(true).max(of(false)) > ADDRESSES_MAX {
         checker.whole(format_args!(
             "open_exit: more than {ADDRESSES_MAX} addresses of one family"
         ));
     }
-    addresses
+    seen
 }
 
-/// Every address of a prefix, the first and the last too: the pool is no network of hosts.
-fn every_address(net: IpNet) -> Vec<IpAddr> {
+/// The addresses of a prefix that users may have: every one of IPv4, for the pool is no network of hosts. Not the first of IPv6, the
+/// Subnet-Router anycast address (RFC 4291 section 2.6.1; links of two, RFC 6164, have none): a host on the pool's link that has the
+/// prefix in its routes sends no ICMP error there (RFC 4443 section 2.4 (e)), so that a closed port would look like a lost packet.
+fn shown(net: IpNet) -> Vec<IpAddr> {
     let bits = net.max_prefix_len() - net.prefix_len();
-    let offsets = 0..1u32 << bits;
+    let first = u32::from(matches!(net, IpNet::V6(_)) && bits > 1);
+    let offsets = first..1u32 << bits;
     match net {
         IpNet::V4(net) => offsets
             .map(|n| IpAddr::V4((u32::from(net.network()) + n).into()))
@@ -342,9 +348,10 @@ fn taken(around: &Surroundings<'_>) -> Vec<(IpNet, &'static str)> {
 }
 
 /// What is never reached: what [`taken`] has, the pool itself and the routers.
-fn own_prefixes(addresses: &[IpAddr], gateways: &[IpAddr], around: &Surroundings<'_>) -> Vec<IpNet> {
-    let single = addresses.iter().chain(gateways).map(|address| IpNet::from(*address));
-    let all: Vec<IpNet> = single.chain(taken(around).into_iter().map(|(net, _)| net)).collect();
+fn own_prefixes(pool: Vec<IpNet>, gateways: &[IpAddr], around: &Surroundings<'_>) -> Vec<IpNet> {
+    let mut all = pool;
+    all.extend(gateways.iter().map(|address| IpNet::from(*address)));
+    all.extend(taken(around).into_iter().map(|(net, _)| net));
     IpNet::aggregate(&all)
 }
 

@@ -44,6 +44,35 @@ fn line_9_off_unless_enabled() {
     assert_eq!(open.settings.limits.mappings_per_worker, 65_536);
 }
 
+/// A host on the link that has the pool in its routes would send no ICMP error to it (RFC 4443 section 2.4).
+#[test]
+fn line_9_no_user_has_the_anycast_address_of_a_pool() {
+    for (prefix, first, count) in [
+        ("40/125", "41", 7),
+        ("40/126", "41", 3),
+        ("40/127", "40", 2),
+        ("40/128", "40", 1),
+    ] {
+        let samples = Samples::new();
+        let pool = format!("ipv6 = [\"2001:db8:64::{prefix}\"]");
+        samples.edit("ain.toml", "# ipv6 = [\"2001:db8:64::40/125\"]", &pool);
+        samples.edit("ain.toml", "# ipv6_gateway", "ipv6_gateway");
+        samples.edit(
+            "ain.toml",
+            "# closed_lab = [\"198.18.0.0/15\"]",
+            "closed_lab = [\"2001:db8::/32\"]",
+        );
+        let settings = enabled(&samples).settings;
+        let v6: Vec<&IpAddr> = settings.pool.addresses().iter().filter(|one| one.is_ipv6()).collect();
+        assert_eq!((v6[0].to_string(), v6.len()), (format!("2001:db8:64::{first}"), count));
+        let reaches = |to: &str| settings.policy.reaches(to.parse().unwrap());
+        assert!(
+            reaches("2001:db8:64::3f") && !reaches("2001:db8:64::40"),
+            "the node's own"
+        );
+    }
+}
+
 #[test]
 fn line_9_the_rules_of_the_sample_mean_what_they_say() {
     let policy = enabled(&Samples::new()).settings.policy;
