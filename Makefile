@@ -1,16 +1,16 @@
 # `make demo` and `make test` are all a newcomer needs; `make help` lists the rest. Each target does the set-up it needs.
 #
 # HUGEPAGES=N       hugepages of 2 MiB to reserve (512)
-# FUZZ_SECONDS=N    time a fuzz target runs (30)
+# FUZZ_SECONDS=N    time a fuzz target runs (15)
 # FAMILY=6          family of the addresses in demo and namespace tests, 4 unless given
 # AIN_VECTORS=DIR   folder of published test vectors that the project does not carry
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build setup-bench setup-bench-veth build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
+.PHONY: help setup setup-build setup-interop setup-bench setup-bench-veth build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
         test-oracle test-netns test-interop test-fuzz fuzz loom miri bench bench-full bench-peers bench-memory bench-veth bench-tor bench-failures test-bare audit clean
 
-PARTS := lint unit nodpdk loom miri oracle netns fuzz
+PARTS := lint unit nodpdk loom miri oracle netns interop fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ setup: ## packages, hugepages, checks; root; once
 
 setup-build:
 	@deploy/setup.sh build
+
+setup-interop:
+	@deploy/setup.sh interop
 
 build: setup-build ## `ain`, optimised, with DPDK and ipsec-mb: target/release/ain
 	cargo build --release --package ain
@@ -36,7 +39,7 @@ demo-up: setup lab ## the demo's network, kept running to play with
 demo-down: ## ends it
 	/usr/bin/python3 deploy/demo.py down
 
-test: setup lab ## every part below but interop, bench, test-bare and audit
+test: setup-interop lab ## every part below but bench, test-bare and audit
 	@.ci/test $(PARTS)
 
 test-lint: setup-build ## format, clippy, docs, shell scripts, licences
@@ -49,9 +52,7 @@ test-oracle: setup lab ## our AH and ESP against scapy's
 	@.ci/test oracle
 test-netns: setup lab ## real nodes in network namespaces
 	@.ci/test netns
-test-interop: ## nodes and peers that are not ours: Linux kernels, in user mode
-	@deploy/setup.sh interop
-	@$(MAKE) --no-print-directory lab
+test-interop: setup-interop lab ## nodes and peers that are not ours: Linux kernels, in user mode
 	@.ci/test interop
 test-loom loom: ## every interleaving of what is lock-free
 	@.ci/test loom

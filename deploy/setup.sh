@@ -2,7 +2,7 @@
 # Makes a bare Debian 12 machine ready to build, test and demonstrate. Says what it does, does it once.
 #
 #   deploy/setup.sh [build|all|interop|bench|bench-veth]   build: what compiling and the unit tests need; all (default): the demo and
-#                                                          every test but interop; interop: all, and peers that are not ours; bench:
+#                                                          most tests; interop: all, and peers that are not ours, for `make test`; bench:
 #                                                          all, and what users would pick instead of `ain`, to measure beside it;
 #                                                          bench-veth: bench, and boringtun, which is compiled
 set -euo pipefail

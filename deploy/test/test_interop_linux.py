@@ -78,7 +78,8 @@ def talk(fleet: Fleet) -> None:
     address = to.inner
     wait_for("the first ping is answered", lambda: traffic.ping(initiator, address, 1).received == 1, 20, 0.5)
     before = {node: fleet.drops(node) for node in fleet.network.nodes}
-    assert traffic.ping(initiator, address, 20, 0.02).received == 20
+    pings = traffic.ping(initiator, address, 20, 0.02).received
+    assert (pings, {node: fleet.drops(node) for node in fleet.network.nodes}) == (20, before)
     tcp(initiator, responder, address)
     udp(initiator, responder, address)
     assert ip_address((responder.folder / "source").read_text()) in inner.of(address).drawn
