@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-build setup-interop setup-bench setup-bench-veth build lab demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
+.PHONY: help setup setup-build setup-interop setup-bench setup-bench-veth build lab plugin demo demo-up demo-down test test-lint test-unit test-nodpdk test-loom test-miri \
         test-oracle test-netns test-interop test-fuzz fuzz loom miri bench bench-full bench-peers bench-memory bench-veth bench-tor bench-failures test-bare audit clean
 
 PARTS := lint unit nodpdk loom miri oracle netns interop fuzz
@@ -30,6 +30,9 @@ build: setup-build ## `ain`, optimised, with DPDK and ipsec-mb: target/release/a
 lab: setup-build ## the builds of `ain` that demo and namespace tests use
 	deploy/build.sh
 
+plugin: setup-interop ## strongSwan's plugin that hands keys to `ain`: target/strongswan
+	$(MAKE) --no-print-directory -C deploy/strongswan
+
 demo: setup lab ## a user's traffic through three nodes, and who could see what
 	/usr/bin/python3 deploy/demo.py run
 
@@ -39,7 +42,7 @@ demo-up: setup lab ## the demo's network, kept running to play with
 demo-down: ## ends it
 	/usr/bin/python3 deploy/demo.py down
 
-test: setup-interop lab ## every part below but bench, test-bare and audit
+test: plugin lab ## every part below but bench, test-bare and audit
 	@.ci/test $(PARTS)
 
 test-lint: setup-build ## format, clippy, docs, shell scripts, licences
@@ -52,7 +55,7 @@ test-oracle: setup lab ## our AH and ESP against scapy's
 	@.ci/test oracle
 test-netns: setup lab ## real nodes in network namespaces
 	@.ci/test netns
-test-interop: setup-interop lab ## nodes and peers that are not ours: Linux kernels, in user mode
+test-interop: plugin lab ## nodes and peers that are not ours: Linux kernels, in user mode, and strongSwan
 	@.ci/test interop
 test-loom loom: ## every interleaving of what is lock-free
 	@.ci/test loom

@@ -29,8 +29,8 @@ RUN_PACKAGES=(
     python3 python3-pytest python3-scapy python3-cryptography python3-sklearn
 )
 
-# A Linux kernel with IPsec, in user mode.
-INTEROP_PACKAGES=(user-mode-linux)
+# A Linux kernel with IPsec, in user mode; strongSwan, and what its plugin of ours is built with (deploy/strongswan).
+INTEROP_PACKAGES=(user-mode-linux charon-systemd strongswan-swanctl libstrongswan-standard-plugins dpkg-dev binutils)
 # Peers: nested WireGuard, a private Tor network, the ipsec-secgw of DPDK's samples with its crypto driver.
 BENCH_PACKAGES=(wireguard-go wireguard-tools tor dpdk dpdk-dev librte-crypto-ipsec-mb23 xz-utils)
 
@@ -55,11 +55,15 @@ install_packages() {
     say "installed"
 }
 
-# Debian's tor would join the public network as soon as it is installed, and at every boot; the bench starts relays of its own. Every
+# without_services PROGRAM SERVICE COMMAND...: installs what brings a service that nobody here asked for. Debian's tor would join the
+# public network as soon as it is installed, and at every boot; its charon would take the ports of IKE. Tests start their own. Every
 # init system asks this program before it starts what has been installed.
 POLICY=/usr/sbin/policy-rc.d
 without_services() {
-    if [ "$(id -u)" != 0 ] || command -v tor >/dev/null; then
+    local program="$1"
+    UNWANTED="$2"
+    shift 2
+    if [ "$(id -u)" != 0 ] || command -v "$program" >/dev/null; then
         "$@"
         return
     fi
@@ -75,7 +79,8 @@ without_services() {
 services_again() {
     rm -f "$POLICY"
     [ ! -e "$POLICY.before" ] || mv "$POLICY.before" "$POLICY"
-    if [ -e /etc/init.d/tor ]; then update-rc.d tor disable >/dev/null; fi
+    if [ -e "/etc/init.d/$UNWANTED" ]; then update-rc.d "$UNWANTED" disable >/dev/null; fi
+    if [ -e "/lib/systemd/system/$UNWANTED.service" ] && command -v systemctl >/dev/null; then systemctl -q disable "$UNWANTED" || true; fi
 }
 
 # boringtun, the fastest userspace WireGuard here, is a crate; without it the bench takes wireguard-go alone.
@@ -142,8 +147,8 @@ stamp="$STAMPS/$SCOPE-$({ cat "$0" /etc/machine-id /var/lib/dpkg/status 2>/dev/n
 if [ ! -e "$stamp" ]; then
     install_packages "${BUILD_PACKAGES[@]}"
     if [ "$SCOPE" != build ]; then install_packages "${RUN_PACKAGES[@]}"; fi
-    if [ "$SCOPE" = interop ]; then install_packages "${INTEROP_PACKAGES[@]}"; fi
-    if [[ "$SCOPE" = bench* ]]; then without_services install_packages "${BENCH_PACKAGES[@]}"; fi
+    if [ "$SCOPE" = interop ]; then without_services charon-systemd strongswan install_packages "${INTEROP_PACKAGES[@]}"; fi
+    if [[ "$SCOPE" = bench* ]]; then without_services tor tor install_packages "${BENCH_PACKAGES[@]}"; fi
     touch "$stamp"
 fi
 if [ "$SCOPE" != build ]; then
