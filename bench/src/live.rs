@@ -86,6 +86,7 @@ impl<C: Fresh, M: Memory> Live<C, M> {
             engine: scene.site.take_engine(),
             ports: vec![Box::new(port)],
             device: None,
+            kernel: Vec::new(),
             pool,
             peers: readers.pop().context("a reader for one worker")?,
             bit,

@@ -23,6 +23,7 @@ use crate::per_second::PerSecond;
 use crate::refused::Refused;
 use crate::slab::Slab;
 use crate::stage::Lane;
+use crate::stage::exception::Given;
 use crate::stage::internet::OpenExit;
 use crate::stage::pack::{FreshCell, next_cell};
 use crate::stage::shape::Shapers;
@@ -69,6 +70,8 @@ pub struct Engine<C: Backend, B> {
     pub(crate) shapers: Shapers<B>,
     pub(crate) open_exit: Option<Box<OpenExit<B>>>,
     pub(crate) for_own: PerSecond,
+    /// By port: what the kernel was given, of ports that it does not share.
+    pub(crate) given: Vec<Option<Given>>,
 }
 
 impl<C: Backend, B: PacketBuf> Engine<C, B> {
@@ -95,6 +98,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             shapers: Shapers::default(),
             open_exit: None,
             for_own: PerSecond::new(FOR_OWN_PER_SECOND),
+            given: Vec::new(),
         }
     }
 

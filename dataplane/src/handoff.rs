@@ -46,6 +46,11 @@ impl<T> Producer<T> {
 }
 
 impl<T> Consumer<T> {
+    /// Whether there is nothing to take out: two loads.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes the oldest item out.
     pub fn pop(&mut self) -> Option<T> {
         self.0.pop()
@@ -169,6 +174,10 @@ impl<T> ArrayQueue<T> {
 
     fn len(&self) -> usize {
         self.items.lock().unwrap().len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

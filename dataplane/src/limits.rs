@@ -1,5 +1,16 @@
 //! Every limit of the packet path in one place.
 
+use std::num::NonZeroU64;
+
+use crate::allowance::Allowance;
+
+const fn allowance(per_s: u64, burst: u64) -> Allowance {
+    Allowance {
+        per_s: NonZeroU64::new(per_s).expect("not zero"),
+        burst,
+    }
+}
+
 /// Packets a burst holds at most.
 pub const BURST: usize = 64;
 /// Hops after the entrance, at most (protocol section 5).
@@ -45,6 +56,14 @@ pub const SLOT_GUARD_NS: u64 = 100_000;
 pub const SLOT_GUARD_SHARE: u64 = 4;
 /// A packet leaves within the first of so many parts of its slot.
 pub const DITHER_SHARE: u64 = 16;
+/// ARP and neighbour discovery that a worker gives to the kernel from one port: far more than a link has, a thousandth of a core.
+pub const EXCEPTIONS_NEIGHBOUR: Allowance = allowance(1000, 128);
+/// IKE that a worker gives to the kernel from one port.
+pub const EXCEPTIONS_IKE: Allowance = allowance(2000, 128);
+/// Everything else that a worker gives to the kernel from one port: 120 Mbit/s of a copy over SSH, a hundredth of a core.
+pub const EXCEPTIONS_OTHER: Allowance = allowance(10_000, 256);
+/// What the kernel may send from one port.
+pub const EXCEPTIONS_OUT: Allowance = allowance(20_000, 256);
 /// AH key schedules: two a peer, and generations.
 pub const KEY_SLOTS: usize = 4096;
 /// Packets and datagrams that wait between two workers.

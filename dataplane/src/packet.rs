@@ -28,6 +28,14 @@ pub trait BufPool {
     fn alloc(&mut self) -> Option<Self::Buf>;
 }
 
+/// A buffer of `pool` that holds `bytes`, if there is one and it is long enough.
+pub fn filled<A: BufPool>(pool: &mut A, bytes: &[u8]) -> Option<A::Buf> {
+    let mut buf = pool.alloc().filter(|buf| buf.tailroom() >= bytes.len())?;
+    buf.grow_back(bytes.len());
+    buf.data_mut().copy_from_slice(bytes);
+    Some(buf)
+}
+
 /// Bytes that go before a cell on its way out: Ethernet, the longer IP header and the longest AH.
 pub const OUTER_ROOM: usize = 14 + 40 + 40;
 

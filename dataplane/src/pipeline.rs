@@ -5,6 +5,7 @@
 //!                                    │        └→ deliver → seal → sign → out
 //!                                    └→ open → enter → pack → wrap → sign → out
 //!                        └→ strays: of the Internet, for an open exit → pack → wrap → sign → out
+//!                                    └→ exception: of the kernel, where it does not share the port → a tap
 //!   from a worker      the same from `classify` on, or a datagram for a tunnel or a flow that this worker owns
 //!   from the device    (`ain endpoint`) seal → sign → out
 //!   out                at once, or in slots where the tunnel has a rate (`stage::shape`)
@@ -94,7 +95,7 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             table: &self.table,
             peers,
             counters: &self.counters,
-            keeps_strays: self.open_exit.is_some(),
+            keeps_strays: self.open_exit.is_some() || !self.given.is_empty(),
         };
         let (mut tvts, mut tunnels, mut strays) = (Lane::new(), Lane::new(), Lane::new());
         sorter.classify(source, burst, &mut tvts, &mut tunnels, &mut strays, io);

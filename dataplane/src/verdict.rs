@@ -29,6 +29,12 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// Not for the packet path: the kernel, which shares the interface, has its own copy.
     ForTheKernel = "for_the_kernel",
+    /// Neither the packet path's nor the kernel's, on a port that the kernel does not share: no IP and no ARP, or ESP without AH.
+    ForNobody = "for_nobody",
+    /// To or from the kernel, on a port that it does not share, and more of its kind than may come in a second.
+    ExceptionRate = "exception_rate",
+    /// To or from the kernel, on a port that it does not share, and there was no room for it on the way.
+    ExceptionFull = "exception_full",
     /// The Ethernet, IP, AH or ESP header is malformed or the packet is shorter than it says.
     Malformed = "malformed",
     /// A fragment of an outer packet; tunnels never fragment outside.

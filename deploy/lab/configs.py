@@ -34,6 +34,7 @@ RESPONDER = inner.FAMILIES[inner.FAMILY].responder
 EXIT_PREFIX = inner.FAMILIES[inner.FAMILY].exit_prefix
 METRICS = "127.0.0.1:9797"
 TUN = "ain0"
+TAP = "wan0"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Network:
     max_sleep_us: int = 50
     workers: int = 1
     device: str = "net_af_packet0,iface=eth0,blocksz=65536,framesz=2048,framecnt=2048,qdisc_bypass=1"
+    taps: bool = False  # the nodes' kernels have taps instead of eth0, which only the driver sees
     mtu: int = MTU
     crypto: dict[str, str] = field(default_factory=dict)  # by node; "auto" for the others
     by_hand: tuple[str, ...] = ()
@@ -95,6 +97,11 @@ class Network:
     def nodes(self) -> list[str]:
         """The AINs, in order."""
         return sorted({node for link in self.links for node in link} | {tunnel.node for tunnel in self.tunnels})
+
+    @property
+    def interface(self) -> str:
+        """The kernel's interface of a node's port."""
+        return TAP if self.taps else "eth0"
 
     @property
     def hosts(self) -> list[str]:
@@ -227,7 +234,8 @@ crypto = "{network.crypto.get(node, "auto")}"
 [[ports]]
 name = "wan"
 device = "{network.device}"
-interface = "eth0"
+interface = "{network.interface}"
+kernel = "{"tap" if network.taps else "shared"}"
 address = "{network.outer(node)}/{OUTER[network.family].prefixlen}"
 mtu = {network.mtu}
 """

@@ -15,7 +15,7 @@ from . import configs, inner, linux
 from .configs import Network, Tunnel
 from .inner import Address
 from .shell import LabError, inside, run, wait_for
-from .topology import Host, InLab, Lab, create
+from .topology import Host, InLab, Lab, create, take_from_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 CHUNK_BYTES = 32 << 20
@@ -64,6 +64,9 @@ class Fleet(InLab):
         self.ain = ain or binary()
         self.altered: dict[str, Path] = {}  # nodes that run another program
         self.lab: Lab = create(network.hosts, name, network.family)
+        if network.taps:
+            for node in network.nodes:
+                take_from_kernel(self.lab[node])
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.linux: dict[str, linux.Linux] = {}
 

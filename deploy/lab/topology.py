@@ -196,6 +196,18 @@ def attach(name: str) -> Lab:
     return lab
 
 
+def take_from_kernel(host: Host) -> None:
+    """Has the host's kernel see nothing of eth0 any more, as of a NIC that is bound to a user-space driver: no address, no ARP, and what
+    comes in is dropped behind the packet sockets.
+    """
+    host.run("ip", "address", "flush", "dev", "eth0")
+    host.run("ip", "link", "set", "eth0", "arp", "off")
+    with inside(host.namespace):
+        Path("/proc/sys/net/ipv6/conf/eth0/disable_ipv6").write_text("1")
+    chain = '{ type filter hook ingress device "eth0" priority 0; policy drop; }'
+    host.run("nft", f"add table netdev bound; add chain netdev bound in {chain}")
+
+
 @contextlib.contextmanager
 def topology(hosts: list[str], family: int = FAMILY) -> Iterator[Lab]:
     """`create` for a block; the run goes down at its end."""

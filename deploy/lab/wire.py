@@ -29,22 +29,27 @@ def inject(lab: Lab, host: Host, packets: Iterable[bytes]) -> int:
     return count
 
 
-def packet(source: Address, destination: Address, protocol: int, payload: bytes) -> bytes:
+def packet(source: Address, destination: Address, protocol: int, payload: bytes, hop_limit: int = 64) -> bytes:
     """An IP packet of the family of its addresses."""
     ends = source.packed + destination.packed
     if source.version == 6:
-        return struct.pack("!IHBB", 0x6000_0000, len(payload), protocol, 64) + ends + payload
-    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, 64, protocol, 0)
+        return struct.pack("!IHBB", 0x6000_0000, len(payload), protocol, hop_limit) + ends + payload
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, hop_limit, protocol, 0)
     return with_checksum(header + ends + payload)
 
 
 def with_checksum(header_and_rest: bytes) -> bytes:
     """An IPv4 packet without options, its header checksum made right."""
     header = header_and_rest[:10] + b"\0\0" + header_and_rest[12:20]
-    total = sum(int.from_bytes(header[i : i + 2], "big") for i in range(0, 20, 2))
+    return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + header_and_rest[20:]
+
+
+def checksum(even: bytes) -> int:
+    """The Internet's (RFC 1071)."""
+    total = sum(int.from_bytes(even[i : i + 2], "big") for i in range(0, len(even), 2))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return header[:10] + (0xFFFF - total).to_bytes(2, "big") + header[12:] + header_and_rest[20:]
+    return 0xFFFF - total
 
 
 class Listener:

@@ -19,7 +19,7 @@ const LIBRARIES: [&str; 4] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"
 const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup)|rte_strerror|rte_dev_probe|rte_thread_(un)?register|rte_get_tsc_hz\
     |rte_pktmbuf_(pool_create|free_bulk)|rte_mempool_(avail|in_use)_count\
     |rte_eth_(find_next|dev_get_(name_by_port|port_by_name)|dev_(adjust_nb_rx_tx_desc|start|stop|close|set_mtu)\
-    |[rt]x_queue_setup|promiscuous_(enable|disable|get)|stats_get|xstats_get|xstats_get_names)";
+    |[rt]x_queue_setup|promiscuous_(enable|disable|get)|allmulticast_enable|stats_get|xstats_get|xstats_get_names)";
 
 fn main() {
     println!("cargo:rerun-if-changed=csrc/shim.c");

@@ -22,7 +22,7 @@ use ain_crypto::Backend;
 use ain_dataplane::command::{Command, Event};
 use ain_dataplane::count::Counters;
 use ain_dataplane::id::{Now, PeerId, WorkerId};
-use ain_dataplane::packet::{BufPool, PacketBuf};
+use ain_dataplane::packet::{BufPool, PacketBuf, filled};
 use ain_dataplane::peers::{Link, Peers};
 use ain_dataplane::publish::Publisher;
 use ain_dataplane::wire::ethernet::MacAddr;
@@ -214,14 +214,6 @@ impl Source for Asker {
     fn dump(&self) -> Result<String, Stalled> {
         self.ask(Request::Dump)
     }
-}
-
-/// A buffer that holds `datagram`, if there is one.
-pub(crate) fn filled<A: BufPool>(pool: &mut A, datagram: &[u8]) -> Option<A::Buf> {
-    let mut buf = pool.alloc().filter(|buf| buf.tailroom() >= datagram.len())?;
-    buf.grow_back(datagram.len());
-    buf.data_mut().copy_from_slice(datagram);
-    Some(buf)
 }
 
 /// How the leave-taking of a node that goes down is getting on.

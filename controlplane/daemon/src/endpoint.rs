@@ -15,7 +15,7 @@ use ain_dataplane::engine::{Capacity, Engine};
 use ain_dataplane::handoff::Mesh;
 use ain_dataplane::id::{Now, PeerId, WorkerId};
 use ain_dataplane::limits::HANDOFF_RING;
-use ain_dataplane::packet::PacketBuf;
+use ain_dataplane::packet::{PacketBuf, filled};
 use ain_dataplane::peers::{PeerKind, Peers};
 use ain_dataplane::publish::published;
 use ain_dataplane::table::flow_table;
@@ -32,7 +32,7 @@ use tracing::{info, warn};
 pub use close::close;
 
 use crate::config::EndpointConfig;
-use crate::control_thread::{AllReins, Directions, filled};
+use crate::control_thread::{AllReins, Directions};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hardware::OnThread;
@@ -110,6 +110,7 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
             port: Box::new(tun),
             gateway: GATEWAY,
         }),
+        kernel: Vec::new(),
         pool,
         peers: readers.pop().ok_or_else(one)?,
         bit,

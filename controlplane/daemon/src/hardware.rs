@@ -4,11 +4,13 @@ use std::any::Any;
 use std::sync::Arc;
 
 use ain_controlplane::table_writer::Rate;
-use ain_dataplane::id::{Spi, WorkerId};
+use ain_dataplane::id::{PortId, Spi, WorkerId};
 use ain_dataplane::limits::{RATE_CELLS, RATE_DATAGRAMS, RATE_SIGNALS};
 use ain_dataplane::packet::BufPool;
+use ain_worker::kernel::{KernelEnd, WorkerEnd};
 use ain_worker::port::PortCounters;
 use ain_worker::run::AnyPort;
+use ain_worker::tun::TunPort;
 
 use crate::config::NodeConfig;
 use crate::report::{SpreadReport, Sum};
@@ -19,6 +21,8 @@ pub struct Station<A: BufPool> {
     pub ports: Vec<AnyPort<A::Buf>>,
     /// Its way to empty buffers.
     pub pool: A,
+    /// Its ways to the kernel, of ports that have a tap.
+    pub kernel: Vec<(PortId, WorkerEnd)>,
 }
 
 /// A port as reports show it.
@@ -27,6 +31,8 @@ pub struct PortView {
     pub name: String,
     /// The workers' counters of it.
     pub counters: Vec<Arc<PortCounters>>,
+    /// The counters of its tap, if it has one.
+    pub tap: Option<Arc<PortCounters>>,
     /// The driver's own counters, where there is one.
     pub driver: Box<dyn Fn() -> Vec<Sum> + Send>,
     /// How its packets reach several workers.
@@ -51,6 +57,8 @@ pub struct Hardware<A: BufPool> {
     pub control_pool: A,
     /// One a port.
     pub views: Vec<PortView>,
+    /// The taps, one a port that the kernel does not share.
+    pub taps: Vec<KernelEnd<TunPort>>,
     /// What a worker's thread does first.
     pub on_thread: OnThread,
     /// Dropped last: what must outlive the ports.
@@ -89,7 +97,7 @@ pub mod kernel {
     use anyhow::ensure;
 
     use super::{Hardware, PortView, Station, buffers};
-    use crate::config::NodeConfig;
+    use crate::config::{KernelSide, NodeConfig};
     use crate::report::SpreadReport;
 
     /// The buffers of this build.
@@ -115,14 +123,21 @@ pub mod kernel {
         let mut station = Station {
             ports: Vec::new(),
             pool: pool.clone(),
+            kernel: Vec::new(),
         };
         let mut views = Vec::new();
         for port in &config.ports {
+            ensure!(
+                port.kernel == KernelSide::Shared,
+                "port {}: a build without DPDK shares its interfaces with the kernel",
+                port.name
+            );
             let opened = AfPacketPort::open(&port.interface, pool.clone())?;
             let counters = vec![opened.counters().clone()];
             views.push(PortView {
                 name: port.name.clone(),
                 counters,
+                tap: None,
                 driver: Box::new(Vec::new),
                 spread: SpreadReport {
                     mode: "one queue".into(),
@@ -136,6 +151,7 @@ pub mod kernel {
             stations: vec![station],
             control_pool: pool,
             views,
+            taps: Vec::new(),
             on_thread: std::sync::Arc::new(|| Ok(Box::new(()))),
             rest: Box::new(()),
         })
@@ -147,7 +163,8 @@ pub mod kernel {
 pub mod dpdk {
     use std::sync::Arc;
 
-    use ain_dataplane::id::WorkerId;
+    use ain_dataplane::id::{PortId, WorkerId};
+    use ain_dataplane::wire::ethernet::MacAddr;
     use ain_worker::dpdk::{DpdkPool, DpdkPort};
     use ain_worker::port::{Port as _, PortCounters};
     use ain_worker::share::share;
@@ -162,7 +179,8 @@ pub mod dpdk {
     use tracing::info;
 
     use super::{Hardware, PortView, Station, Steering, ThreadGuard, buffers};
-    use crate::config::{Huge, NodeConfig, Port as ConfiguredPort};
+    use crate::config::{Huge, KernelSide, NodeConfig, Port as ConfiguredPort};
+    use crate::interface;
     use crate::report::{SpreadReport, Sum};
 
     /// The buffers of this build.
@@ -212,13 +230,23 @@ pub mod dpdk {
             .map(|_| Station {
                 ports: Vec::new(),
                 pool: DpdkPool::new(pool.clone()),
+                kernel: Vec::new(),
             })
             .collect();
         let mut views = Vec::new();
-        let mut running = Vec::new();
-        for port in &config.ports {
-            let (view, keep) = start(&handle, port, &pool, &mut stations)
-                .with_context(|| format!("port {} ({})", port.name, port.device))?;
+        let (mut running, mut taps) = (Vec::new(), Vec::new());
+        for (port, id) in config.ports.iter().zip((0..).map(PortId)) {
+            let named = || format!("port {} ({})", port.name, port.device);
+            let (mut view, keep) = start(&handle, port, &pool, &mut stations).with_context(named)?;
+            if port.kernel == KernelSide::Tap {
+                let mac = MacAddr(keep.device().info()?.mac.0);
+                let (ends, tap) = interface::tap(port, mac, workers).with_context(named)?;
+                for (station, end) in stations.iter_mut().zip(ends) {
+                    station.kernel.push((id, end));
+                }
+                view.tap = Some(Arc::clone(tap.tap().counters()));
+                taps.push(tap);
+            }
             views.push(view);
             running.push(keep);
         }
@@ -228,13 +256,10 @@ pub mod dpdk {
             stations,
             control_pool,
             views,
+            taps,
             on_thread,
             rest: Box::new((running, eal)),
         })
-    }
-
-    fn is_virtual(port: &ConfiguredPort) -> bool {
-        port.device.starts_with("net_")
     }
 
     /// The cores that this process may use, as the EAL writes lists.
@@ -268,7 +293,7 @@ pub mod dpdk {
         };
         arguments.extend(["--file-prefix".into(), format!("ain-{}", config.name)]);
         arguments.extend(["--lcores".into(), format!("0@{control}"), "--no-telemetry".into()]);
-        if config.ports.iter().all(is_virtual) {
+        if config.ports.iter().all(ConfiguredPort::is_virtual) {
             arguments.push("--no-pci".into());
         } else {
             // Only the devices named: the first -a keeps the EAL from probing all others.
@@ -276,7 +301,7 @@ pub mod dpdk {
                 config
                     .ports
                     .iter()
-                    .filter(|p| !is_virtual(p))
+                    .filter(|p| !p.is_virtual())
                     .flat_map(|p| ["-a".into(), p.device.clone()]),
             );
         }
@@ -292,7 +317,7 @@ pub mod dpdk {
         stations: &mut [Station<Pool>],
     ) -> anyhow::Result<(PortView, dpdk_sys::port::RunningPort)> {
         let name = port.device.split(',').next().unwrap_or(&port.device);
-        if is_virtual(port) {
+        if port.is_virtual() {
             handle.plug(&port.device)?;
         }
         let opened = Port::open(handle, name)?;
@@ -301,10 +326,12 @@ pub mod dpdk {
         let plan = plan(&able, workers);
         let settings = PortConfig {
             // A virtual device has the MTU of what it stands on; a NIC has to be told.
-            mtu: (!is_virtual(port)).then_some(port.mtu),
+            mtu: (!port.is_virtual()).then_some(port.mtu),
             rx_queues: plan.queues,
             tx_queues: plan.queues,
             rss: plan.rss,
+            // Neighbour discovery asks groups; where the kernel shares the interface, it has joined them.
+            all_multicast: port.kernel == KernelSide::Tap,
             ..PortConfig::default()
         };
         let Started { port: running, rx, tx } = opened.start(&settings, pool)?;
@@ -328,6 +355,7 @@ pub mod dpdk {
         let view = PortView {
             name: port.name.clone(),
             counters,
+            tap: None,
             driver,
             spread: SpreadReport {
                 mode: spread.mode.name().into(),

@@ -310,6 +310,16 @@ fn traffic(all: &mut Families, report: &Report) {
         &["port", "counter"],
         ports,
     );
+    let exceptions = report.ports.iter().flat_map(|port| {
+        let sums = port.exceptions.iter();
+        sums.map(|sum| (vec![port.name.as_str(), sum.name.as_str()], sum.count))
+    });
+    all.counter(
+        "exception",
+        "What went between ports and the kernel, through taps.",
+        &["port", "counter"],
+        exceptions,
+    );
     let spread = report
         .ports
         .iter()
@@ -437,6 +447,7 @@ mod tests {
             "ain_creates_opened_total{neighbour=\"ain2\"} 9",
             "ain_pvt_up{neighbour=\"ain2\"} 1",
             "ain_port_total{counter=\"rx_good_packets\",port=\"wan\"} 9",
+            "ain_exception_total{counter=\"to_kernel_packets\",port=\"wan\"} 13",
             "ain_next_hops_lost_total 1",
             "ain_benchmark_aivts 12",
         ] {

@@ -144,5 +144,19 @@ fn port(view: &PortView) -> PortReport {
         name: view.name.clone(),
         counters,
         spread: view.spread.clone(),
+        exceptions: view.tap.as_ref().map(|tap| exceptions(tap.read())).unwrap_or_default(),
     }
+}
+
+/// What went to the kernel was sent by the tap.
+fn exceptions(tap: PortCounts) -> Vec<Sum> {
+    let sums = [
+        ("to_kernel_packets", tap.tx_packets),
+        ("to_kernel_bytes", tap.tx_bytes),
+        ("to_kernel_dropped", tap.tx_dropped),
+        ("from_kernel_packets", tap.rx_packets),
+        ("from_kernel_bytes", tap.rx_bytes),
+        ("from_kernel_dropped", tap.rx_dropped),
+    ];
+    sums.map(|(name, count)| Sum::new(name, count)).into()
 }

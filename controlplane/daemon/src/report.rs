@@ -75,6 +75,9 @@ pub struct PortReport {
     pub counters: Vec<Sum>,
     /// How its packets reach several workers.
     pub spread: SpreadReport,
+    /// What went through its tap, if it has one.
+    #[serde(default)]
+    pub exceptions: Vec<Sum>,
 }
 
 /// How a port's packets reach several workers.
@@ -249,6 +252,9 @@ impl Report {
                 "  port {:<19} spread = \"{}\": {}",
                 one.name, one.spread.mode, one.spread.reason
             )?;
+            for sum in one.exceptions.iter().filter(|sum| sum.count > 0) {
+                writeln!(out, "  exception {:<14} {:<28} {:>10}", one.name, sum.name, sum.count)?;
+            }
         }
         writeln!(out, "  flows {:>32}", self.flows)?;
         if self.open_exit_mappings_made > 0 {
@@ -369,6 +375,7 @@ pub(crate) mod tests {
                     mode: "software hand-off".into(),
                     reason: "net_af_packet has 1 pair of queues for 2 workers".into(),
                 },
+                exceptions: vec![Sum::new("to_kernel_packets", 13)],
             }],
             next_hops_lost: 1,
             ..Report::default()

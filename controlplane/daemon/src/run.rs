@@ -18,6 +18,7 @@ use ain_dataplane::peers::Peers;
 use ain_dataplane::publish::published;
 use ain_dataplane::table::flow_table;
 use ain_worker::idle::{Adaptive, IdlePolicy};
+use ain_worker::kernel::KernelEnd;
 use ain_worker::pin::set_up_thread;
 use ain_worker::run::{Clock, Worker, reins};
 use anyhow::{Context, ensure};
@@ -167,6 +168,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
             engine,
             ports: station.ports,
             device: None,
+            kernel: station.kernel,
             pool: station.pool,
             peers,
             bit,
@@ -182,6 +184,8 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
             .map(|core| usize::from(*core));
         team.add(core, worker, &hardware.on_thread, &shutdown)?;
     }
+    counters.extend(hardware.taps.iter().map(KernelEnd::counters));
+    team.add_taps(hardware.taps, clock, &shutdown)?;
     let openers = Openers::start(&config.workers.create_cores, &thread::current(), &shutdown)?;
     if let Some(core) = config.workers.control_core {
         set_up_thread("ain-control", Some(usize::from(core)))?;
@@ -231,7 +235,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     durable.close()?;
     drop(hardware.on_thread);
     drop(hardware.rest);
-    ensure!(!shutdown.failed(), "a worker ended before it was told to");
+    ensure!(!shutdown.failed(), "a thread ended before it was told to");
     Ok(())
 }
 

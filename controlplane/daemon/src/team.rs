@@ -1,4 +1,4 @@
-//! The worker threads of a process: started one by one, ended together, whatever happens to the one who started them.
+//! The threads of a process that move packets: started one by one, ended together, whatever happens to the one who started them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +6,10 @@ use std::thread::{self, JoinHandle};
 
 use ain_crypto::Backend;
 use ain_dataplane::packet::BufPool;
+use ain_worker::kernel::{self, KernelEnd};
 use ain_worker::pin::set_up_thread;
-use ain_worker::run::Worker;
+use ain_worker::run::{Clock, Worker};
+use ain_worker::tun::TunPort;
 use tracing::error;
 
 use crate::hardware::OnThread;
@@ -32,20 +34,49 @@ impl Team {
         on_thread: &OnThread,
         shutdown: &Shutdown,
     ) -> std::io::Result<()> {
+        let on_thread = Arc::clone(on_thread);
         let name = format!("ain-worker-{}", self.threads.len());
-        let (on_thread, stop, shutdown) = (Arc::clone(on_thread), Arc::clone(&self.stop), shutdown.clone());
+        self.start(name, core, shutdown, move |stop| {
+            let _guard = on_thread()?;
+            worker.run(stop);
+            Ok(())
+        })
+    }
+
+    /// Starts the thread of the taps, if there are any. It fails the process as a worker does.
+    ///
+    /// # Errors
+    /// The kernel starts no thread.
+    pub fn add_taps(
+        &mut self,
+        taps: Vec<KernelEnd<TunPort>>,
+        clock: Clock,
+        shutdown: &Shutdown,
+    ) -> std::io::Result<()> {
+        if taps.is_empty() {
+            return Ok(());
+        }
+        let run = move |stop: &AtomicBool| Ok(kernel::run(taps, clock, stop)?);
+        self.start("ain-taps".into(), None, shutdown, run)
+    }
+
+    fn start(
+        &mut self,
+        name: String,
+        core: Option<usize>,
+        shutdown: &Shutdown,
+        work: impl FnOnce(&AtomicBool) -> anyhow::Result<()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let (stop, shutdown) = (Arc::clone(&self.stop), shutdown.clone());
         let thread_name = name.clone();
         let run = move || {
             let watch = Watch {
                 stop: &stop,
                 shutdown: &shutdown,
             };
-            match set_up_thread(&name, core)
-                .map_err(anyhow::Error::from)
-                .and_then(|()| on_thread())
-            {
-                Ok(_guard) => worker.run(watch.stop),
-                Err(error) => error!(%error, name, "worker not started"),
+            let set_up = set_up_thread(&name, core).map_err(anyhow::Error::from);
+            if let Err(error) = set_up.and_then(|()| work(watch.stop)) {
+                error!("{name}: {error:#}");
             }
         };
         self.threads.push(thread::Builder::new().name(thread_name).spawn(run)?);

@@ -167,6 +167,7 @@ fn start(own: End, other: End, workers: u8, wire: MemPort<VecBuf>, device: MemPo
                 port: Box::new(device.take().expect("one owner")),
                 gateway: GATEWAY,
             }),
+            kernel: Vec::new(),
             pool: pool.clone(),
             peers,
             bit,

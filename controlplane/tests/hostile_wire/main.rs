@@ -3,6 +3,7 @@
 
 #[path = "../crypto/mod.rs"]
 mod crypto;
+mod exception;
 mod ipv6;
 #[path = "../sim/mod.rs"]
 mod sim;

@@ -22,6 +22,7 @@ use ain_dataplane::packet::{BufPool, HEADROOM, PacketBuf};
 use ain_dataplane::peers::{HostPolicy, Link, Peer, PeerKind, Peers};
 use ain_dataplane::reserve::Grant;
 use ain_dataplane::stage::Lane;
+use ain_dataplane::stage::exception::Exception;
 use ain_dataplane::table::flow_table;
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::ah::Family;
@@ -118,6 +119,7 @@ pub struct Io {
     pub handed: Vec<(WorkerId, Handoff<Buf>)>,
     pub events: VecDeque<Event<Crypto, Buf>>,
     pub delivered: Vec<Buf>,
+    pub to_kernel: Vec<(Exception, Vec<u8>)>,
 }
 
 impl BufPool for Io {
@@ -130,6 +132,10 @@ impl BufPool for Io {
 impl Outside<Crypto, Buf> for Io {
     fn transmit(&mut self, _port: PortId, frame: Buf) {
         self.frames.push(frame);
+    }
+    fn give_to_kernel(&mut self, _port: PortId, kind: Exception, frame: &[u8]) -> Result<(), DropReason> {
+        self.to_kernel.push((kind, frame.to_vec()));
+        Ok(())
     }
     fn hand_over(&mut self, to: WorkerId, item: Handoff<Buf>) -> Result<(), Handoff<Buf>> {
         self.handed.push((to, item));

@@ -127,23 +127,20 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         io: &mut impl Outside<C, B>,
     ) -> Result<(), DropReason> {
         let (header, packet) = EthernetHeader::parse(frame.data())?;
-        let uplinks = peers.uplinks();
-        let (uplink, is_ip) = match header.ethertype.get() {
-            ETHERTYPE_IPV4 => (None, true),
-            ETHERTYPE_IPV6 => (uplinks.v6, true),
-            ETHERTYPE_ARP => (uplinks.v4, false),
-            _ => return Err(DropReason::ForTheKernel),
-        };
+        let is_ip = matches!(header.ethertype.get(), ETHERTYPE_IPV4 | ETHERTYPE_IPV6);
         let open = self.open_exit.as_ref().filter(|_| is_ip);
-        let Some(owner) = open.and_then(|open| open.nat.owner(packet)) else {
-            let uplink = uplink.filter(|uplink| uplink.port == port);
-            return self.question(now, uplink.ok_or(DropReason::ForTheKernel)?, frame, io);
-        };
-        frame.trim_front(ethernet::HEADER_LEN);
-        if owner == self.id {
-            return self.enter_aivt(now, peers, frame, io);
+        if let Some(owner) = open.and_then(|open| open.nat.owner(packet)) {
+            frame.trim_front(ethernet::HEADER_LEN);
+            if owner == self.id {
+                return self.enter_aivt(now, peers, frame, io);
+            }
+            return self.send_to_worker(owner, frame, io);
         }
-        self.send_to_worker(owner, frame, io)
+        let mut answer = [0; ANSWER];
+        match self.answer(peers, port, frame.data(), &mut answer) {
+            Some(len) => self.send_answer(now, port, &answer[..len], frame, io),
+            None => self.exception(now, port, frame.data(), io),
+        }
     }
 
     fn send_to_worker(&mut self, owner: WorkerId, packet: B, io: &mut impl Outside<C, B>) -> Result<(), DropReason> {
@@ -194,30 +191,40 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         }
     }
 
-    /// Answers who asks on the uplink for the link-layer address of a pool address, some times a second.
-    fn question(
+    /// The answer to who asks on the uplink for the link-layer address of a pool address, and its length.
+    fn answer(&self, peers: &Peers, port: PortId, frame: &[u8], answer: &mut [u8; ANSWER]) -> Option<usize> {
+        let open = self.open_exit.as_ref()?;
+        let (header, _) = EthernetHeader::parse(frame).ok()?;
+        let uplink = match header.ethertype.get() {
+            ETHERTYPE_ARP => peers.uplinks().v4,
+            ETHERTYPE_IPV6 => peers.uplinks().v6,
+            _ => None,
+        };
+        let own = uplink.filter(|uplink| uplink.port == port)?.link?.source;
+        neighbour::answer(frame, own, &open.nat.settings().pool, answer)
+    }
+
+    /// Sends such an answer in the place of the question, some times a second.
+    fn send_answer(
         &mut self,
         now: Now,
-        uplink: Uplink,
+        port: PortId,
+        answer: &[u8],
         mut buf: B,
         io: &mut impl Outside<C, B>,
     ) -> Result<(), DropReason> {
-        let open = self.open_exit.as_mut().ok_or(DropReason::ForTheKernel)?;
-        let own = uplink.link.ok_or(DropReason::ForTheKernel)?.source;
-        let mut frame = [0; ANSWER];
-        let pool = &open.nat.settings().pool;
-        let len = neighbour::answer(buf.data(), own, pool, &mut frame).ok_or(DropReason::ForTheKernel)?;
+        let open = self.open_exit.as_mut().ok_or(DropReason::Gone)?;
         if !open.answers.admit(now) {
             return Err(DropReason::OpenExitRate);
         }
-        let missing = len.saturating_sub(buf.data().len());
+        let missing = answer.len().saturating_sub(buf.data().len());
         if buf.tailroom() < missing {
             return Err(DropReason::NoBuffer);
         }
         buf.grow_back(missing);
-        buf.truncate(len);
-        buf.data_mut().copy_from_slice(&frame[..len]);
-        io.transmit(uplink.port, buf);
+        buf.truncate(answer.len());
+        buf.data_mut().copy_from_slice(answer);
+        io.transmit(port, buf);
         Ok(())
     }
 }

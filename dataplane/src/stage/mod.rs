@@ -14,6 +14,7 @@ pub mod classify;
 pub mod deliver;
 pub mod enter;
 pub mod esp;
+pub mod exception;
 pub mod for_node;
 pub mod forward;
 pub mod internet;

@@ -16,6 +16,8 @@ pub const PARAMETER_PROBLEM: u8 = 4;
 pub const ECHO: u8 = 128;
 /// Echo reply.
 pub const ECHO_REPLY: u8 = 129;
+/// Router solicitation (RFC 4861 section 4.1).
+pub const ROUTER_SOLICITATION: u8 = 133;
 /// Neighbour solicitation (RFC 4861 section 4.3).
 pub const SOLICITATION: u8 = 135;
 /// Redirect (RFC 4861 section 4.5).

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use ain_dataplane::packet::{BufPool, PacketBuf};
@@ -71,6 +72,12 @@ impl<F: PacketFd> FdPort<F> {
                 if waits(&e) { Received::Nothing } else { Received::Failed }
             }
         }
+    }
+}
+
+impl<F: AsFd> AsFd for FdPort<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -15,6 +15,7 @@ pub mod af_packet;
 pub mod dpdk;
 pub mod fd_port;
 pub mod idle;
+pub mod kernel;
 pub mod limits;
 pub mod mem;
 pub mod pin;

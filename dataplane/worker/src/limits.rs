@@ -20,6 +20,12 @@ pub const COMMAND_RING: usize = 4096;
 pub const GUEST_RING: usize = 4096;
 /// Events that wait for the control thread, a worker.
 pub const EVENT_RING: usize = 4096;
+/// Frames that wait for the kernel, or for the port, a worker and port that the kernel does not share.
+pub const KERNEL_RING: usize = 512;
+/// Places of it that are left for neighbour discovery and IKE.
+pub const KERNEL_RING_KEPT: usize = 128;
+/// Milliseconds after which the thread of the taps looks at what workers left for it, when nothing came from the kernel.
+pub const TAP_NAP_MS: u8 = 1;
 /// Nanoseconds between two looks at what has waited too long for reassembly.
 pub const TICK_NS: u64 = 10_000_000;
 /// Nanoseconds for which a worker attends to slots alone, at most.

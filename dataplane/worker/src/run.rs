@@ -3,7 +3,9 @@
 //! ```text
 //!              commands ──►┐                       ┌──► events (and the control thread is woken)
 //!   other workers' ring ──►├─ worker: one burst ───┼──► other workers' rings
-//!         port, device rx ─►┘     after another     └──► port, device tx
+//!         port, device rx ─►┘     after another     ├──► port, device tx
+//!  kernel, where a port is ──►─── straight to the port └──► kernel (`crate::kernel`)
+//!  not shared with it
 //! ```
 //! Nothing here waits or locks while packets flow, and nothing allocates but the first datagram of a flow; only an idle worker sleeps,
 //! and it is offline to publication then.
@@ -15,19 +17,24 @@ use std::time::Instant;
 
 use ain_crypto::Backend;
 use ain_dataplane::command::{Command, Event, Handoff};
+use ain_dataplane::count::Counters;
 use ain_dataplane::engine::Engine;
 use ain_dataplane::handoff::{self, Consumer, Producer};
 use ain_dataplane::id::{Now, PeerId, PortId, WorkerId};
 use ain_dataplane::limits::BURST;
 use ain_dataplane::outside::Outside;
-use ain_dataplane::packet::BufPool;
+use ain_dataplane::packet::{BufPool, PacketBuf, filled};
 use ain_dataplane::peers::Peers;
 use ain_dataplane::publish;
+use ain_dataplane::stage::exception::Exception;
+use ain_dataplane::verdict::DropReason;
 use crossbeam_utils::CachePadded;
 
 use crate::idle::{Idle, IdlePolicy, Step};
+use crate::kernel::WorkerEnd;
 use crate::limits::{COMMAND_RING, EVENT_RING, SLOTS_AT_A_TIME_NS, TICK_NS};
 use crate::port::{Burst, Port};
+use crate::vec_buf::VecBuf;
 
 /// One clock for all threads, so that their times compare.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +110,8 @@ pub struct Worker<C: Backend, A: BufPool> {
     pub ports: Vec<AnyPort<A::Buf>>,
     /// The local device.
     pub device: Option<Device<A::Buf>>,
+    /// Ways to the kernel, of ports that it does not share.
+    pub kernel: Vec<(PortId, WorkerEnd)>,
     /// Empty buffers.
     pub pool: A,
     /// Published peers.
@@ -126,6 +135,7 @@ impl<C: Backend, A: BufPool> Worker<C, A> {
             mut engine,
             ports,
             device,
+            kernel,
             pool,
             mut peers,
             bit,
@@ -140,6 +150,8 @@ impl<C: Backend, A: BufPool> Worker<C, A> {
             ports,
             device,
             to_device: Burst::new(),
+            kernel,
+            counters: engine.counters(),
             pool,
             events: bit.events,
             mesh,
@@ -150,6 +162,7 @@ impl<C: Backend, A: BufPool> Worker<C, A> {
         let (mut idle, mut next_tick) = (Idle::new(idle), clock.now());
         let mut burst: Burst<A::Buf> = Burst::new();
         let mut handed: Burst<Handoff<A::Buf>> = Burst::new();
+        engine.give_to_kernel(io.kernel.iter().map(|(port, _)| *port));
         while !stop.load(Ordering::Relaxed) {
             let table = peers.current();
             io.keep_slots(&mut engine, clock, table);
@@ -184,6 +197,7 @@ impl<C: Backend, A: BufPool> Worker<C, A> {
                     engine.from_device(now, table, gateway, &mut burst, &mut io);
                 }
             }
+            work += io.serve_kernel();
             if now >= next_tick {
                 engine.tick(now);
                 next_tick = now.plus(TICK_NS);
@@ -211,6 +225,8 @@ struct Io<C: Backend, A: BufPool> {
     bursts: Vec<Burst<A::Buf>>,
     device: Option<AnyPort<A::Buf>>,
     to_device: Burst<A::Buf>,
+    kernel: Vec<(PortId, WorkerEnd)>,
+    counters: Arc<Counters>,
     pool: A,
     events: Producer<Event<C, A::Buf>>,
     mesh: handoff::Handoff<Handoff<A::Buf>>,
@@ -232,6 +248,24 @@ impl<C: Backend, A: BufPool> Io<C, A> {
                 break; // more slots than time: some will be missed, but commands, packets and the end are not
             }
         }
+    }
+
+    /// Sends what the kernel has for its ports; how many frames.
+    fn serve_kernel(&mut self) -> usize {
+        let mut frames = 0;
+        for at in 0..self.kernel.len() {
+            let (port, end) = &mut self.kernel[at];
+            let port = *port;
+            let burst: Burst<VecBuf> = end.frames().collect();
+            frames += burst.len();
+            for frame in &burst {
+                match filled(&mut self.pool, frame.data()) {
+                    Some(own) => self.transmit(port, own),
+                    None => self.counters.dropped(DropReason::NoBuffer),
+                }
+            }
+        }
+        frames
     }
 
     /// Sends everything queued, and wakes the control thread once if it has something to read.
@@ -268,6 +302,12 @@ impl<C: Backend, A: BufPool> Outside<C, A::Buf> for Io<C, A> {
             }
             burst.push(frame);
         }
+    }
+
+    fn give_to_kernel(&mut self, port: PortId, kind: Exception, frame: &[u8]) -> Result<(), DropReason> {
+        let mut ends = self.kernel.iter_mut();
+        let end = ends.find(|(own, _)| *own == port);
+        end.map_or(Err(DropReason::ForTheKernel), |(_, end)| end.give(kind, frame))
     }
 
     fn hand_over(&mut self, to: WorkerId, item: Handoff<A::Buf>) -> Result<(), Handoff<A::Buf>> {

@@ -1,15 +1,25 @@
-//! A TUN device: IP datagrams to and from the host's own network stack. Goes with its owner.
+//! A TUN device: IP datagrams to and from the host's own network stack. A TAP device: Ethernet frames. Both go with their owner.
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use tun_rs::{DeviceBuilder, SyncDevice};
+use ain_dataplane::wire::ethernet::{self, MacAddr};
+use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use crate::fd_port::{FdPort, PacketFd};
 use crate::vec_buf::VecPool;
 
+/// Ethernet's header, and the tag of a VLAN.
+const FRAME_OVERHEAD: usize = ethernet::HEADER_LEN + 4;
+
 /// IP datagrams, without any header before them.
 pub type TunPort = FdPort<TunDevice>;
+
+/// Bytes that a buffer needs for a frame of a device with that MTU.
+pub const fn frame_room(mtu: u16) -> usize {
+    mtu as usize + FRAME_OVERHEAD
+}
 
 /// Why there is no TUN device.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +53,21 @@ impl TunPort {
     /// # Errors
     /// When the buffers are too small, or the kernel refuses.
     pub fn create(name: &str, mtu: u16, pool: VecPool) -> Result<Self, TunError> {
+        Self::build(DeviceBuilder::new(), name, mtu, usize::from(mtu), pool)
+    }
+
+    /// Makes a TAP device with that MAC address, as [`Self::create`] makes a TUN device.
+    ///
+    /// # Errors
+    /// The same; buffers need [`frame_room`].
+    pub fn create_tap(name: &str, mac: MacAddr, mtu: u16, pool: VecPool) -> Result<Self, TunError> {
+        let builder = DeviceBuilder::new().layer(Layer::L2).mac_addr(mac.0);
+        Self::build(builder, name, mtu, frame_room(mtu), pool)
+    }
+
+    fn build(builder: DeviceBuilder, name: &str, mtu: u16, needed: usize, pool: VecPool) -> Result<Self, TunError> {
         let room = pool.room();
-        if usize::from(mtu) > room {
+        if needed > room {
             return Err(TunError::Buffers {
                 name: name.into(),
                 mtu,
@@ -55,7 +78,7 @@ impl TunPort {
             name: name.into(),
             source,
         };
-        let builder = DeviceBuilder::new().name(name).mtu(mtu).packet_information(false);
+        let builder = builder.name(name).mtu(mtu).packet_information(false);
         let device = builder.build_sync().map_err(failed)?;
         device.set_nonblocking(true).map_err(failed)?;
         Ok(Self::over(TunDevice(device), pool))
@@ -69,6 +92,12 @@ impl PacketFd for TunDevice {
 
     fn send(&self, packet: &[u8]) -> io::Result<()> {
         self.0.send(packet).map(drop)
+    }
+}
+
+impl AsFd for TunDevice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

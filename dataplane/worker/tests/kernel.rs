@@ -1,4 +1,4 @@
-//! Ports that the kernel gives: `AF_PACKET` over a veth pair, and TUN. Each test in a network namespace of its own thread.
+//! Ports that the kernel gives: `AF_PACKET` over a veth pair, TUN and TAP. Each test in a network namespace of its own thread.
 
 mod common;
 
@@ -6,9 +6,10 @@ use std::net::UdpSocket;
 use std::process::Command;
 
 use ain_dataplane::packet::PacketBuf;
+use ain_dataplane::wire::ethernet::MacAddr;
 use ain_worker::af_packet::{AfPacketError, AfPacketPort};
 use ain_worker::port::{Burst, Port};
-use ain_worker::tun::{TunError, TunPort};
+use ain_worker::tun::{TunError, TunPort, frame_room};
 use ain_worker::vec_buf::VecPool;
 use common::{filled, frame, frames, ours, receive};
 use nix::sched::{CloneFlags, unshare};
@@ -143,6 +144,22 @@ fn answer(pool: &mut VecPool, question: &[u8]) -> ain_worker::vec_buf::VecBuf {
     let (source, destination) = bytes[20..24].split_at_mut(2);
     source.swap_with_slice(destination);
     filled(pool, &bytes)
+}
+
+#[test]
+fn tap_carries_frames_under_the_address_it_was_given() {
+    namespace(&[]);
+    let mac = MacAddr([2, 0, 0, 0, 0, 7]);
+    let pool = VecPool::new(64, frame_room(1500));
+    let mut port = TunPort::create_tap("aintest3", mac, 1500, pool).expect("tap");
+    run("ip addr add 10.9.0.1/24 dev aintest3");
+    let host = UdpSocket::bind("10.9.0.1:4000").expect("socket");
+    host.send_to(b"a question", "10.9.0.2:5000").expect("send");
+    let asked = receive(&mut port, 1, |frame| frame[12..14] == [8, 6]).remove(0);
+    assert_eq!((&asked.data()[..6], &asked.data()[6..12]), (&[0xff; 6][..], &mac.0[..]));
+    let small = VecPool::new(1, frame_room(1500) - 1);
+    let error = TunPort::create_tap("aintest4", mac, 1500, small).expect_err("buffers too small");
+    assert!(matches!(error, TunError::Buffers { .. }), "{error}");
 }
 
 #[test]

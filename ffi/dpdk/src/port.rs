@@ -117,6 +117,8 @@ pub struct PortConfig {
     pub tx_offloads: TxOffloads,
     /// Receive frames for other stations too.
     pub promiscuous: bool,
+    /// Receive the frames of all groups, where the driver chooses among them.
+    pub all_multicast: bool,
 }
 
 impl Default for PortConfig {
@@ -131,6 +133,7 @@ impl Default for PortConfig {
             rx_offloads: RxOffloads::NONE,
             tx_offloads: TxOffloads::NONE,
             promiscuous: false,
+            all_multicast: false,
         }
     }
 }
@@ -234,6 +237,9 @@ impl Port {
         let running = Arc::new(Running(device));
         if config.promiscuous {
             running.0.set_promiscuous(true)?;
+        }
+        if config.all_multicast {
+            running.0.hear_all_multicast()?;
         }
         let rx = (0..config.rx_queues).map(|q| RxQueue::new(&running, q)).collect();
         let tx = (0..config.tx_queues).map(|q| TxQueue::new(&running, q)).collect();
@@ -353,6 +359,14 @@ impl Device {
         done.map(drop)
     }
 
+    /// Receives the frames of all groups. A driver without a word for that does not choose among frames.
+    fn hear_all_multicast(&self) -> Result<(), PortError> {
+        // SAFETY: a claimed port.
+        unless_unsupported(self.call("rte_eth_allmulticast_enable", |id| unsafe {
+            sys::rte_eth_allmulticast_enable(id)
+        }))
+    }
+
     /// Whether frames for other stations are received.
     pub fn is_promiscuous(&self) -> bool {
         // SAFETY: a claimed port.
@@ -437,13 +451,7 @@ impl Device {
         let Some(mtu) = config.mtu else { return Ok(()) };
         // Drivers over a kernel interface change its MTU only on request; those without such a thing say so.
         // SAFETY: a claimed port that does not run.
-        match self.call("rte_eth_dev_set_mtu", |id| unsafe { sys::rte_eth_dev_set_mtu(id, mtu) }) {
-            Err(PortError::Call {
-                errno: Errno(libc::ENOTSUP),
-                ..
-            }) => Ok(()),
-            other => other.map(drop),
-        }
+        unless_unsupported(self.call("rte_eth_dev_set_mtu", |id| unsafe { sys::rte_eth_dev_set_mtu(id, mtu) }))
     }
 
     fn set_up_queues(&self, config: &PortConfig, pool: &Mempool) -> Result<(), PortError> {
@@ -466,5 +474,16 @@ impl Device {
             })?;
         }
         Ok(())
+    }
+}
+
+/// What the driver has no word for is no error.
+fn unless_unsupported(answer: Result<c_int, PortError>) -> Result<(), PortError> {
+    match answer {
+        Err(PortError::Call {
+            errno: Errno(libc::ENOTSUP),
+            ..
+        }) => Ok(()),
+        other => other.map(drop),
     }
 }

@@ -52,7 +52,7 @@ pub use open_exit::OpenExit;
 pub use own::Own;
 pub use peers::{Host, Neighbour};
 pub use port::Port;
-pub use raw::{AnonymityOption, CellProfile, CryptoChoice, Role};
+pub use raw::{AnonymityOption, CellProfile, CryptoChoice, KernelSide, Role};
 pub use tickets::Tickets;
 pub use tunnel::{Sa, Tunnel};
 

@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::raw::{CellProfile, RawAddresses, RawPort};
+use super::raw::{CellProfile, KernelSide, RawAddresses, RawPort};
 use super::report::Checker;
 use super::{check_address, check_name};
+
+/// Drivers that read what the kernel gets too. (`net_af_xdp` does not: its XDP program keeps every frame from the kernel.)
+const SHARING_DRIVERS: [&str; 2] = ["net_af_packet", "net_pcap"];
 
 /// A port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Port {
     pub device: String,
     /// Kernel interface of the same MAC.
     pub interface: String,
+    /// Whether the node makes it.
+    pub kernel: KernelSide,
     /// Outer addresses with their on-link prefixes, at most one of each family.
     pub addresses: Vec<IpNet>,
     /// Outer MTU, bytes.
@@ -25,6 +30,11 @@ pub struct Port {
 }
 
 impl Port {
+    /// Whether the device is one of DPDK's virtual ones, not a NIC.
+    pub fn is_virtual(&self) -> bool {
+        self.device.starts_with("net_")
+    }
+
     /// Its outer address of the family of `other`, if it has one.
     pub fn address_beside(&self, other: IpAddr) -> Option<IpAddr> {
         let mut addresses = self.addresses.iter().map(IpNet::addr);
@@ -97,8 +107,18 @@ fn check_port(checker: &mut Checker, at: usize, raw: &RawPort, profile: CellProf
         name: raw.name.get_ref().clone(),
         device: raw.device.get_ref().clone(),
         interface: raw.interface.get_ref().clone(),
+        kernel: raw.kernel.unwrap_or_else(|| kernel_side(raw.device.get_ref())),
         addresses: raw.address.get_ref().0.clone(),
         mtu,
+    }
+}
+
+/// How the kernel has its part in a device by default.
+fn kernel_side(device: &str) -> KernelSide {
+    if SHARING_DRIVERS.iter().any(|driver| device.starts_with(driver)) {
+        KernelSide::Shared
+    } else {
+        KernelSide::Tap
     }
 }
 

@@ -253,11 +253,23 @@ pub struct RawPort {
     pub device: Spanned<String>,
     /// Kernel interface of the same MAC: neighbour look-ups.
     pub interface: Spanned<String>,
+    /// Whether that is there already or is made; by default the device tells.
+    pub kernel: Option<KernelSide>,
     /// Outer address and its on-link prefix, or one of each family.
     pub address: Spanned<RawAddresses>,
     /// Outer MTU, bytes.
     #[serde(default = "default_mtu")]
     pub mtu: Spanned<u16>,
+}
+
+/// How the kernel has its part in a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelSide {
+    /// It has the interface on which the device stands, and sees every packet itself.
+    Shared,
+    /// The driver keeps the device from it: the node makes a tap and gives it what is the kernel's.
+    Tap,
 }
 
 /// One address with its prefix, or a list of them.

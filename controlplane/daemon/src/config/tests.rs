@@ -18,6 +18,7 @@ mod directory;
 mod families;
 mod inner;
 mod limits;
+mod ports;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/samples");
 
