@@ -29,8 +29,8 @@ RUN_PACKAGES=(
     python3 python3-pytest python3-scapy python3-cryptography python3-sklearn
 )
 
-# A Linux kernel with IPsec, in user mode; strongSwan, and what its plugin of ours is built with (deploy/strongswan).
-INTEROP_PACKAGES=(user-mode-linux charon-systemd strongswan-swanctl libstrongswan-standard-plugins dpkg-dev binutils)
+# A Linux kernel with IPsec, in user mode; another reader of ESP; strongSwan, and what its plugin of ours is built with (deploy/strongswan).
+INTEROP_PACKAGES=(user-mode-linux tshark charon-systemd strongswan-swanctl libstrongswan-standard-plugins dpkg-dev binutils)
 # Peers: nested WireGuard, a private Tor network, the ipsec-secgw of DPDK's samples with its crypto driver.
 BENCH_PACKAGES=(wireguard-go wireguard-tools tor dpdk dpdk-dev librte-crypto-ipsec-mb23 xz-utils)
 

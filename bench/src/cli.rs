@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ain_bench::backend::{Choice, Fresh, WithBackend, with};
 use ain_bench::clock::Clock;
+use ain_bench::differential::Differential;
 use ain_bench::machine::{self, Steal};
 use ain_bench::memory::Memories;
 use ain_bench::pcap::Pcap;
@@ -64,6 +65,8 @@ enum What {
     Memory,
     /// Packets and node configuration for a packet generator.
     Pcap(Pcap),
+    /// The node's verdicts on right and altered packets, against those of a model of the RFCs.
+    Differential(Differential),
     /// What an eavesdropper can read off the times of packets on links with a rate.
     Shape(Shape),
     /// Fills a node and says what it holds: the process that `memory` measures.
@@ -173,6 +176,9 @@ impl Cli {
         }
         if let What::Pcap(pcap) = &self.what {
             return with(self.backend, pcap);
+        }
+        if let What::Differential(differential) = &self.what {
+            return with(self.backend, differential);
         }
         if let What::Shape(shape) = &self.what {
             return shape.run();

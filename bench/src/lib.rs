@@ -11,8 +11,10 @@
 
 pub mod adversary;
 pub mod backend;
+pub mod capture;
 pub mod clock;
 pub mod control;
+pub mod differential;
 pub mod floor;
 pub mod forge;
 pub mod goals;

@@ -9,8 +9,7 @@
 //! over. Keys are the same in every run, and known to everybody.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +26,7 @@ use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::backend::{Fresh, WithBackend};
+use crate::capture::CaptureFile;
 use crate::memory::{Memories, Ordinary};
 use crate::role::{Case, ESP, Half, Role, SIDE, Scene, Ways};
 use crate::site::{LOCAL, REMOTE_MAC, Sa, material, remote, tunnel_spi};
@@ -141,38 +141,6 @@ fn write_packets<C: Fresh>(case: Case, packets: usize, path: &Path) -> anyhow::R
 impl Half {
     /// Packets made at a time.
     const CHUNK: usize = 64;
-}
-
-/// A capture of Ethernet frames in the format of libpcap 2.4, little-endian, a microsecond apart.
-struct CaptureFile {
-    out: BufWriter<File>,
-    frames: u32,
-}
-
-impl CaptureFile {
-    fn create(path: &Path) -> io::Result<Self> {
-        const LONGEST: u32 = 65_535;
-        const ETHERNET: u32 = 1;
-        let mut out = BufWriter::new(File::create(path)?);
-        for word in [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, LONGEST, ETHERNET] {
-            out.write_all(&word.to_le_bytes())?;
-        }
-        Ok(Self { out, frames: 0 })
-    }
-
-    fn add(&mut self, frame: &[u8]) -> io::Result<()> {
-        let (seconds, microseconds) = (self.frames / 1_000_000, self.frames % 1_000_000);
-        let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
-        for word in [seconds, microseconds, length, length] {
-            self.out.write_all(&word.to_le_bytes())?;
-        }
-        self.frames += 1;
-        self.out.write_all(frame)
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// The node's files.

@@ -116,16 +116,25 @@ impl<C: Fresh, M: Memory> Site<C, M> {
     /// # Errors
     /// When the capacity is too small for the peers.
     pub fn new(shape: &Shape, pool: M) -> Result<Self, TableError> {
+        let ids = (0..).map(PeerId).take(shape.peers.len());
+        Self::with_tunnels(shape, ids.map(|id| tunnel(shape, id)).collect(), pool)
+    }
+
+    /// The same with other tunnels, one a peer.
+    ///
+    /// # Errors
+    /// When the capacity is too small for the peers.
+    pub fn with_tunnels(shape: &Shape, tunnels: Vec<TunnelSpec>, pool: M) -> Result<Self, TableError> {
         let entries = (shape.capacity.tvts + shape.capacity.tunnels) as usize;
         let (table, reader) = flow_table(entries, [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210]);
         let mut writer = TableWriter::new(table, 1, shape.capacity);
         let mut peers = Vec::new();
-        for (id, kind) in (0..).map(PeerId).zip(&shape.peers) {
-            let (tunnel, _) = writer.add_tunnel(&tunnel(shape, id))?;
+        for (spec, kind) in tunnels.into_iter().zip(&shape.peers) {
+            let (tunnel, _) = writer.add_tunnel(&spec)?;
             peers.push(Peer {
                 port: PortId(0),
                 local: LOCAL.into(),
-                remote: remote(id).into(),
+                remote: remote(spec.peer).into(),
                 link: Some(Link {
                     source: LOCAL_MAC,
                     destination: REMOTE_MAC,
@@ -273,6 +282,8 @@ pub struct Sink<C: Backend, M: Memory> {
     pub sent: u64,
     /// What the engine reported.
     pub events: VecDeque<Event<C, M::Buf>>,
+    /// The last datagram for the local device.
+    pub delivered: Option<M::Buf>,
 }
 
 impl<C: Backend, M: Memory> Sink<C, M> {
@@ -282,6 +293,7 @@ impl<C: Backend, M: Memory> Sink<C, M> {
             sending: ArrayVec::new(),
             sent: 0,
             events: VecDeque::new(),
+            delivered: None,
         }
     }
 
@@ -319,5 +331,7 @@ impl<C: Backend, M: Memory> Outside<C, M::Buf> for Sink<C, M> {
         Ok(())
     }
 
-    fn deliver(&mut self, _datagram: M::Buf) {}
+    fn deliver(&mut self, datagram: M::Buf) {
+        self.delivered = Some(datagram);
+    }
 }

@@ -4,6 +4,7 @@
     chat.py fetch ADDRESS PORT DOWN UP            the other side of it
     chat.py echo  ADDRESS PORT                    sends every UDP datagram back
     chat.py ask   ADDRESS PORT SIZE...            sends datagrams of random bytes to an echo, prints how many came back the same
+    chat.py collect PORT FILE                     writes the first 4 bytes of every UDP datagram of either family to FILE
     chat.py alive OWN NODE                        answers the KEEPALIVEs of a neighbouring node (docs/protocol.md section 6)
 """
 
@@ -73,6 +74,15 @@ def ask(address: str, port: str, *sizes: str) -> None:
     print(same)
 
 
+def collect(port: str, file: str) -> None:
+    """Every datagram to that port."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server, open(file, "wb", buffering=0) as out:
+        server.bind(("::", int(port)))
+        print("listening", flush=True)
+        while True:
+            out.write(server.recv(65_535)[:4])
+
+
 def alive(own: str, node: str) -> None:
     """Answers KEEPALIVEs in datagrams as long as they are."""
     process = os.urandom(4)
@@ -86,4 +96,4 @@ def alive(own: str, node: str) -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "fetch": fetch, "echo": echo, "ask": ask, "alive": alive}[sys.argv[1]](*sys.argv[2:])
+    {"serve": serve, "fetch": fetch, "echo": echo, "ask": ask, "collect": collect, "alive": alive}[sys.argv[1]](*sys.argv[2:])

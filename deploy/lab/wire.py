@@ -17,14 +17,19 @@ STRANGER = bytes.fromhex("02000000ff01")
 
 def inject(lab: Lab, host: Host, packets: Iterable[bytes]) -> int:
     """Sends IP packets to `host` from its leg at the bridge, whatever their source; returns how many."""
+    to = bytes.fromhex(host.mac.replace(":", "")) + STRANGER
+    return inject_frames(lab, host, (to + ETHERTYPES[packet[0] >> 4].to_bytes(2, "big") + packet for packet in packets))
+
+
+def inject_frames(lab: Lab, host: Host, frames: Iterable[bytes]) -> int:
+    """Sends whole Ethernet frames there."""
     with inside(lab.inet):
         leg = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     count = 0
     with leg:
         leg.bind((host.name, 0))
-        for packet in packets:
-            ethertype = ETHERTYPES[packet[0] >> 4].to_bytes(2, "big")
-            leg.send(bytes.fromhex(host.mac.replace(":", "")) + STRANGER + ethertype + packet)
+        for frame in frames:
+            leg.send(frame)
             count += 1
     return count
 

@@ -60,6 +60,16 @@ pub struct State {
     pub in_workers: Vec<usize>,
 }
 
+/// A frame that has reached its machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Passed {
+    /// Machines, sender first.
+    pub ends: (u8, u8),
+    pub frame: Vec<u8>,
+    /// The datagram in it that went to the machine's control node, if one did.
+    pub for_control: Option<Vec<u8>>,
+}
+
 /// Machine `node + 1` is an AIN; its first host is machine `100 + node`.
 pub struct World {
     pub machines: BTreeMap<u8, Machine>,
@@ -74,6 +84,8 @@ pub struct World {
     pub wall_at_start: u64,
     /// Seconds by which a node's clock is off.
     pub clock_off: BTreeMap<u8, i64>,
+    /// All frames, where a test looks at them.
+    pub passed: Option<Vec<Passed>>,
     late: Vec<(Now, u8, Buf)>,
     asked: u32,
     family: Family,
@@ -131,6 +143,7 @@ impl World {
             cut: BTreeSet::new(),
             wall_at_start,
             clock_off: BTreeMap::new(),
+            passed: None,
             late: Vec::new(),
             asked: 0,
             family: plan.family,
@@ -208,9 +221,23 @@ impl World {
     }
 
     fn arrive(&mut self, to: u8, frame: Buf) {
-        if let Some(machine) = self.machines.get_mut(&to) {
-            machine.receive(self.now, 0, [frame]);
-        }
+        let Some(machine) = self.machines.get_mut(&to) else {
+            return;
+        };
+        let Some(passed) = &mut self.passed else {
+            return machine.receive(self.now, 0, [frame]);
+        };
+        let (ends, bytes, known) = (ends(&frame), frame.data().to_vec(), machine.io.events.len());
+        machine.receive(self.now, 0, [frame]);
+        let for_control = machine.io.events.iter().skip(known).find_map(|event| match event {
+            Event::Signal(_, datagram) | Event::ForNode(_, datagram) => Some(datagram.data().to_vec()),
+            _ => None,
+        });
+        passed.push(Passed {
+            ends,
+            frame: bytes,
+            for_control,
+        });
     }
 
     fn arrive_late(&mut self) {
