@@ -15,9 +15,12 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ain_controlplane::action::{Action, Opening};
+use ain_controlplane::associations::Keying;
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey};
+use ain_controlplane::generation::AhPair;
 use ain_controlplane::limits::AIVTS_MAX;
 use ain_controlplane::node::{Config, Neighbour, Node, Peer, Quotas, SpiSecret};
+use ain_controlplane::sa::Generation;
 use ain_controlplane::share::NeighbourShare;
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::frame::{Frame, Kind, Message, Signal};
@@ -30,6 +33,7 @@ use ain_dataplane::id::{Now, PeerId};
 use ain_dataplane::packet::{BufPool, PacketBuf};
 use ain_dataplane::peers::PeerKind;
 use ain_dataplane::stage::Lane;
+use ain_dataplane::usage::SaUse;
 use ain_dataplane::wire::cell::CellProfile;
 use ain_dataplane::wire::protocol;
 use anyhow::{Context, ensure};
@@ -110,11 +114,6 @@ fn config(kem: Kem, onion_key: OnionPrivateKey) -> anyhow::Result<Config> {
     let neighbour = |number: u16| {
         Peer::Neighbour(Neighbour {
             id: id(number),
-            spi_secret: SpiSecret::derive(&number.to_be_bytes(), b"the other direction"),
-            spi_reserved: 0,
-            own_spis: [Sa::AhIn, Sa::AhOut, Sa::EspIn, Sa::EspOut]
-                .map(|sa| tunnel_spi(sa, PeerId(number)))
-                .to_vec(),
             rate_pps: None,
             share: NeighbourShare::default(),
         })
@@ -166,7 +165,10 @@ impl<C: Fresh, M: Memory> Control<C, M> {
         let kem = onion_key::kem(suite).context("no such suite")?;
         let onion_key = onion_key::load(suite, &onion_key::generate(suite)?).context("a key")?;
         let public_key = onion_key.public().to_vec();
-        let node = Node::new(config(kem, onion_key)?, now, Box::new(ChaCha12Rng::seed_from_u64(1)))?;
+        let mut node = Node::new(config(kem, onion_key)?, now, Box::new(ChaCha12Rng::seed_from_u64(1)))?;
+        for peer in (0..NEIGHBOURS).map(PeerId) {
+            node.handle_keying(now, Keying::Begun(peer, ah_pair(peer)));
+        }
         let mut control = Self {
             site: Site::new(&shape, pool)?,
             node,
@@ -237,7 +239,8 @@ impl<C: Fresh, M: Memory> Control<C, M> {
         let (onion, _) = build(&self.kem, &path, &terms, &mut self.rng)?;
         self.next_spi += 1;
         let message = self.next_message(PeerId(up));
-        Ok((PeerId(up), say(self.next_spi, message, Message::Create { onion })))
+        let ah = tunnel_spi(Sa::AhIn, PeerId(up)).value();
+        Ok((PeerId(up), say(self.next_spi, message, Message::Create { ah, onion })))
     }
 
     /// What neighbours answer to what the node sent: each request gets its ACK, a CREATE its CREATED too.
@@ -344,7 +347,7 @@ impl<C: Fresh, M: Memory> Control<C, M> {
                     Some(waiting) => waiting.push_back(opening),
                     None => self.node.handle_opened(self.now, self.wall(), opening.open()),
                 },
-                Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
+                Action::ReserveSpis { .. } => {}
                 Action::Remove { aivt } => self.site.writer.remove(self.now, aivt),
                 Action::Enter { .. }
                 | Action::KeepGuards(_)
@@ -355,6 +358,18 @@ impl<C: Fresh, M: Memory> Control<C, M> {
             }
         }
         Ok(())
+    }
+}
+
+/// The keys of a neighbour's PVT, as the control node sees them.
+fn ah_pair(peer: PeerId) -> AhPair {
+    AhPair {
+        generation: Generation::HAND_MADE,
+        spi_in: tunnel_spi(Sa::AhIn, peer),
+        spi_out: tunnel_spi(Sa::AhOut, peer),
+        spi_secret: SpiSecret::derive(&peer.0.to_be_bytes(), b"the other direction"),
+        spi_counter: None,
+        heard: SaUse::new(0),
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   capture ─► streams, one a direction ─► slots ─► intervals ─► idle or loaded? real or dummy?      AUC 0.5: it cannot be told
 //! ```
-//! The judge knows more than the eavesdropper: when there was load, and with the PVTs' ESP keys what is under the veil.
+//! The judge knows more than the eavesdropper: when there was load, and with the PVTs' AH keys what is under the veil.
 
 use std::collections::BTreeMap;
 use std::fs;

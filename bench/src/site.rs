@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use ain_controlplane::action::Route;
-use ain_controlplane::table_writer::{
-    InboundSa, OutboundSa, TableError, TableWriter, TunnelShape, TunnelSpec, Workers,
-};
+use ain_controlplane::lifetime::Lifetime;
+use ain_controlplane::sa::{Generation, Numbers, SaKind, SaSpec};
+use ain_controlplane::table_writer::{TableError, TableWriter, TunnelShape, TunnelSpec, Workers};
 use ain_crypto::{AeadAlgorithm, Backend, MacAlgorithm};
 use ain_dataplane::command::{Command, Event, Handoff};
 use ain_dataplane::engine::{Capacity, Engine};
@@ -23,7 +23,6 @@ use ain_dataplane::limits::BURST;
 use ain_dataplane::outside::Outside;
 use ain_dataplane::packet::BufPool;
 use ain_dataplane::peers::{Link, Peer, PeerKind, Peers};
-use ain_dataplane::reserve::Grant;
 use ain_dataplane::stage::Lane;
 use ain_dataplane::table::flow_table;
 use ain_dataplane::verdict::DropReason;
@@ -124,17 +123,17 @@ impl<C: Fresh, M: Memory> Site<C, M> {
     ///
     /// # Errors
     /// When the capacity is too small for the peers.
-    pub fn with_tunnels(shape: &Shape, tunnels: Vec<TunnelSpec>, pool: M) -> Result<Self, TableError> {
+    pub fn with_tunnels(shape: &Shape, tunnels: Vec<[SaSpec; 4]>, pool: M) -> Result<Self, TableError> {
         let entries = (shape.capacity.tvts + shape.capacity.tunnels) as usize;
         let (table, reader) = flow_table(entries, [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210]);
         let mut writer = TableWriter::new(table, 1, shape.capacity);
         let mut peers = Vec::new();
-        for (spec, kind) in tunnels.into_iter().zip(&shape.peers) {
-            let (tunnel, _) = writer.add_tunnel(&spec)?;
+        for (sas, kind) in tunnels.iter().zip(&shape.peers) {
+            let tunnel = add_tunnel(&mut writer, sas)?;
             peers.push(Peer {
                 port: PortId(0),
                 local: LOCAL.into(),
-                remote: remote(spec.peer).into(),
+                remote: remote(sas[0].peer).into(),
                 link: Some(Link {
                     source: LOCAL_MAC,
                     destination: REMOTE_MAC,
@@ -222,34 +221,46 @@ impl<C: Fresh, M: Memory> Site<C, M> {
     }
 }
 
-/// A peer's tunnel at the node under test.
-pub fn tunnel(shape: &Shape, peer: PeerId) -> TunnelSpec {
-    let inbound = |sa, len| InboundSa {
-        spi: tunnel_spi(sa, peer),
-        key: material(sa, peer, len),
-        resume_after: 0,
+/// The associations of a peer's tunnel at the node under test: AH and ESP in, then out.
+pub fn tunnel(shape: &Shape, peer: PeerId) -> [SaSpec; 4] {
+    let ah = SaKind::Ah {
+        algorithm: shape.ah,
+        generation: Generation::HAND_MADE,
+        spi_counter: None,
     };
-    let outbound = |sa, len| OutboundSa {
-        spi: tunnel_spi(sa, peer),
-        key: material(sa, peer, len),
-        grant: Grant::new(1, u64::MAX),
-    };
-    TunnelSpec {
+    let esp = SaKind::Esp(shape.esp);
+    let (ah_bytes, esp_bytes) = (shape.ah.key_bytes(), shape.esp.key_bytes());
+    let association = |sa, kind, len, numbers| SaSpec {
         peer,
-        owner: WorkerId(0),
-        ah: shape.ah,
-        esp: shape.esp,
+        spi: tunnel_spi(sa, peer),
+        kind,
+        key: material(sa, peer, len),
         esn: true,
-        ah_in: inbound(Sa::AhIn, shape.ah.key_bytes()),
-        ah_out: outbound(Sa::AhOut, shape.ah.key_bytes()),
-        ah_ivs: match shape.ah {
-            MacAlgorithm::Aes128Gmac => vec![Grant::new(1, 1 << 56)],
-            _ => Vec::new(),
-        },
-        esp_in: inbound(Sa::EspIn, shape.esp.key_bytes()),
-        esp_out: outbound(Sa::EspOut, shape.esp.key_bytes()),
+        numbers,
+        lifetime: Lifetime::NONE,
+    };
+    [
+        association(Sa::AhIn, ah, ah_bytes, Numbers::fresh_in()),
+        association(Sa::EspIn, esp, esp_bytes, Numbers::fresh_in()),
+        association(Sa::AhOut, ah, ah_bytes, Numbers::fresh_out(1)),
+        association(Sa::EspOut, esp, esp_bytes, Numbers::fresh_out(1)),
+    ]
+}
+
+/// Installs a tunnel with its associations; its slot.
+///
+/// # Errors
+/// Where there is no room.
+pub fn add_tunnel<C: Backend, B>(writer: &mut TableWriter<C, B>, sas: &[SaSpec; 4]) -> Result<u32, TableError> {
+    let slot = writer.add_tunnel(&TunnelSpec {
+        peer: sas[0].peer,
+        owner: WorkerId(0),
         shape: TunnelShape::default(),
+    })?;
+    for sa in sas {
+        writer.add_sa(sa)?;
     }
+    Ok(slot)
 }
 
 /// Commands go straight into the engine.

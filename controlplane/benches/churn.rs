@@ -16,19 +16,20 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use ain_controlplane::action::Action;
+use ain_controlplane::lifetime::Lifetime;
 use ain_controlplane::node::{Node, Quotas};
+use ain_controlplane::sa::{Generation, Numbers, SaKind, SaSpec};
 use ain_controlplane::signal::create::{FlowToken, HopSpec, Terms, build};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Frame, Message, Signal};
 use ain_controlplane::signal::suite::x25519::KEM;
-use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelShape, TunnelSpec, Workers};
-use ain_crypto::{AeadAlgorithm, MacAlgorithm, Portable};
+use ain_controlplane::table_writer::{TableWriter, TunnelShape, TunnelSpec, Workers};
+use ain_crypto::{MacAlgorithm, Portable};
 use ain_dataplane::command::Command;
 use ain_dataplane::engine::Capacity;
 use ain_dataplane::id::{Now, PeerId, Spi, WorkerId};
-use ain_dataplane::reserve::Grant;
 use ain_dataplane::table::flow_table;
-use net::{Plan, WALL, id, onion_key};
+use net::{AH_SPI, Plan, WALL, id, onion_key};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use zeroize::Zeroizing;
@@ -85,42 +86,34 @@ fn frame(peer: PeerId) -> Frame {
     Frame::new((Ipv4Addr::new(192, 0, 2, address), Ipv4Addr::new(192, 0, 2, 2)), 1408)
 }
 
-/// A tunnel with keys that nobody uses.
-fn tunnel(peer: PeerId) -> TunnelSpec {
-    let (ah, esp) = (MacAlgorithm::Aes128Gmac, AeadAlgorithm::Aes128Gcm16);
-    let spi = |offset| Spi::new(300 + 4 * u32::from(peer.0) + offset).expect("SPI");
-    let inbound = |offset, bytes| InboundSa {
-        spi: spi(offset),
-        key: Zeroizing::new(vec![1; bytes]),
-        resume_after: 0,
-    };
-    let outbound = |offset, bytes| OutboundSa {
-        spi: spi(offset),
-        key: Zeroizing::new(vec![2; bytes]),
-        grant: Grant::new(1, u64::MAX),
-    };
-    TunnelSpec {
+/// Keys that nobody uses.
+fn ah_pair(peer: PeerId) -> [SaSpec; 2] {
+    let algorithm = MacAlgorithm::Aes128Gmac;
+    [Numbers::fresh_in(), Numbers::fresh_out(1)].map(|numbers| SaSpec {
         peer,
-        owner: WorkerId(0),
-        ah,
-        esp,
+        spi: Spi::new(AH_SPI).expect("SPI"),
+        kind: SaKind::Ah {
+            algorithm,
+            generation: Generation::HAND_MADE,
+            spi_counter: None,
+        },
+        key: Zeroizing::new(vec![1; algorithm.key_bytes()]),
         esn: true,
-        ah_in: inbound(0, ah.key_bytes()),
-        ah_out: outbound(1, ah.key_bytes()),
-        ah_ivs: Vec::new(),
-        esp_in: inbound(2, esp.key_bytes()),
-        esp_out: outbound(3, esp.key_bytes()),
-        shape: TunnelShape::default(),
-    }
+        numbers,
+        lifetime: Lifetime::NONE,
+    })
 }
 
 impl World {
     fn new(standing: usize) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(1);
-        let mut config = Plan::chain(3).config(1, &HashMap::new(), 0);
+        let mut config = Plan::chain(3).config(1, 0);
         config.inactivity_s = 86_400;
         config.quotas = Quotas::halves(4 * (standing + TIMED), 0);
-        let node = Node::new(config, Now(1), Box::new(ChaCha12Rng::from_rng(&mut rng))).expect("configuration");
+        let mut node = Node::new(config, Now(1), Box::new(ChaCha12Rng::from_rng(&mut rng))).expect("configuration");
+        for keying in Plan::chain(3).keys(1, &HashMap::new()) {
+            node.handle_keying(Now(1), keying);
+        }
         let room = u32::try_from(2 * (standing + TIMED)).expect("capacity");
         let (table, _) = flow_table(room as usize + 8, [1, 2]);
         let capacity = Capacity {
@@ -130,7 +123,15 @@ impl World {
         };
         let mut writer = TableWriter::new(table, 1, capacity);
         for peer in [ASKER, ASKED] {
-            writer.add_tunnel(&tunnel(peer)).expect("tunnel");
+            let tunnel = TunnelSpec {
+                peer,
+                owner: WorkerId(0),
+                shape: TunnelShape::default(),
+            };
+            writer.add_tunnel(&tunnel).expect("tunnel");
+            for spec in ah_pair(peer) {
+                writer.add_sa(&spec).expect("association");
+            }
         }
         let mut world = Self {
             node,
@@ -173,7 +174,11 @@ impl World {
             while let Some(action) = self.node.poll_action() {
                 match action {
                     Action::Send { peer, datagram } => self.sent.push((peer, datagram)),
-                    Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
+                    Action::ReserveSpis {
+                        peer,
+                        generation,
+                        up_to,
+                    } => self.node.handle_spis_reserved(peer, generation, up_to),
                     Action::Open(opening) => self.node.handle_opened(self.now, self.wall(), opening.open()),
                     Action::Install { aivt, route, activity } => {
                         self.writer.install(aivt, route, &activity).expect("room");
@@ -254,7 +259,7 @@ impl World {
         self.next_spi += 1;
         self.next_id += 1;
         let (spi, message_id) = (self.next_spi, self.next_id);
-        self.say(ASKER, spi, message_id, Message::Create { onion });
+        self.say(ASKER, spi, message_id, Message::Create { ah: AH_SPI, onion });
         self.settle();
         spi
     }

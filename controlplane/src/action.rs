@@ -9,6 +9,7 @@ pub use ain_dataplane::id::Pair;
 use ain_dataplane::id::{AivtId, FlowId, FlowTag, PeerId, Spi};
 
 use crate::guard::Guard;
+use crate::sa::Generation;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use crate::opening::{Opened, Opening};
@@ -33,14 +34,30 @@ pub struct Link {
     pub spi: Spi,
 }
 
+impl Link {
+    /// As a TVT that is born under `generation`.
+    pub const fn under(self, generation: Generation) -> KeyedLink {
+        KeyedLink { link: self, generation }
+    }
+}
+
+/// A TVT, and the key generation of its PVT that it is born under and keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyedLink {
+    /// The TVT.
+    pub link: Link,
+    /// Whose AH keys it has.
+    pub generation: Generation,
+}
+
 /// A node's part in one AIVT, with what the packet path needs for it.
 pub enum Route {
     /// Between two TVTs: forward cells lose a layer, backward cells gain one.
     Intermediate {
         /// Towards the entrance.
-        upstream: Link,
+        upstream: KeyedLink,
         /// Towards the exit.
-        downstream: Link,
+        downstream: KeyedLink,
         /// Hop keys.
         keys: HopKeys,
     },
@@ -49,14 +66,14 @@ pub enum Route {
         /// The flow carried.
         flow: FlowId,
         /// The first TVT.
-        downstream: Link,
+        downstream: KeyedLink,
         /// Hop keys in path order.
         keys: Vec<HopKeys>,
     },
     /// The exit. Bound to a (source, destination) later, by [`Action::Bind`].
     Exit {
         /// The last TVT.
-        upstream: Link,
+        upstream: KeyedLink,
         /// Hop keys.
         keys: HopKeys,
         /// The flow that it carries.
@@ -148,7 +165,9 @@ pub enum Action {
     ReserveSpis {
         /// The neighbour.
         peer: PeerId,
-        /// First value still free; becomes `Neighbour::spi_reserved` of the next start.
+        /// The generation.
+        generation: Generation,
+        /// First value still free; becomes the SPI counter of the generation's keys at the next start.
         up_to: u32,
     },
 }

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use ain_dataplane::entry::Activity;
 use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
 
-use crate::action::{HopKeys, Link};
+use crate::action::{HopKeys, KeyedLink, Link};
 use crate::by_aivt::{ByAivt, PLACES, name, place};
 use crate::directory::NodeId;
 use crate::flow::FlowNumber;
 use crate::key_schedule::{ConfirmKey, HopSecrets};
+use crate::sa::Generation;
 use crate::signal::create::FlowToken;
 use crate::signal::created::Confirmation;
 
@@ -37,6 +38,8 @@ pub enum Stage {
 pub struct Upstream {
     /// Neighbour and SPI.
     pub link: Link,
+    /// What it is born under.
+    pub generation: Generation,
     /// Message id of the CREATE that asked for it.
     pub create_id: u32,
     /// Key of this hop's link in the chain of CREATED, until CREATED leaves.
@@ -47,12 +50,28 @@ pub struct Upstream {
 pub struct Downstream {
     /// Neighbour and SPI.
     pub link: Link,
+    /// What it is born under.
+    pub generation: Generation,
     /// Message id of our CREATE.
     pub create_id: u32,
     /// What was in it, until CREATED: for another try after an SPI collision.
     pub onion: Box<[u8]>,
     /// Tries so far besides the first.
     pub redraws: u8,
+}
+
+impl Upstream {
+    /// For the packet path.
+    pub fn keyed(&self) -> KeyedLink {
+        self.link.under(self.generation)
+    }
+}
+
+impl Downstream {
+    /// For the packet path.
+    pub fn keyed(&self) -> KeyedLink {
+        self.link.under(self.generation)
+    }
 }
 
 /// What a CREATE was let in for, which an exit must remember.
@@ -314,16 +333,17 @@ impl Aivts {
         }
     }
 
-    /// Gives the AIVT `id` another downstream TVT, asked for by the CREATE `create_id`.
-    pub fn relink(&mut self, id: AivtId, link: Link, create_id: u32) {
+    /// Gives the AIVT `id` another downstream TVT.
+    pub fn relink(&mut self, id: AivtId, fresh: Downstream) {
         let Some(downstream) = self.by_id.of_mut(id).and_then(|aivt| aivt.downstream.as_mut()) else {
             return;
         };
         self.by_link.remove(&key(&downstream.link));
-        self.by_link.insert(key(&link), place(id));
-        downstream.link = link;
-        downstream.create_id = create_id;
-        downstream.redraws += 1;
+        self.by_link.insert(key(&fresh.link), place(id));
+        *downstream = Downstream {
+            redraws: downstream.redraws + 1,
+            ..fresh
+        };
     }
 
     /// The AIVT `id` wants to be looked at again at `at`.

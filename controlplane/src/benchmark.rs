@@ -12,7 +12,8 @@ use std::sync::Arc;
 use ain_crypto::Backend;
 use ain_dataplane::id::{AivtId, FlowId, FlowTag, Pair, PeerId, Spi};
 
-use crate::action::{HopKeys, Link, Route};
+use crate::action::{HopKeys, KeyedLink, Link, Route};
+use crate::sa::Generation;
 use crate::table_writer::{TableError, TableWriter};
 
 /// SPIs of the AIVTs begin here; those of tunnels in a benchmark lie below.
@@ -88,10 +89,10 @@ pub fn sides(aivt: u32, ups: u16, downs: u16) -> (u16, u16) {
 }
 
 impl Benchmark {
-    fn links(&self, aivt: u32) -> (Link, Link) {
+    fn links(&self, aivt: u32) -> (KeyedLink, KeyedLink) {
         let count = |peers: &[PeerId]| u16::try_from(peers.len()).unwrap_or(u16::MAX);
         let (up, down) = sides(aivt, count(&self.up), count(&self.down));
-        let link = |peer| Link { peer, spi: spi(aivt) };
+        let link = |peer| Link { peer, spi: spi(aivt) }.under(Generation::HAND_MADE);
         (link(self.up[usize::from(up)]), link(self.down[usize::from(down)]))
     }
 
@@ -139,7 +140,7 @@ impl Benchmark {
             return Err(TableError::Unknown("flow"));
         };
         let (upstream, downstream) = self.links(aivt);
-        if upstream.peer != tunnel {
+        if upstream.link.peer != tunnel {
             return Err(TableError::Unknown("flow"));
         }
         writer.note_flow(flow, tunnel, of);
@@ -159,7 +160,7 @@ impl Benchmark {
         pair: Pair,
     ) -> Result<(), TableError> {
         let number = u32::try_from(aivt.0).map_err(|_| TableError::Unknown("AIVT"))?;
-        writer.bind(aivt, pair, self.links(number).1.peer)
+        writer.bind(aivt, pair, self.links(number).1.link.peer)
     }
 }
 

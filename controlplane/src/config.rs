@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use ain_dataplane::id::{PeerId, Spi};
+use ain_dataplane::id::PeerId;
 use ain_dataplane::nat;
 pub use ain_dataplane::wire::cell::CellProfile;
 use ed25519_dalek::SigningKey;
@@ -133,13 +133,6 @@ pub enum Peer {
 pub struct Neighbour {
     /// Its id; both nodes name each other in the directory.
     pub id: NodeId,
-    /// Keys the order in which SPIs of TVTs are drawn; the same at both ends.
-    pub spi_secret: SpiSecret,
-    /// First SPI counter value that was never reserved under the PVT's key generation: 0, or the `up_to` of the last
-    /// [`crate::action::Action::ReserveSpis`] that reached the disk.
-    pub spi_reserved: u32,
-    /// The PVT's own SPIs, both directions, ESP and AH: never drawn for a TVT.
-    pub own_spis: Vec<Spi>,
     /// Packets a second in each direction, the same at both ends; none: they leave as they come.
     pub rate_pps: Option<NonZeroU32>,
     /// What it may have of this node.
@@ -191,7 +184,7 @@ pub enum SourceOption {
     RandomPrivate,
 }
 
-/// Secret of a PVT's SPI order: 32 bytes that both ends derive from the PVT's keys.
+/// Secret of the SPI order of a key generation: 32 bytes that both ends derive from its keys.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct SpiSecret(pub(crate) [u8; 32]);
 

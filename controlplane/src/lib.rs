@@ -6,12 +6,14 @@
 
 pub mod action;
 pub mod aivt;
+pub mod associations;
 pub mod benchmark;
 pub mod by_aivt;
 pub mod config;
 pub mod count;
 pub mod directory;
 pub mod flow;
+pub mod generation;
 pub mod guard;
 pub mod key_schedule;
 pub mod lifetime;

@@ -18,6 +18,7 @@ mod checks;
 mod dump;
 mod entrance;
 mod exit;
+mod keying;
 mod life;
 mod lost;
 mod opening;
@@ -38,6 +39,7 @@ use rand::CryptoRng;
 
 use crate::action::Action;
 use crate::aivt::Aivts;
+use crate::associations::Keying;
 pub use crate::config::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
 use crate::count::Counts;
 use crate::directory::{Directory, NodeId};
@@ -48,6 +50,7 @@ use crate::opening::{Opened, Openings};
 use crate::penalty::Penalties;
 use crate::pvt::Pvt;
 use crate::replay::ReplayCache;
+use crate::sa::Generation;
 use crate::share::MadeFor;
 use crate::signal::destroy::Reason;
 use crate::signal::suite::{Kem, OnionKeys};
@@ -111,7 +114,7 @@ impl Node {
         checks::check(&config)?;
         let (pvts, neighbours, hosts) = checks::split_peers(&config, now, &mut *rng)?;
         let own = config.own_peer();
-        let mut node = Self {
+        Ok(Self {
             replay: ReplayCache::new(REPLAY_TAGS, config.replay_floor_s),
             settings: Settings {
                 id: config.id,
@@ -146,10 +149,7 @@ impl Node {
             counts: Counts::default(),
             rng,
             shutting_down: false,
-        };
-        let peers: Vec<PeerId> = node.pvts.keys().copied().collect();
-        peers.into_iter().for_each(|peer| node.reserve_spis(peer));
-        Ok(node)
+        })
     }
 
     /// `datagram`, an inner IP datagram, came out of the PVT of `peer` authentic.
@@ -174,10 +174,15 @@ impl Node {
     }
 
     /// [`Action::ReserveSpis`] is on disk.
-    pub fn handle_spis_reserved(&mut self, peer: PeerId, up_to: u32) {
+    pub fn handle_spis_reserved(&mut self, peer: PeerId, generation: Generation, up_to: u32) {
         if let Some(pvt) = self.pvts.get_mut(&peer) {
-            pvt.spis.reserved(up_to);
+            pvt.generations.reserved(generation, up_to);
         }
+    }
+
+    /// The associations of a tunnel have changed.
+    pub fn handle_keying(&mut self, now: Now, keying: Keying) {
+        self.keyed(now, keying);
     }
 
     /// Every worker has the route of `aivt`.

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::action::Link;
 use crate::limits::{OPENINGS_AT_A_TIME, OPENINGS_WAITING_PER_NEIGHBOUR};
+use crate::sa::Generation;
 use crate::signal::create::{CreateError, Peeled, peel};
 use crate::signal::suite::OnionKeys;
 use crate::ticket::{Presented, Verifier};
@@ -62,6 +63,8 @@ impl Opening {
 pub(crate) struct Asked {
     /// The TVT it is about.
     pub(crate) link: Link,
+    /// What that is born under.
+    pub(crate) generation: Generation,
     /// Its message id.
     pub(crate) create_id: u32,
 }
@@ -212,18 +215,14 @@ impl Openings {
     }
 
     /// Nothing that `whose` holds for is wanted any more; what was.
-    pub(crate) fn cancel_all(&mut self, whose: impl Fn(PeerId) -> bool) -> Vec<Asked> {
-        let gone: Vec<_> = self.wanted.extract_if(|link, _| whose(link.peer)).collect();
+    pub(crate) fn cancel_all(&mut self, whose: impl Fn(PeerId) -> bool) -> Vec<(Link, u32)> {
+        let mut gone: Vec<_> = self.wanted.extract_if(|link, _| whose(link.peer)).collect();
         for (peer, queue) in self.queues.iter_mut().filter(|(peer, _)| whose(**peer)) {
             queue.waiting.clear();
             queue.wanted = 0;
             self.turn.retain(|waits| waits != peer);
         }
-        let mut gone: Vec<_> = gone
-            .into_iter()
-            .map(|(link, create_id)| Asked { link, create_id })
-            .collect();
-        gone.sort_by_key(|asked| (asked.link.peer, asked.create_id));
+        gone.sort_by_key(|(link, create_id)| (link.peer, *create_id));
         gone
     }
 }

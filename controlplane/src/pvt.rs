@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use ain_dataplane::id::{Now, Spi};
+use ain_dataplane::id::Now;
 use ain_dataplane::per_second::PerSecond;
 use rand::CryptoRng;
 use thiserror::Error;
 
+use crate::generation::Generations;
 use crate::limits::{
     ID_MEMORY, PENDING_REQUESTS, REMEMBERED_IDS, RETRANSMISSIONS, RETRANSMIT_FIRST, RETRANSMIT_FIRST_MAX,
     SLOTS_OF_A_REQUEST,
@@ -20,7 +21,6 @@ use crate::share::NeighbourShare;
 use crate::signal::frame::{Frame, Kind, Message, Signal, TooLong};
 use crate::signal::keepalive::{Check, Liveness};
 use crate::signal::part::Assembler;
-use crate::spi::{SpiError, SpiSource};
 
 /// A signal that cannot be sent.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -80,11 +80,10 @@ pub struct Pvt {
     frame: Frame,
     /// Liveness of the neighbour.
     pub liveness: Liveness,
-    /// SPIs of TVTs to the neighbour.
-    pub spis: SpiSource,
+    /// What TVTs to the neighbour are born under.
+    pub generations: Generations,
     /// Its signals that came in parts and are not whole yet.
     pub halves: Assembler,
-    own_spis: Vec<Spi>,
     /// What the neighbour may have of this node.
     pub share: NeighbourShare,
     creates: PerSecond,
@@ -105,8 +104,7 @@ impl Pvt {
     pub fn new(
         now: Now,
         frame: Frame,
-        spis: SpiSource,
-        own_spis: Vec<Spi>,
+        generations: Generations,
         share: NeighbourShare,
         process: u32,
         rng: &mut dyn CryptoRng,
@@ -114,9 +112,8 @@ impl Pvt {
         Self {
             frame,
             liveness: Liveness::new(now),
-            spis,
+            generations,
             halves: Assembler::default(),
-            own_spis,
             share,
             creates: PerSecond::new(share.creates_per_second),
             process,
@@ -139,17 +136,6 @@ impl Pvt {
     /// The frame of its signals.
     pub fn frame(&self) -> &Frame {
         &self.frame
-    }
-
-    /// Whether `spi` is one of the PVT's own.
-    pub fn owns(&self, spi: Spi) -> bool {
-        self.own_spis.contains(&spi)
-    }
-
-    /// The next SPI for a TVT that is none of the PVT's own and that `accept` takes.
-    pub fn draw_spi(&mut self, accept: impl Fn(Spi) -> bool) -> Result<Spi, SpiError> {
-        let own_spis = &self.own_spis;
-        self.spis.draw(|spi| !own_spis.contains(&spi) && accept(spi))
     }
 
     /// Whether another CREATE of the neighbour may cost a public-key operation at `now`; counts it if so.
@@ -263,14 +249,23 @@ impl Pvt {
         }
         match self.liveness.check(now) {
             Check::Quiet => {}
-            Check::Ask => events.push(self.keepalive(rng)),
+            Check::Ask => events.extend(self.keepalive(rng)),
             Check::AskAndDown => {
-                // What stood is forgotten here: the neighbour, which may never have missed anything, learns it as of a restart.
-                self.process = self.process.wrapping_add(1);
-                events.extend([Event::Down, self.keepalive(rng)]);
+                self.forget_process();
+                events.push(Event::Down);
+                events.extend(self.keepalive(rng));
             }
         }
         events
+    }
+
+    /// Nothing can be sent to the neighbour, or heard from it, any more. Whether the PVT was up.
+    pub fn cut(&mut self, now: Now) -> bool {
+        let was_up = self.liveness.cut(now);
+        if was_up {
+            self.forget_process();
+        }
+        was_up
     }
 
     /// When [`Pvt::handle_timeout`] has something to do.
@@ -301,17 +296,26 @@ impl Pvt {
         })
     }
 
-    fn keepalive(&mut self, rng: &mut dyn CryptoRng) -> Event {
+    /// What stood is forgotten here: the neighbour, which may never have missed anything, learns it as of a restart.
+    fn forget_process(&mut self) {
+        self.process = self.process.wrapping_add(1);
+    }
+
+    /// None as long as there is no key to send it under.
+    fn keepalive(&mut self, rng: &mut dyn CryptoRng) -> Option<Event> {
+        if self.generations.is_empty() {
+            return None;
+        }
         let signal = Signal {
             spi: self.process,
             message_id: self.fresh_id(),
             message: Message::Keepalive,
         };
         let datagram = self.frame.encode(&signal, rng).expect("a KEEPALIVE has no payload");
-        Event::Send {
+        Some(Event::Send {
             kind: Kind::Keepalive,
             datagrams: vec![datagram],
-        }
+        })
     }
 
     /// How long a request waits for its ACK at first. Where signals wait for slots, it and its ACK stand behind those of all other
@@ -343,15 +347,14 @@ mod tests {
     use rand_chacha::ChaCha12Rng;
 
     use super::*;
-    use crate::config::SpiSecret;
     use crate::signal::destroy::Reason;
 
     const MS: u64 = Now::SECOND / 1000;
 
     fn pvt(rng: &mut ChaCha12Rng) -> Pvt {
         let frame = Frame::new((Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)), 1408);
-        let spis = SpiSource::new(&SpiSecret::derive(b"a", b"b"), true, 0);
-        let mut pvt = Pvt::new(Now(0), frame, spis, Vec::new(), NeighbourShare::default(), 1, rng);
+        let generations = Generations::new(true);
+        let mut pvt = Pvt::new(Now(0), frame, generations, NeighbourShare::default(), 1, rng);
         pvt.liveness.heard(Now(0));
         pvt
     }

@@ -5,34 +5,18 @@
 //!            ◄── added, expired ──────
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::id::{PeerId, Spi};
 use ain_dataplane::reserve::Grant;
+pub use ain_dataplane::tunnel::{SaDirection, SaProtocol};
 use ain_dataplane::usage::SaUse;
 use zeroize::Zeroizing;
 
 use crate::lifetime::{Expiry, Lifetime};
 use crate::table_writer::TableError;
-
-/// Which way the packets of an association go.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum SaDirection {
-    /// To this node.
-    In,
-    /// To the peer.
-    Out,
-}
-
-/// What protects them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum SaProtocol {
-    /// The Authentication Header, outside.
-    Ah,
-    /// The Encapsulating Security Payload, inside.
-    Esp,
-}
 
 /// One association of this node. Its SPI is chosen by the receiver, as ever.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -51,6 +35,11 @@ pub struct SaName {
 /// a key generation. Named by their source; not used again for another pair while one of the two is there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Generation(pub u32);
+
+impl Generation {
+    /// That of hand-made keys.
+    pub const HAND_MADE: Self = Self(0);
+}
 
 /// Protocol and algorithm of an association, with what only that protocol has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,7 +159,46 @@ pub trait SaSource {
     /// What came of [`SaEvent::Add`]: what tells its use from now on, or why it could not be made.
     fn handle_added(&mut self, sa: SaName, outcome: Result<Arc<SaUse>, TableError>);
 
-    /// `sa` has reached a limit. [`Expiry::Soft`]: a successor is wanted; told once. [`Expiry::Hard`]: it has ended, by its lifetime or
+    /// `sa`, which may be another source's, has reached a limit. [`Expiry::Soft`]: a successor is wanted; told once. [`Expiry::Hard`]: it has ended, by its lifetime or
     /// because its successors have taken its place for long enough.
     fn handle_expired(&mut self, sa: SaName, expiry: Expiry);
+}
+
+/// A source that gives what it was given, hand-made keys for instance, and keeps what it hears until somebody asks.
+#[derive(Default)]
+pub struct Given {
+    events: VecDeque<SaEvent>,
+    added: Vec<(SaName, Result<Arc<SaUse>, TableError>)>,
+    expired: Vec<(SaName, Expiry)>,
+}
+
+impl Given {
+    /// Gives this next.
+    pub fn push(&mut self, event: SaEvent) {
+        self.events.push_back(event);
+    }
+
+    /// What came of associations since the last call.
+    pub fn take_added(&mut self) -> Vec<(SaName, Result<Arc<SaUse>, TableError>)> {
+        std::mem::take(&mut self.added)
+    }
+
+    /// What has expired since the last call.
+    pub fn take_expired(&mut self) -> Vec<(SaName, Expiry)> {
+        std::mem::take(&mut self.expired)
+    }
+}
+
+impl SaSource for Given {
+    fn poll_event(&mut self) -> Option<SaEvent> {
+        self.events.pop_front()
+    }
+
+    fn handle_added(&mut self, sa: SaName, outcome: Result<Arc<SaUse>, TableError>) {
+        self.added.push((sa, outcome));
+    }
+
+    fn handle_expired(&mut self, sa: SaName, expiry: Expiry) {
+        self.expired.push((sa, expiry));
+    }
 }

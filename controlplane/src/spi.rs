@@ -4,7 +4,7 @@
 //! (side bit | counter u31) --keyed permutation of 32 bits--> SPI
 //! ```
 //!
-//! Both ends of a PVT use the same permutation and count on different sides, so they never draw the same SPI. The permutation is
+//! Each key generation has a permutation of its own. Both ends of a PVT use the same one and count on different sides, so they never draw the same SPI. The permutation is
 //! a ten-round Feistel network whose round function is AES-128 (the shape of NIST SP 800-38G's FF1).
 
 use aes::Aes128;
@@ -27,6 +27,9 @@ pub enum SpiError {
     /// The key generation has given all it can: rekey the PVT.
     #[error("every SPI of this key generation has been used")]
     Exhausted,
+    /// The PVT has no key generation.
+    #[error("the PVT has no keys")]
+    NoKeys,
     /// None of many was acceptable.
     #[error("no acceptable SPI among {SPI_DRAWS}")]
     NoneAccepted,
@@ -53,6 +56,14 @@ impl SpiSource {
             next: start,
             reserved: start,
             asked: false,
+        }
+    }
+
+    /// The same under keys that were made for this process: all is reserved.
+    pub fn fresh(secret: &SpiSecret, low: bool) -> Self {
+        Self {
+            reserved: SIDE_BIT,
+            ..Self::new(secret, low, 0)
         }
     }
 

@@ -15,34 +15,31 @@ mod flow_room;
 mod open_flows;
 mod parts;
 mod shape;
-mod spec;
+mod tunnels;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use ain_crypto::{Backend, KeyLengthError};
-use ain_dataplane::command::{Closing, Command, IvSource};
+use ain_dataplane::command::{Closing, Command};
 use ain_dataplane::engine::Capacity;
-use ain_dataplane::entry::{Activity, AhIn, AhKey, AhOut, EspIn, EspOut, Flow, FlowEnd, Tunnel};
-use ain_dataplane::id::{AivtId, FlowId, FlowTag, KeySlot, Now, Pair, PeerId, Spi, WorkerId};
-use ain_dataplane::limits::FOR_NODE_PER_SECOND;
-use ain_dataplane::per_second::PerSecond;
-use ain_dataplane::reserve::{Grant, Reserved};
-use ain_dataplane::sa::{SeqNo, TunnelWindow};
-use ain_dataplane::table::{Target, TargetKind, Writer};
+use ain_dataplane::entry::{Activity, Flow, FlowEnd};
+use ain_dataplane::id::{AivtId, FlowId, FlowTag, Now, Pair, PeerId, Spi, WorkerId};
+use ain_dataplane::limits::KEY_SLOTS;
+use ain_dataplane::table::Writer;
 use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 
-use crate::action::{HopKeys, Link, Route, Verdict};
+use crate::action::{HopKeys, KeyedLink, Link, Route, Verdict};
 use crate::by_aivt::ByAivt;
 use flow_room::FlowRoom;
 use open_flows::OpenFlows;
 pub(crate) use shape::own_slot_ns;
 pub use shape::{Rate, TunnelShape, veil};
-pub use spec::{InboundSa, OutboundSa, TunnelProgress, TunnelSpec};
+use tunnels::PeerKeys;
+pub use tunnels::TunnelSpec;
 
 /// Rings to the workers.
 pub trait Workers<C: Backend, B> {
@@ -64,28 +61,15 @@ pub enum TableError {
     /// Something the entry refers to is not there.
     #[error("unknown {0}")]
     Unknown(&'static str),
-}
-
-#[derive(Clone, Copy)]
-struct PeerKeys {
-    owner: WorkerId,
-    /// None for the node itself, which has no tunnel.
-    tvts: Option<TvtKeys>,
-}
-
-/// What a neighbour's TVTs go by.
-#[derive(Clone, Copy)]
-struct TvtKeys {
-    key_in: KeySlot,
-    key_out: KeySlot,
-    /// They ride on the tunnel's own AH association.
-    carries: bool,
+    /// An association of this name, or a TVT with this SPI, is there already.
+    #[error("SPI in use with this peer")]
+    InUse,
 }
 
 /// One inbound half in a worker.
 #[derive(Clone, Copy)]
 struct Half {
-    link: Link,
+    link: KeyedLink,
     worker: WorkerId,
     slot: u32,
 }
@@ -98,7 +82,7 @@ enum Part {
 
 struct ExitPart {
     keys: HopKeys,
-    upstream: Link,
+    upstream: KeyedLink,
     flow: FlowTag,
     /// Where the answers come in: their tunnel, its owner, and the forward pair.
     bound: Option<(WorkerId, PeerId, Pair)>,
@@ -145,7 +129,7 @@ pub struct TableWriter<C: Backend, B> {
     tvt_slots: Vec<Slots>,
     tunnel_slots: Vec<Slots>,
     peers: FxHashMap<PeerId, PeerKeys>,
-    next_key: u16,
+    key_slots: Slots,
     next_worker: u8,
     steering: Option<Steering>,
     aivts: ByAivt<Installed>,
@@ -171,7 +155,7 @@ impl<C: Backend, B> TableWriter<C, B> {
                 .take(each)
                 .collect(),
             peers: FxHashMap::default(),
-            next_key: 0,
+            key_slots: Slots::new(KEY_SLOTS as u32),
             next_worker: 0,
             steering: None,
             aivts: ByAivt::default(),
@@ -196,124 +180,6 @@ impl<C: Backend, B> TableWriter<C, B> {
     /// Whether associations refuse sequence numbers that have come before.
     pub const fn refuses_replays(&self) -> bool {
         self.anti_replay
-    }
-
-    fn tunnel_window(&self, resume_after: u64) -> TunnelWindow {
-        if self.anti_replay {
-            TunnelWindow::resume_after(SeqNo(resume_after))
-        } else {
-            TunnelWindow::off()
-        }
-    }
-
-    /// Installs a tunnel; returns its slot at the owner and where its progress can be read.
-    ///
-    /// # Errors
-    /// [`TableError`]; nothing is installed then.
-    pub fn add_tunnel(&mut self, spec: &TunnelSpec) -> Result<(u32, TunnelProgress), TableError> {
-        let key_in = AhKey::<C> {
-            algorithm: spec.ah,
-            key: C::mac_key(spec.ah, &spec.ah_in.key)?,
-        };
-        let key_out = AhKey::<C> {
-            algorithm: spec.ah,
-            key: C::mac_key(spec.ah, &spec.ah_out.key)?,
-        };
-        let (slot_in, slot_out) = (KeySlot(self.next_key), KeySlot(self.next_key + 1));
-        let progress = TunnelProgress {
-            peer: spec.peer,
-            ah: Arc::new(AtomicU64::new(spec.ah_in.resume_after)),
-            esp: Arc::new(AtomicU64::new(spec.esp_in.resume_after)),
-        };
-        let tunnel = Box::new(Tunnel {
-            peer: spec.peer,
-            ah_in: AhIn {
-                spi: spec.ah_in.spi,
-                key: slot_in,
-                esn: spec.esn,
-                window: self.tunnel_window(spec.ah_in.resume_after),
-                highest: Arc::clone(&progress.ah),
-            },
-            ah_out: AhOut {
-                spi: spec.ah_out.spi,
-                key: slot_out,
-                esn: spec.esn,
-                seq: Reserved::new(Arc::clone(&spec.ah_out.grant)),
-            },
-            pace: shape::pace(spec),
-            carrier: shape::carrier(spec),
-            esp_in: EspIn {
-                spi: spec.esp_in.spi,
-                key: C::aead_key(spec.esp, &spec.esp_in.key)?,
-                esn: spec.esn,
-                window: self.tunnel_window(spec.esp_in.resume_after),
-                highest: Arc::clone(&progress.esp),
-            },
-            esp_out: EspOut {
-                spi: spec.esp_out.spi,
-                key: C::aead_key(spec.esp, &spec.esp_out.key)?,
-                esn: spec.esn,
-                seq: Reserved::new(Arc::clone(&spec.esp_out.grant)),
-                iv_mask: iv_mask(&spec.esp_out.key),
-                padded_len: spec.shape.padded_len,
-            },
-            for_node: PerSecond::new(FOR_NODE_PER_SECOND),
-        });
-        let slots = self
-            .tunnel_slots
-            .get_mut(usize::from(spec.owner.0))
-            .ok_or(TableError::Unknown("worker"))?;
-        let slot = slots.free.pop().ok_or(TableError::Full("tunnel"))?;
-        self.next_key += 2;
-        self.publish_key(slot_in, key_in, &[], 0);
-        self.publish_key(slot_out, key_out, &spec.ah_ivs, iv_mask(&spec.ah_out.key));
-        self.command(spec.owner, Command::Tunnel(slot, tunnel));
-        let target = Target {
-            worker: spec.owner,
-            slot,
-            kind: if spec.shape.is_carrier() {
-                TargetKind::Carrier
-            } else {
-                TargetKind::Tunnel
-            },
-        };
-        self.table
-            .insert(spec.peer, spec.ah_in.spi, target)
-            .map_err(|_| TableError::Full("association"))?;
-        let keys = PeerKeys {
-            owner: spec.owner,
-            tvts: Some(TvtKeys {
-                key_in: slot_in,
-                key_out: slot_out,
-                carries: spec.shape.is_carrier(),
-            }),
-        };
-        self.peers.insert(spec.peer, keys);
-        Ok((slot, progress))
-    }
-
-    /// The node's own datagrams have `owner`.
-    pub fn add_own(&mut self, peer: PeerId, owner: WorkerId) {
-        self.peers.insert(peer, PeerKeys { owner, tvts: None });
-    }
-
-    /// Every worker gets the schedule, and its own IVs under it.
-    fn publish_key(&mut self, slot: KeySlot, key: AhKey<C>, ivs: &[Arc<Grant>], mask: u64) {
-        let key = Arc::new(key);
-        for worker in 0..self.backlog.len() {
-            let iv = ivs.get(worker).map(|grant| IvSource {
-                counter: Reserved::new(Arc::clone(grant)),
-                mask,
-            });
-            self.command(
-                WorkerId(worker as u8),
-                Command::Key {
-                    slot,
-                    key: Arc::clone(&key),
-                    iv,
-                },
-            );
-        }
     }
 
     /// A flow that a worker has begun. Call before the node hears of it.
@@ -448,9 +314,6 @@ impl<C: Backend, B> TableWriter<C, B> {
         let Some(installed) = self.aivts.remove(aivt) else {
             return;
         };
-        for half in installed.halves {
-            self.remove_half(half);
-        }
         match installed.part {
             Part::Entrance(flow) => {
                 if let Some(owner) = self.flow_owner(flow) {
@@ -467,6 +330,10 @@ impl<C: Backend, B> TableWriter<C, B> {
                 }
             }
             Part::Intermediate => {}
+        }
+        // Last: with it go the keys of a generation that is over, and ways sign with them too.
+        for half in installed.halves {
+            self.remove_half(half);
         }
     }
 
@@ -561,7 +428,7 @@ impl<C: Backend, B> TableWriter<C, B> {
     fn carrier_owner(&self, link: Link) -> Option<WorkerId> {
         self.peers
             .get(&link.peer)
-            .filter(|peer| peer.tvts.is_some_and(|tvts| tvts.carries))
+            .filter(|peer| peer.carries())
             .map(|peer| peer.owner)
     }
 
@@ -590,10 +457,4 @@ impl<C: Backend, B> TableWriter<C, B> {
         let facts = self.flows.get(&flow)?;
         self.peers.get(&facts.tunnel).map(|peer| peer.owner)
     }
-}
-
-/// What hides the count in explicit IVs: a secret of the key, the same after every restart, so that no IV repeats under it.
-fn iv_mask(key: &[u8]) -> u64 {
-    let derived = shape::derived(key, b"ain iv mask");
-    u64::from_be_bytes(*derived.first_chunk().expect("8 of 16 bytes"))
 }

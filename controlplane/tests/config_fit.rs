@@ -2,8 +2,6 @@
 
 mod net;
 
-use std::collections::HashMap;
-
 use ain_controlplane::node::{Config, ConfigError, Node, Peer};
 use ain_dataplane::id::Now;
 use net::{Plan, WALL};
@@ -13,7 +11,7 @@ use rand_chacha::ChaCha12Rng;
 #[test]
 fn configurations_that_do_not_fit_are_refused() {
     let error = |change: &dyn Fn(&mut Config)| {
-        let mut config = Plan::chain(3).config(1, &HashMap::new(), WALL);
+        let mut config = Plan::chain(3).config(1, WALL);
         change(&mut config);
         Node::new(config, Now(0), Box::new(ChaCha12Rng::seed_from_u64(1))).err()
     };

@@ -7,6 +7,7 @@ mod sim;
 use std::net::Ipv4Addr;
 
 use ain_controlplane::action::{Link, Route, Verdict};
+use ain_controlplane::sa::Generation;
 use ain_controlplane::table_writer::TableError;
 use ain_crypto::Direction;
 use ain_dataplane::entry::Activity;
@@ -418,7 +419,8 @@ fn an_exit_binds_no_more_than_its_worker_has_room_for() {
         let upstream = Link {
             peer: TO_NEIGHBOUR,
             spi: Spi::new(0x6000_0000 + number).unwrap(),
-        };
+        }
+        .under(Generation::HAND_MADE);
         let keys = hop_keys(0, exit);
         let route = Route::Exit {
             upstream,

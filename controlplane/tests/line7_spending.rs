@@ -9,7 +9,7 @@ use ain_controlplane::ticket::issuer::Issuer;
 use ain_controlplane::ticket::wallet::Wallet;
 use ain_controlplane::ticket::{Mark, Slice, Ticket};
 use ed25519_dalek::SigningKey;
-use net::{Net, Plan, SLICE_S, id, ticket_seed};
+use net::{AH_SPI, Net, Plan, SLICE_S, id, ticket_seed};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
@@ -53,7 +53,7 @@ impl Case {
         let before = refused(&mut self.net);
         self.spi += 1;
         let onion = self.net.onion_with(path, tickets);
-        self.net.say(0, 1, self.spi, Message::Create { onion });
+        self.net.say(0, 1, self.spi, Message::Create { ah: AH_SPI, onion });
         self.net.run_ms(100);
         let after = refused(&mut self.net);
         (0..before.len())

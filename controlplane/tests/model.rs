@@ -16,7 +16,7 @@ use ain_controlplane::signal::frame::{Frame, Message, Signal};
 use ain_controlplane::signal::suite::x25519::KEM;
 use ain_dataplane::entry::{Activity, Touch};
 use ain_dataplane::id::{AivtId, Now, PeerId};
-use net::{INACTIVITY_S, MS, Plan, WALL, id, onion_key};
+use net::{AH_SPI, INACTIVITY_S, MS, Plan, WALL, id, onion_key};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
@@ -104,7 +104,7 @@ fn frame(peer: PeerId) -> Frame {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
-        let config = Plan::chain(3).config(1, &std::collections::HashMap::new(), 0);
+        let config = Plan::chain(3).config(1, 0);
         let node_rng = Box::new(ChaCha12Rng::seed_from_u64(rng.random()));
         let mut world = Self {
             node: Node::new(config, Now(0), node_rng).unwrap(),
@@ -118,6 +118,9 @@ impl World {
             next_spi: 1000,
             next_id: 0,
         };
+        for keying in Plan::chain(3).keys(1, &std::collections::HashMap::new()) {
+            world.node.handle_keying(Now(0), keying);
+        }
         world.carry_out();
         world.keep_alive();
         world
@@ -161,7 +164,11 @@ impl World {
         while let Some(action) = self.node.poll_action() {
             match action {
                 Action::Send { peer, datagram } => self.listen(peer, &datagram),
-                Action::ReserveSpis { peer, up_to } => self.node.handle_spis_reserved(peer, up_to),
+                Action::ReserveSpis {
+                    peer,
+                    generation,
+                    up_to,
+                } => self.node.handle_spis_reserved(peer, generation, up_to),
                 Action::Open(opening) => self.node.handle_opened(self.now, self.wall(), opening.open()),
                 Action::Install { aivt, route, activity } => self.install(aivt, &route, activity),
                 Action::Remove { aivt } => {
@@ -180,11 +187,11 @@ impl World {
             Route::Intermediate {
                 upstream, downstream, ..
             } => {
-                let (upstream, downstream) = (upstream.spi.value(), downstream.spi.value());
+                let (upstream, downstream) = (upstream.link.spi.value(), downstream.link.spi.value());
                 (upstream, Deed::InstallRelay { upstream, downstream })
             }
             Route::Exit { upstream, .. } => {
-                let upstream = upstream.spi.value();
+                let upstream = upstream.link.spi.value();
                 (upstream, Deed::InstallExit { upstream })
             }
             Route::Entrance { .. } => panic!("no flows here"),
@@ -332,7 +339,14 @@ impl World {
             true => Deed::Create { to: ASKED },
             false => Deed::InstallExit { upstream: name },
         });
-        self.say(ASKER, name, Message::Create { onion: onion.clone() });
+        self.say(
+            ASKER,
+            name,
+            Message::Create {
+                ah: AH_SPI,
+                onion: onion.clone(),
+            },
+        );
         (name, onion)
     }
 
@@ -344,7 +358,7 @@ impl World {
             create,
             reason: reason as u8,
         });
-        self.say(ASKER, spi, Message::Create { onion });
+        self.say(ASKER, spi, Message::Create { ah: AH_SPI, onion });
     }
 
     fn pick(&mut self, wanted: impl Fn(&Expected) -> bool) -> Option<u32> {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ain_controlplane::action::{self, Route};
+use ain_controlplane::sa::Generation;
 use ain_dataplane::count::Traffic;
 use ain_dataplane::entry::Activity;
 use ain_dataplane::fragment::fragments;
@@ -416,7 +417,8 @@ fn line_9_a_rebuilt_aivt_has_the_mappings_of_its_flow() {
             upstream: action::Link {
                 peer: TO_NEIGHBOUR,
                 spi: tvt_spi(rebuilt, exit - 1),
-            },
+            }
+            .under(Generation::HAND_MADE),
             keys: hop_keys(rebuilt, exit),
             flow: FlowTag([0; 16]),
         };

@@ -2,7 +2,6 @@
 
 mod net;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -109,7 +108,7 @@ fn line_9_no_entrance_is_its_own_open_exit() {
 
 /// The directory of node 0 becomes one with these changes.
 fn publish(net: &mut Net, change: impl FnOnce(&mut [Entry])) {
-    let mut entries = net.plan.config(0, &HashMap::new(), 0).directory.entries().to_vec();
+    let mut entries = net.plan.config(0, 0).directory.entries().to_vec();
     change(&mut entries);
     let directory = Directory::new(entries).unwrap();
     net.drive(0, |node, _, _| node.handle_directory(directory));

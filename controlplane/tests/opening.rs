@@ -6,7 +6,7 @@ mod net;
 use ain_controlplane::limits::{OPENINGS_AT_A_TIME, OPENINGS_WAITING_PER_NEIGHBOUR, PENDING_REQUESTS};
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Kind, Message};
-use net::{MS, Net, Plan, onion_key, sender};
+use net::{AH_SPI, MS, Net, Plan, onion_key, sender};
 
 const SPI: u32 = 0x5000;
 
@@ -28,7 +28,7 @@ fn star(open_ms: u64) -> Net {
 fn ask(net: &mut Net, count: u32) {
     for number in 0..count {
         let onion = net.onion(&[1, 2]);
-        net.say(0, 1, SPI + number, Message::Create { onion });
+        net.say(0, 1, SPI + number, Message::Create { ah: AH_SPI, onion });
     }
 }
 
@@ -64,12 +64,12 @@ fn line_2_a_repeated_create_is_opened_once() {
     let onion = net.onion(&[1, 2]);
     for spi in [SPI, SPI, SPI + 1] {
         let onion = onion.clone();
-        net.say(0, 1, spi, Message::Create { onion });
+        net.say(0, 1, spi, Message::Create { ah: AH_SPI, onion });
     }
     // Another message id about the same TVT is another CREATE; another TVT with the same onion is a replay.
     assert_eq!(net.node(1).counts().refused.of(Reason::SpiCollision), 1);
     net.forged -= 1;
-    net.say(0, 1, SPI + 1, Message::Create { onion });
+    net.say(0, 1, SPI + 1, Message::Create { ah: AH_SPI, onion });
     assert_eq!(net.node(1).counts().repeated, 1);
     net.run_ms(500);
     assert_eq!(net.node(1).counts().refused.of(Reason::ReplayedCreate), 1);
@@ -83,7 +83,7 @@ fn line_2_a_lost_neighbours_creates_are_forgotten_and_others_are_not() {
     let mut net = star(500);
     ask(&mut net, 100);
     let onion = net.onion(&[1, 2]);
-    net.say(3, 1, SPI, Message::Create { onion });
+    net.say(3, 1, SPI, Message::Create { ah: AH_SPI, onion });
     net.kill(0);
     net.run_ms(6000);
     assert!(!net.snapshot(1).pvts[0].up);
@@ -159,7 +159,12 @@ fn line_2_a_flood_of_creates_fills_its_own_queue_and_nobody_elses() {
     for ms in 0..1000 {
         for number in 0..100 {
             let onion = vec![number; 1092];
-            net.say(0, 1, SPI + ms * 100 + u32::from(number), Message::Create { onion });
+            net.say(
+                0,
+                1,
+                SPI + ms * 100 + u32::from(number),
+                Message::Create { ah: AH_SPI, onion },
+            );
         }
         net.run_ms(1);
         let snapshot = net.snapshot(1);

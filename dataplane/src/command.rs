@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use ain_crypto::Backend;
 
-use crate::entry::{AhKey, Flow, Tunnel, Tvt, Way};
+use crate::entry::{AhKey, Flow, Tvt, Way};
 use crate::id::{AivtId, FlowId, FlowTag, KeySlot, Pair, PeerId, Spi};
 use crate::reserve::Reserved;
+use crate::tunnel::{Association, SaDirection, SaProtocol, Tunnel};
 
 /// Control thread to worker. Entries arrive ready-made: a worker never expands a key.
 pub enum Command<C: Backend, B> {
@@ -26,6 +27,10 @@ pub enum Command<C: Backend, B> {
     Tunnel(u32, Box<Tunnel<C>>),
     /// The tunnel is gone.
     RemoveTunnel(u32),
+    /// An association of the tunnel in a slot; it takes the place of the one before it, or of the oldest where there are too many.
+    AddSa(u32, Association<C>),
+    /// An association of the tunnel is over.
+    RemoveSa(u32, SaDirection, SaProtocol, Spi),
     /// An inbound TVT whose owner this worker is.
     Tvt(u32, Box<Tvt<C>>),
     /// The TVT is gone.
@@ -132,6 +137,8 @@ pub enum Event<C: Backend, B> {
 pub enum Retired<C: Backend> {
     /// A tunnel.
     Tunnel(Box<Tunnel<C>>),
+    /// An association.
+    Sa(Association<C>),
     /// A TVT.
     Tvt(Box<Tvt<C>>),
     /// A way.

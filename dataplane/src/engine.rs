@@ -9,7 +9,7 @@ use crate::aggfrag::{EdgePool, write_verdict};
 use crate::allowance::OfInitiator;
 use crate::command::{Closing, Command, Event, Retired};
 use crate::count::Counters;
-use crate::entry::{EdgeTo, Flow, FlowEnd, Next, Tunnel, Tvt, Way};
+use crate::entry::{EdgeTo, Flow, FlowEnd, Next, Tvt, Way};
 use crate::flow::Flows;
 use crate::icmp::Problem;
 use crate::id::{FlowId, Now, Pair, PeerId, WorkerId};
@@ -28,6 +28,7 @@ use crate::stage::internet::OpenExit;
 use crate::stage::pack::{FreshCell, next_cell};
 use crate::stage::shape::Shapers;
 use crate::table::Reader;
+use crate::tunnel::{Association, Tunnel};
 use crate::verdict::DropReason;
 use crate::waiting::{Waiting, WaitsFor};
 use crate::wire::cell::CellProfile;
@@ -125,15 +126,19 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             Command::Tunnel(slot, tunnel) => {
                 self.shapers.remove(slot);
                 if let Some(pace) = &tunnel.pace {
-                    let carries = tunnel.carrier.is_some();
-                    self.shapers
-                        .add(now, (tunnel.peer, slot), pace.period_ns.get(), carries);
+                    self.shapers.add(now, (tunnel.peer, slot), *pace);
                 }
                 retire(self.tunnels.put(slot, tunnel).map(Retired::Tunnel), io);
             }
             Command::RemoveTunnel(slot) => {
                 self.shapers.remove(slot);
                 retire(self.tunnels.take(slot).map(Retired::Tunnel), io);
+            }
+            Command::AddSa(slot, sa) => self.add_sa(slot, sa, io),
+            Command::RemoveSa(slot, direction, protocol, spi) => {
+                let tunnel = self.tunnels.entry_mut(slot);
+                let gone = tunnel.and_then(|tunnel| tunnel.take(direction, protocol, spi));
+                retire(gone.map(Retired::Sa), io);
             }
             Command::Tvt(slot, tvt) => retire(self.tvts.put(slot, tvt).map(Retired::Tvt), io),
             Command::RemoveTvt(slot) => self.remove_tvt(slot, io),
@@ -168,6 +173,14 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
             },
         }
         self.flush(now, peers, io);
+    }
+
+    fn add_sa(&mut self, slot: u32, sa: Association<C>, io: &mut impl Outside<C, B>) {
+        let old = match self.tunnels.entry_mut(slot) {
+            Some(tunnel) => tunnel.put(sa),
+            None => Some(sa),
+        };
+        retire(old.map(Retired::Sa), io);
     }
 
     fn remove_tvt(&mut self, slot: u32, io: &mut impl Outside<C, B>) {

@@ -1,4 +1,4 @@
-//! What a worker keeps of each security association, TVT and flow it owns.
+//! What a worker keeps of each TVT and flow it owns; for tunnels see [`crate::tunnel`].
 //!
 //! ```text
 //!   inbound packet ──(peer, SPI)──► Tunnel ─┬─► PVT: a signal for the control thread
@@ -9,21 +9,18 @@
 //! Everything that changes with a packet (sequence numbers, windows, reassembly) lives here and belongs to one worker.
 
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ain_crypto::{Backend, Direction, LayerOp, MacAlgorithm, Veil, prefetch};
+use ain_crypto::{Backend, Direction, LayerOp, MacAlgorithm, prefetch};
 use arrayvec::ArrayVec;
 
 use crate::aggfrag::Unpacker;
 use crate::id::{AivtId, FlowId, KeySlot, Now, Pair, PeerId, Spi};
-use crate::per_second::PerSecond;
-use crate::reserve::Reserved;
-use crate::sa::{TunnelWindow, TvtWindow};
+use crate::sa::TvtWindow;
 use crate::wire::{ipv4, ipv6};
 
-/// An AH key schedule: one a PVT and direction, shared by the TVTs copied from it and by all workers.
+/// An AH key schedule: one an association, shared by the TVTs copied from it and by all workers.
 pub struct AhKey<C: Backend> {
     /// Algorithm.
     pub algorithm: MacAlgorithm,
@@ -259,100 +256,4 @@ pub enum FlowEnd {
     },
     /// Of a responder, answering.
     Exit,
-}
-
-/// The four associations of an ESP+AH tunnel.
-pub struct Tunnel<C: Backend> {
-    /// The other end.
-    pub peer: PeerId,
-    /// AH from it.
-    pub ah_in: AhIn,
-    /// AH to it.
-    pub ah_out: AhOut,
-    /// ESP from it.
-    pub esp_in: EspIn<C>,
-    /// ESP to it.
-    pub esp_out: EspOut<C>,
-    /// What a host says to this node itself.
-    pub for_node: PerSecond,
-    /// When packets to it leave; none: as they come.
-    pub pace: Option<Pace>,
-    /// Of a PVT with a rate.
-    pub carrier: Option<Carrier<C>>,
-}
-
-/// The slots of a tunnel with a rate.
-pub struct Pace {
-    /// From one to the next, in nanoseconds.
-    pub period_ns: NonZeroU64,
-    /// Says how far into its slot each packet leaves.
-    pub dither: Veil,
-}
-
-/// What a PVT with a rate needs to carry cells on its own AH association.
-pub struct Carrier<C: Backend> {
-    /// Veil of cells from the neighbour.
-    pub veil_in: Veil,
-    /// Veil of cells to it.
-    pub veil_out: Veil,
-    /// Makes dummies, and undoes them for nothing.
-    pub noise: C::LayerKey,
-    /// One slot in so many is the PVT's own.
-    pub own_every: u32,
-}
-
-/// Inbound AH of a tunnel.
-pub struct AhIn {
-    /// SPI chosen here.
-    pub spi: Spi,
-    /// Key.
-    pub key: KeySlot,
-    /// 64-bit sequence numbers.
-    pub esn: bool,
-    /// Anti-replay window.
-    pub window: TunnelWindow,
-    /// Highest number accepted, for the control thread to save.
-    pub highest: Arc<AtomicU64>,
-}
-
-/// Outbound AH of a tunnel.
-pub struct AhOut {
-    /// SPI chosen by the peer.
-    pub spi: Spi,
-    /// Key.
-    pub key: KeySlot,
-    /// 64-bit sequence numbers.
-    pub esn: bool,
-    /// Sequence numbers.
-    pub seq: Reserved,
-}
-
-/// Inbound ESP of a tunnel.
-pub struct EspIn<C: Backend> {
-    /// SPI chosen here.
-    pub spi: Spi,
-    /// Expanded key.
-    pub key: C::AeadKey,
-    /// 64-bit sequence numbers.
-    pub esn: bool,
-    /// Anti-replay window.
-    pub window: TunnelWindow,
-    /// Highest number accepted, for the control thread to save.
-    pub highest: Arc<AtomicU64>,
-}
-
-/// Outbound ESP of a tunnel.
-pub struct EspOut<C: Backend> {
-    /// SPI chosen by the peer.
-    pub spi: Spi,
-    /// Expanded key.
-    pub key: C::AeadKey,
-    /// 64-bit sequence numbers.
-    pub esn: bool,
-    /// Sequence numbers; the explicit IV is the sequence number XOR `iv_mask`, so it repeats no sooner.
-    pub seq: Reserved,
-    /// Hides the count in the IV.
-    pub iv_mask: u64,
-    /// Shorter inner datagrams are followed by padding up to so many bytes (RFC 4303 section 2.7).
-    pub padded_len: u16,
 }

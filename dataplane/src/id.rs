@@ -22,6 +22,10 @@ pub struct Spi(u32);
 impl Spi {
     /// Lowest value free for use; RFC 4302 section 2.4 reserves those below.
     pub const MIN: u32 = 256;
+    /// The lowest one.
+    pub const LOWEST: Self = Self(Self::MIN);
+    /// The highest one.
+    pub const HIGHEST: Self = Self(u32::MAX);
 
     /// The SPI, unless reserved.
     pub const fn new(value: u32) -> Option<Self> {

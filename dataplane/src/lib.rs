@@ -34,6 +34,7 @@ pub mod slab;
 pub mod stage;
 mod sync;
 pub mod table;
+pub mod tunnel;
 pub mod usage;
 pub mod verdict;
 pub mod waiting;

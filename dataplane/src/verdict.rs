@@ -45,6 +45,8 @@ drop_reasons! {
     UnknownPeer = "unknown_peer",
     /// No security association has this SPI for this peer.
     UnknownSpi = "unknown_spi",
+    /// The tunnel has no security association to send with: its source has made none, or those that there were are over.
+    NoAssociation = "no_association",
     /// The AH integrity check value is wrong.
     AhIcv = "ah_icv",
     /// The AH sequence number lies before the anti-replay window.

@@ -98,11 +98,11 @@ def watch(ain: Path, network: configs.Network, phases: int) -> Seen:
 
 
 def keys(network: configs.Network) -> str:
-    """The AH SPI and the ESP key of each direction of each PVT."""
+    """The SPI and the key of the AH association of each direction of each PVT."""
     lines = []
-    for (protocol, sender, receiver), (spi, _) in network.keys.items():
+    for (protocol, sender, receiver), (spi, key) in network.keys.items():
         if protocol == "ah" and sender in network.nodes and receiver in network.nodes:
-            lines.append(f"{spi} {network.keys['esp', sender, receiver][1]}\n")
+            lines.append(f"{spi} {key}\n")
     return "".join(lines)
 
 

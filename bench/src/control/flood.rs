@@ -28,6 +28,7 @@ use crate::forge::Origin;
 use crate::live::RING;
 use crate::memory::Memory;
 use crate::role::SIDE;
+use crate::site::{Sa, tunnel_spi};
 
 /// Who floods.
 const FLOODER: PeerId = PeerId(0);
@@ -180,7 +181,8 @@ impl<'a, C: Fresh, M: Memory> Flood<'a, C, M> {
             onion[..4].copy_from_slice(&[1, self.control.kem.suite.id, 0, 0]);
             self.control.next_spi += 1;
             let message = self.control.next_message(FLOODER);
-            let signal = say(self.control.next_spi, message, Message::Create { onion });
+            let ah = tunnel_spi(Sa::AhIn, FLOODER).value();
+            let signal = say(self.control.next_spi, message, Message::Create { ah, onion });
             signals.extend(self.datagrams(FLOODER, &signal)?);
         }
         let (count, total) = (signals.len(), load.cells as usize + signals.len());

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ain_controlplane::table_writer::{InboundSa, TableError, TunnelSpec};
+use ain_controlplane::sa::{Numbers, SaSpec};
+use ain_controlplane::table_writer::TableError;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::engine::Capacity;
 use ain_dataplane::id::{PeerId, Spi};
@@ -110,23 +111,28 @@ fn class(why: DropReason) -> Why {
     }
 }
 
-fn spec(shape: &Shape, peer: PeerId, ours: &Tunnel) -> TunnelSpec {
+fn spec(shape: &Shape, peer: PeerId, ours: &Tunnel) -> [SaSpec; 4] {
     let shape = Shape {
         ah: ours.ah,
         esp: ours.esp,
         ..shape.clone()
     };
-    let inbound = |spi, key: &[u8]| InboundSa {
+    let [ah_in, esp_in, ah_out, esp_out] = tunnel(&shape, peer);
+    let inbound = |spi, key: &[u8], sa| SaSpec {
         spi: Spi::new(spi).expect("not reserved"),
         key: Zeroizing::new(key.to_vec()),
-        resume_after: ours.start,
-    };
-    TunnelSpec {
         esn: ours.esn,
-        ah_in: inbound(ours.ah_spi, &ours.ah_key),
-        esp_in: inbound(ours.esp_spi, &ours.esp_key),
-        ..tunnel(&shape, peer)
-    }
+        numbers: Numbers::In {
+            resume_after: ours.start,
+        },
+        ..sa
+    };
+    [
+        inbound(ours.ah_spi, &ours.ah_key, ah_in),
+        inbound(ours.esp_spi, &ours.esp_key, esp_in),
+        ah_out,
+        esp_out,
+    ]
 }
 
 fn at_ends(peer: &Peer, ours: &Tunnel) -> Peer {

@@ -1,6 +1,7 @@
 //! A node in one of its roles with all AIVTs standing, and the peers around it that make its packets.
 
 use ain_controlplane::action::{Link, Route};
+use ain_controlplane::sa::Generation;
 use ain_crypto::{AeadAlgorithm, LayerJob, LayerOp};
 use ain_dataplane::command::Event;
 use ain_dataplane::engine::Capacity;
@@ -76,10 +77,8 @@ impl<C: Fresh, M: Memory> Scene<C, M> {
     fn install(&mut self, aivt: u32) -> anyhow::Result<()> {
         let forward = Half::of(aivt, true);
         let (up, down) = forward.sides();
-        let link = |peer| Link {
-            peer,
-            spi: forward.spi(),
-        };
+        let spi = forward.spi();
+        let link = |peer| Link { peer, spi }.under(Generation::HAND_MADE);
         let id = AivtId(u64::from(aivt));
         match self.case.role {
             Role::Intermediate => {

@@ -1,6 +1,7 @@
 //! A node at work: what it adds to a packet's way at half load, and what it loses while AIVTs come and go.
 
 use ain_controlplane::action::{Link, Route};
+use ain_controlplane::sa::Generation;
 use ain_dataplane::entry::Activity;
 use ain_dataplane::id::{AivtId, PeerId, Spi};
 use anyhow::{Context, ensure};
@@ -115,7 +116,7 @@ impl Churn {
         let id = |number: u32| AivtId(u64::from(number));
         let (up, down) = Half::of(self.next, true).sides();
         let spi = Spi::new(FIRST_TVT_SPI + self.next).context("a reserved SPI")?;
-        let link = |peer: PeerId| Link { peer, spi };
+        let link = |peer: PeerId| Link { peer, spi }.under(Generation::HAND_MADE);
         let route = Route::Intermediate {
             upstream: link(up),
             downstream: link(down),

@@ -12,6 +12,7 @@
 use std::process::Command;
 
 use ain_controlplane::action::{Link, Route};
+use ain_controlplane::sa::Generation;
 use ain_controlplane::signal::suite::X25519;
 use ain_dataplane::id::{AivtId, PeerId, Spi};
 use anyhow::{Context, ensure};
@@ -64,7 +65,7 @@ pub fn fill<C: Fresh>(aivts: u32, node: bool) -> anyhow::Result<()> {
 fn install<C: Fresh>(control: &mut Control<C, <Ordinary as Memories>::Pool>, aivt: u32) -> anyhow::Result<()> {
     let (up, down) = Half::of(aivt, true).sides();
     let spi = Spi::new(FIRST_TVT_SPI + aivt).context("a reserved SPI")?;
-    let link = |peer: PeerId| Link { peer, spi };
+    let link = |peer: PeerId| Link { peer, spi }.under(Generation::HAND_MADE);
     let route = Route::Intermediate {
         upstream: link(up),
         downstream: link(down),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ain_controlplane::action::{Link, Route};
+use ain_controlplane::sa::Generation;
 use ain_controlplane::table_writer::{TableWriter, Workers};
 use ain_crypto::Backend;
 use ain_dataplane::command::Command;
@@ -27,7 +28,7 @@ use super::Run;
 use crate::backend::Fresh;
 use crate::memory::{Memories, Memory};
 use crate::role::{Case, Half, SIDE, Scene, hop_keys, shape};
-use crate::site::{Shape, tunnel};
+use crate::site::{Shape, add_tunnel, tunnel};
 use crate::stats::Spread;
 
 const STAGES: [&str; 5] = ["classify", "verify", "peel", "forward", "sign"];
@@ -57,11 +58,11 @@ impl<C: Fresh> Held<C> {
             done: 0,
         };
         for peer in 0..2 * SIDE {
-            writer.add_tunnel(&tunnel(shape, PeerId(peer)))?;
+            add_tunnel(&mut writer, &tunnel(shape, PeerId(peer)))?;
         }
         for aivt in 0..case.aivts {
             let half = Half::of(aivt, true);
-            let link = |peer| Link { peer, spi: half.spi() };
+            let link = |peer| Link { peer, spi: half.spi() }.under(Generation::HAND_MADE);
             let route = Route::Intermediate {
                 upstream: link(half.sides().0),
                 downstream: link(half.sides().1),

@@ -116,6 +116,7 @@ impl Plan {
             spi: rng.next_u32(),
             message_id: rng.next_u32(),
             message: Message::Create {
+                ah: rng.next_u32(),
                 onion: onion[..onion.len() - superfluous].to_vec(),
             },
         };

@@ -15,8 +15,10 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ain_controlplane::action::Action;
+use ain_controlplane::associations::Associations;
 use ain_controlplane::benchmark::Benchmark;
 use ain_controlplane::node::Node;
+use ain_controlplane::sa::{Generation, Given};
 use ain_controlplane::table_writer::{TableWriter, Workers};
 use ain_crypto::Backend;
 use ain_dataplane::command::{Command, Event};
@@ -153,7 +155,11 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub updates: Receiver<Update>,
     /// Directories taken and refused since the start.
     pub directories: [u64; 2],
-    /// AH keys of PVTs, both directions, under which SPIs are reserved.
+    /// Security associations, and where they come from.
+    pub associations: Associations,
+    /// Hand-made ones.
+    pub hand_made: Given,
+    /// AH keys of PVTs with hand-made keys, both directions, under which SPIs are reserved.
     pub spi_keys: BTreeMap<PeerId, [KeyMaterial; 2]>,
     /// Empty buffers, for signals.
     pub pool: A,
@@ -170,7 +176,7 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     /// Tickets of this node that are spent, and to whom it issued some.
     pub ticket_log: TicketLog,
     /// SPI reservations that did not reach the disk, to be tried again.
-    pub unreserved: BTreeMap<PeerId, u32>,
+    pub unreserved: BTreeMap<(PeerId, Generation), u32>,
     /// When to say next that numbers are not kept.
     pub next_complaint: Now,
 }
@@ -307,6 +313,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             self.complain(now, &error);
         }
         self.directions.refresh(now);
+        self.rekey(now);
         while let Ok(update) = self.updates.try_recv() {
             self.update(update);
         }
@@ -335,6 +342,17 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             self.answer(request, started);
         }
         busy
+    }
+
+    /// Associations come and go.
+    fn rekey(&mut self, now: Now) {
+        self.associations.handle(now, &mut self.hand_made, &mut self.writer);
+        while let Some(keying) = self.associations.poll_keying() {
+            self.node.handle_keying(now, keying);
+        }
+        for (sa, expiry) in self.hand_made.take_expired() {
+            warn!(?sa.direction, ?sa.protocol, ?expiry, "a hand-made key is used up: make a new one");
+        }
     }
 
     fn update(&mut self, update: Update) {
@@ -417,7 +435,11 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                     warn!(%error, "guards not kept");
                 }
             }
-            Action::ReserveSpis { peer, up_to } => self.reserve_spis(peer, up_to),
+            Action::ReserveSpis {
+                peer,
+                generation,
+                up_to,
+            } => self.reserve_spis(peer, generation, up_to),
             Action::Open(opening) => self.openers.open(opening),
         }
     }
@@ -447,15 +469,15 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         }
     }
 
-    fn reserve_spis(&mut self, peer: PeerId, up_to: u32) {
+    fn reserve_spis(&mut self, peer: PeerId, generation: Generation, up_to: u32) {
         let Some([one, other]) = self.spi_keys.get(&peer) else {
             return;
         };
         match self.durable.reserve_spis([one, other], up_to) {
-            Ok(()) => self.node.handle_spis_reserved(peer, up_to),
+            Ok(()) => self.node.handle_spis_reserved(peer, generation, up_to),
             Err(error) => {
                 warn!(%error, "SPIs not reserved");
-                self.unreserved.insert(peer, up_to);
+                self.unreserved.insert((peer, generation), up_to);
             }
         }
     }
@@ -469,15 +491,15 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     }
 
     fn every_second(&mut self, now: Now) {
-        self.rates.look(now);
+        self.rates.look(now, |peer| self.associations.heard(peer));
         if let Err(error) = self.ticket_log.sync(wall(), &mut self.durable) {
             self.complain(now, &error);
         }
         if let Err(error) = self.durable.sync_accepted() {
             self.complain(now, &error);
         }
-        for (peer, up_to) in std::mem::take(&mut self.unreserved) {
-            self.reserve_spis(peer, up_to);
+        for ((peer, generation), up_to) in std::mem::take(&mut self.unreserved) {
+            self.reserve_spis(peer, generation, up_to);
         }
         debug!(now = now.0, aivts = self.writer.in_use()[0], "second");
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use ain_controlplane::table_writer::{Rate, TableWriter};
+use ain_controlplane::table_writer::{Rate, TableWriter, TunnelSpec};
 use ain_crypto::{Backend, Portable};
 use ain_dataplane::command::Event;
 use ain_dataplane::engine::{Capacity, Engine};
@@ -75,10 +75,15 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
     let seed = [random.try_next_u64()?, random.try_next_u64()?];
     let (table, reader) = flow_table(16, seed);
     let mut writer = TableWriter::new(table, 1, CAPACITY);
-    let spec = translate::tunnel_spec((GATEWAY, WorkerId(0)), &config.tunnel, 1, &mut durable)?;
-    let (slot, progress) = writer.add_tunnel(&spec)?;
-    durable.follow(&config.tunnel.ah_in.key, progress.ah);
-    durable.follow(&config.tunnel.esp_in.key, progress.esp);
+    let slot = writer.add_tunnel(&TunnelSpec {
+        peer: GATEWAY,
+        owner: WorkerId(0),
+        shape: config.tunnel.shape,
+    })?;
+    for spec in translate::associations(GATEWAY, &config.tunnel, 1, &mut durable)? {
+        let used = writer.add_sa(&spec)?;
+        translate::follow(&mut durable, &config.tunnel, spec.name(), &used);
+    }
     let mut gateway = translate::peer(0, &config.tunnel, PeerKind::Gateway, WorkerId(0));
     gateway.tunnel = slot;
 

@@ -1,11 +1,8 @@
 //! Whether neighbours keep the rate that their PVTs have here: both ends must be configured alike (protocol section 8).
 //!
-//! A PVT with a rate numbers every packet, dummies included, so its highest accepted number tells the neighbour's pace.
+//! A PVT with a rate numbers every packet, dummies included, so the highest accepted number of its association tells the neighbour's pace.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use ain_dataplane::id::Now;
+use ain_dataplane::id::{Now, PeerId};
 use tracing::warn;
 
 /// Time between two looks.
@@ -16,8 +13,8 @@ const LOOKS: u8 = 2;
 struct Watched {
     node: String,
     pps: u64,
-    highest: Arc<AtomicU64>,
-    seen: u64,
+    peer: PeerId,
+    seen: Option<u64>,
     wrong: u8,
 }
 
@@ -29,27 +26,28 @@ pub struct RateWatch {
 }
 
 impl RateWatch {
-    /// Watches the PVT to `node`, which shall have `pps` packets a second; `highest` is the number of its last one.
-    pub fn watch(&mut self, node: &str, pps: u32, highest: &Arc<AtomicU64>) {
+    /// Watches the PVT to `node`, which shall have `pps` packets a second.
+    pub fn watch(&mut self, node: &str, peer: PeerId, pps: u32) {
         self.watched.push(Watched {
             node: node.to_owned(),
             pps: pps.into(),
-            highest: Arc::clone(highest),
-            seen: highest.load(Ordering::Relaxed),
+            peer,
+            seen: None,
             wrong: 0,
         });
     }
 
-    /// Looks, if it is time to, and complains of those that begin to keep another rate.
-    pub fn look(&mut self, now: Now) {
+    /// Looks, if it is time to, and complains of those that begin to keep another rate. `heard` tells how many numbers a peer has used
+    /// up.
+    pub fn look(&mut self, now: Now, heard: impl Fn(PeerId) -> u64) {
         let elapsed_ns = now.since(self.last);
         if elapsed_ns < LOOK_EVERY {
             return;
         }
         self.last = now;
         for one in &mut self.watched {
-            let highest = one.highest.load(Ordering::Relaxed);
-            let packets = highest - std::mem::replace(&mut one.seen, highest);
+            let highest = heard(one.peer);
+            let packets = one.seen.replace(highest).map_or(0, |seen| highest.saturating_sub(seen));
             let expected = one.pps * (elapsed_ns / 1000) / 1_000_000;
             // A neighbour that is silent is down, which is told elsewhere.
             let fits = packets == 0 || packets.abs_diff(expected) <= expected / 5;
@@ -78,14 +76,14 @@ mod tests {
 
     #[test]
     fn line_6_another_rate_is_told_once_it_lasts_and_silence_and_leaps_are_not() {
-        let highest = Arc::new(AtomicU64::new(5));
+        let mut highest = 5;
         let mut watch = RateWatch::default();
-        watch.watch("ain2", 200, &highest);
+        watch.watch("ain2", PeerId(3), 200);
         let mut at = Now(0);
         let mut after = |packets: u64| {
-            highest.fetch_add(packets, Ordering::Relaxed);
+            highest += packets;
             at = at.plus(LOOK_EVERY);
-            watch.look(at);
+            watch.look(at, |_| highest);
             watch.wrong()
         };
         assert_eq!([2000, 1980, 0, 65_536, 2000].map(&mut after), [0; 5]);

@@ -32,8 +32,8 @@ const A_WIDE_BLOCK: usize = 16 + 64 + 32;
 const A_HALF: usize = 34 + A_SLOT;
 /// A slot at a worker, and its number among the free ones.
 const A_SLOT: usize = 8 + 4;
-/// An AIVT at the control thread: 506 at the node (`ain-bench memory`), the table writer's note, the cell of its activity.
-const CONTROL_OF_AN_AIVT: usize = 512 + 64 + 48;
+/// An AIVT at the control thread: 514 at the node (`ain-bench memory`), the table writer's note, the cell of its activity.
+const CONTROL_OF_AN_AIVT: usize = 520 + 72 + 48;
 /// A flow at the control thread.
 const CONTROL_OF_A_FLOW: usize = 512;
 /// A flow's places in the map of a worker: made of powers of two, at most seven eighths full.

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
+use ain_controlplane::associations::Associations;
 use ain_controlplane::node::Node;
-use ain_controlplane::table_writer::{Rate, Steering, TableWriter};
+use ain_controlplane::sa::{Given, SaEvent};
+use ain_controlplane::table_writer::{Rate, Steering, TableWriter, TunnelSpec};
 use ain_crypto::{Backend, Portable};
 use ain_dataplane::engine::Engine;
 use ain_dataplane::handoff::Mesh;
 use ain_dataplane::id::{PeerId, WorkerId};
-use ain_dataplane::limits::HANDOFF_RING;
+use ain_dataplane::limits::{HANDOFF_RING, INBOUND_SAS};
 use ain_dataplane::packet::BufPool;
 use ain_dataplane::peers::Peers;
 use ain_dataplane::publish::published;
@@ -120,7 +122,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     let clock = Clock::start();
     let capacity = room::of_each_worker(&config);
     let (table, reader) = flow_table(
-        capacity.tvts as usize + config.tunnels().count(),
+        capacity.tvts as usize + config.tunnels().count() * INBOUND_SAS,
         [rng.next_u64(), rng.next_u64()],
     );
     let mut writer = TableWriter::new(table, workers, capacity);
@@ -133,7 +135,17 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         }
     }
     let mut rates = RateWatch::default();
-    let mut peers = install_tunnels(&config, workers, &mut writer, &mut durable, &mut rates)?;
+    let mut peers = install_tunnels(&config, workers, &mut writer, &mut rates)?;
+    let (mut associations, mut hand_made) = (Associations::default(), Given::default());
+    for (peer, _, tunnel) in config.tunnels() {
+        let keys = translate::associations(peer, tunnel, workers, &mut durable)?;
+        keys.into_iter().for_each(|key| hand_made.push(SaEvent::Add(key)));
+    }
+    associations.handle(clock.now(), &mut hand_made, &mut writer);
+    let tunnels: Vec<_> = config.tunnels().map(|(_, _, tunnel)| tunnel).collect();
+    for (name, outcome) in hand_made.take_added() {
+        translate::follow(&mut durable, tunnels[usize::from(name.peer.0)], name, &*outcome?);
+    }
     if let (Some(own), Some(entry)) = (node_config.own_peer(), config.own_entry()) {
         writer.add_own(own, WorkerId(0));
         peers.push(translate::own_peer(entry.address, WorkerId(0)));
@@ -219,6 +231,8 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         state_dir: config.state_dir,
         updates,
         directories: [0; 2],
+        associations,
+        hand_made,
         spi_keys: spi_keys.collect(),
         pool: hardware.control_pool,
         counters,
@@ -263,19 +277,18 @@ fn install_tunnels<C: Backend, B>(
     config: &NodeConfig,
     workers: u8,
     writer: &mut TableWriter<C, B>,
-    durable: &mut Durable,
     rates: &mut RateWatch,
 ) -> anyhow::Result<Vec<ain_dataplane::peers::Peer>> {
     let mut peers = translate::peers(config, workers);
     for ((id, _, tunnel), peer) in config.tunnels().zip(&mut peers) {
-        let spec = translate::tunnel_spec((id, peer.owner), tunnel, workers, durable)?;
-        let (slot, progress) = writer.add_tunnel(&spec)?;
-        peer.tunnel = slot;
+        peer.tunnel = writer.add_tunnel(&TunnelSpec {
+            peer: id,
+            owner: peer.owner,
+            shape: tunnel.shape,
+        })?;
         if let (Rate::Pvt(pps), Some(neighbour)) = (tunnel.shape.rate, config.neighbours.get(usize::from(id.0))) {
-            rates.watch(&neighbour.node, pps.get(), &progress.ah);
+            rates.watch(&neighbour.node, id, pps.get());
         }
-        durable.follow(&tunnel.ah_in.key, progress.ah);
-        durable.follow(&tunnel.esp_in.key, progress.esp);
     }
     Ok(peers)
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use ain_controlplane::config as control;
 use ain_controlplane::guard::Guard;
+use ain_controlplane::lifetime::Lifetime;
+use ain_controlplane::sa::{Generation, Numbers, SaDirection, SaKind, SaName, SaProtocol, SaSpec};
 use ain_controlplane::share::{AivtsPerSlice, NeighbourShare};
 use ain_controlplane::signal::suite::OnionKeys;
-use ain_controlplane::table_writer::{InboundSa, OutboundSa, TunnelSpec};
 use ain_crypto::MacAlgorithm;
 use ain_dataplane::id::{PeerId, PortId, WorkerId};
 use ain_dataplane::nat;
 use ain_dataplane::peers::{HostPolicy, Peer, PeerKind, Uplink, Uplinks};
+use ain_dataplane::usage::SaUse;
 use ain_dataplane::wire::cell;
 use anyhow::{Context, ensure};
 use zeroize::Zeroizing;
@@ -46,7 +48,7 @@ pub fn control_config(
     let neighbours = config
         .neighbours
         .iter()
-        .map(|one| neighbour(config, one, durable).map(control::Peer::Neighbour));
+        .map(|one| neighbour(config, one).map(control::Peer::Neighbour));
     let hosts = config
         .hosts
         .iter()
@@ -108,23 +110,13 @@ pub fn quotas(config: &NodeConfig) -> control::Quotas {
     }
 }
 
-fn neighbour(config: &NodeConfig, one: &Neighbour, durable: &Durable) -> anyhow::Result<control::Neighbour> {
+fn neighbour(config: &NodeConfig, one: &Neighbour) -> anyhow::Result<control::Neighbour> {
     let entry = config
         .directory
         .named(&one.node)
         .with_context(|| format!("{} is not in the directory", one.node))?;
-    let Tunnel {
-        ah_in,
-        ah_out,
-        esp_in,
-        esp_out,
-        ..
-    } = &one.tunnel;
     Ok(control::Neighbour {
         id: entry.id(),
-        spi_secret: control::SpiSecret::derive(ah_in.key.expose(), ah_out.key.expose()),
-        spi_reserved: durable.spi_counter([&ah_in.key, &ah_out.key]),
-        own_spis: [ah_in, ah_out, esp_in, esp_out].map(|sa| sa.spi).to_vec(),
         rate_pps: one.tunnel.shape.rate.pps(),
         share: NeighbourShare {
             creates_per_second: one.limits.creates_per_second,
@@ -217,46 +209,59 @@ fn port_id(place: usize) -> PortId {
     PortId(u8::try_from(place).unwrap_or(u8::MAX))
 }
 
-/// A tunnel's four associations, with numbers that no earlier process has used.
+/// The four associations of a tunnel with hand-made keys, with numbers that no earlier process has used.
 ///
 /// # Errors
 /// When the state cannot be written.
-pub fn tunnel_spec(
-    (peer, owner): (PeerId, WorkerId),
-    tunnel: &Tunnel,
-    workers: u8,
-    durable: &mut Durable,
-) -> anyhow::Result<TunnelSpec> {
+pub fn associations(peer: PeerId, tunnel: &Tunnel, workers: u8, durable: &mut Durable) -> anyhow::Result<[SaSpec; 4]> {
     ensure!(workers > 0, "no worker");
-    let inbound = |durable: &Durable, sa: &Sa| InboundSa {
-        spi: sa.spi,
-        key: material(&sa.key),
-        resume_after: durable.accepted(&sa.key),
-    };
-    let outbound = |durable: &mut Durable, sa: &Sa| -> anyhow::Result<OutboundSa> {
-        Ok(OutboundSa {
-            spi: sa.spi,
-            key: material(&sa.key),
-            grant: durable.sequence(&sa.key)?,
-        })
-    };
+    let spi_counter = durable.spi_counter([&tunnel.ah_in.key, &tunnel.ah_out.key]);
     let ah_ivs = match tunnel.ah {
         MacAlgorithm::Aes128Gmac => durable.ivs(&tunnel.ah_out.key, workers)?,
         MacAlgorithm::HmacSha256_128 | MacAlgorithm::AesCmac96 => Vec::new(),
     };
-    Ok(TunnelSpec {
+    let ah = SaKind::Ah {
+        algorithm: tunnel.ah,
+        generation: Generation::HAND_MADE,
+        spi_counter: Some(spi_counter),
+    };
+    let sa = |sa: &Sa, kind, numbers| SaSpec {
         peer,
-        owner,
-        ah: tunnel.ah,
-        esp: tunnel.esp,
+        spi: sa.spi,
+        kind,
+        key: material(&sa.key),
         esn: tunnel.esn,
-        ah_in: inbound(durable, &tunnel.ah_in),
-        ah_out: outbound(durable, &tunnel.ah_out)?,
-        ah_ivs,
-        esp_in: inbound(durable, &tunnel.esp_in),
-        esp_out: outbound(durable, &tunnel.esp_out)?,
-        shape: tunnel.shape,
-    })
+        numbers,
+        lifetime: Lifetime::NONE,
+    };
+    let inbound = |durable: &Durable, key: &KeyMaterial| Numbers::In {
+        resume_after: durable.accepted(key),
+    };
+    let outbound = |durable: &mut Durable, key: &KeyMaterial, ah_ivs| -> anyhow::Result<Numbers> {
+        let grant = durable.sequence(key)?;
+        Ok(Numbers::Out { grant, ah_ivs })
+    };
+    let esp = SaKind::Esp(tunnel.esp);
+    Ok([
+        sa(&tunnel.ah_in, ah, inbound(durable, &tunnel.ah_in.key)),
+        sa(&tunnel.esp_in, esp, inbound(durable, &tunnel.esp_in.key)),
+        sa(&tunnel.ah_out, ah, outbound(durable, &tunnel.ah_out.key, ah_ivs)?),
+        sa(
+            &tunnel.esp_out,
+            esp,
+            outbound(durable, &tunnel.esp_out.key, Vec::new())?,
+        ),
+    ])
+}
+
+/// Makes hand-made associations known as durable: what has been accepted on `name` of `tunnel` is kept from now on.
+pub fn follow(durable: &mut Durable, tunnel: &Tunnel, name: SaName, used: &SaUse) {
+    let key = match (name.direction, name.protocol) {
+        (SaDirection::In, SaProtocol::Ah) => &tunnel.ah_in.key,
+        (SaDirection::In, SaProtocol::Esp) => &tunnel.esp_in.key,
+        (SaDirection::Out, _) => return,
+    };
+    durable.follow(key, used.shared_highest());
 }
 
 fn material(key: &KeyMaterial) -> Zeroizing<Vec<u8>> {

@@ -13,7 +13,7 @@ use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Frame, Kind, Message, Signal};
 use ain_controlplane::signal::suite::OnionPrivateKey;
 use ain_daemon::onion_key::{generate, kem, load};
-use net::{FOUL, MS, Net, Plan, id, sender};
+use net::{AH_SPI, FOUL, MS, Net, Plan, id, sender};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use zeroize::Zeroizing;
@@ -46,6 +46,7 @@ fn chain(suite: u8, nodes: usize, seed: u64) -> Net {
 fn create(net: &mut Net, spi: u32, message_id: u32) -> Vec<Vec<u8>> {
     net.forged += 1;
     let message = Message::Create {
+        ah: AH_SPI,
         onion: net.onion(&[1, 2]),
     };
     let signal = Signal {

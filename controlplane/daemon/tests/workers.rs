@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ain_controlplane::action::{HopKeys, Link as TvtLink, Route};
-use ain_controlplane::table_writer::{InboundSa, OutboundSa, TableWriter, TunnelShape, TunnelSpec};
+use ain_controlplane::lifetime::Lifetime;
+use ain_controlplane::sa::{Generation, Numbers, SaKind, SaSpec};
+use ain_controlplane::table_writer::{TableWriter, TunnelShape, TunnelSpec};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm, Portable};
 use ain_daemon::control_thread::AllReins;
 use ain_dataplane::count::{Counters, Traffic};
@@ -19,7 +21,6 @@ use ain_dataplane::id::{AivtId, FlowTag, Now, PeerId, PortId, Spi, WorkerId};
 use ain_dataplane::packet::{BufPool, PacketBuf};
 use ain_dataplane::peers::{Link, Peer, PeerKind, Peers};
 use ain_dataplane::publish::published;
-use ain_dataplane::reserve::Grant;
 use ain_dataplane::table::flow_table;
 use ain_dataplane::verdict::DropReason;
 use ain_dataplane::wire::cell::CellProfile;
@@ -66,42 +67,46 @@ impl End {
                 .collect(),
         )
     }
-
-    fn inbound(self, offset: u32, bytes: usize) -> InboundSa {
-        InboundSa {
-            spi: self.spi(offset),
-            key: self.key(offset, bytes),
-            resume_after: 0,
-        }
-    }
-
-    fn outbound(self, offset: u32, bytes: usize) -> OutboundSa {
-        OutboundSa {
-            spi: self.spi(offset),
-            key: self.key(offset, bytes),
-            grant: Grant::new(1, u64::MAX),
-        }
-    }
 }
 
-/// The tunnel from `own` to `other`, owned by `owner`, one of `workers`.
-fn tunnel(own: End, other: End, owner: WorkerId, workers: u8) -> TunnelSpec {
+/// The tunnel from `own` to `other`, owned by `owner`, one of `workers`; its slot.
+fn tunnel(writer: &mut TableWriter<Portable, VecBuf>, (own, other): (End, End), owner: WorkerId, workers: u8) -> u32 {
     let (ah, esp) = (MacAlgorithm::Aes128Gmac, AeadAlgorithm::Aes128Gcm16);
-    TunnelSpec {
+    let slot = writer.add_tunnel(&TunnelSpec {
         peer: GATEWAY,
         owner,
-        ah,
-        esp,
-        esn: true,
-        ah_in: own.inbound(0, ah.key_bytes()),
-        ah_out: other.outbound(0, ah.key_bytes()),
-        ah_ivs: (0..u64::from(workers))
-            .map(|w| Grant::new(w << 56, (w + 1) << 56))
-            .collect(),
-        esp_in: own.inbound(1, esp.key_bytes()),
-        esp_out: other.outbound(1, esp.key_bytes()),
         shape: TunnelShape::default(),
+    });
+    for (end, offset, numbers) in [
+        (own, 0, Numbers::fresh_in()),
+        (other, 0, Numbers::fresh_out(workers)),
+        (own, 1, Numbers::fresh_in()),
+        (other, 1, Numbers::fresh_out(workers)),
+    ] {
+        let generation = Generation::HAND_MADE;
+        let (kind, bytes) = match offset {
+            0 => (
+                SaKind::Ah {
+                    algorithm: ah,
+                    generation,
+                    spi_counter: None,
+                },
+                ah.key_bytes(),
+            ),
+            _ => (SaKind::Esp(esp), esp.key_bytes()),
+        };
+        let spec = SaSpec {
+            peer: GATEWAY,
+            spi: end.spi(offset),
+            kind,
+            key: end.key(offset, bytes),
+            esn: true,
+            numbers,
+            lifetime: Lifetime::NONE,
+        };
+        writer.add_sa(&spec).expect("association");
     }
+    slot.expect("tunnel")
 }
 
 /// One machine's running workers.
@@ -125,7 +130,7 @@ fn start(own: End, other: End, workers: u8, wire: MemPort<VecBuf>, device: MemPo
     let owner = WorkerId(workers - 1);
     let (table, reader) = flow_table(16, [1, 2]);
     let mut writer = TableWriter::<Portable, VecBuf>::new(table, workers, CAPACITY);
-    let (slot, _) = writer.add_tunnel(&tunnel(own, other, owner, workers)).expect("tunnel");
+    let slot = tunnel(&mut writer, (own, other), owner, workers);
     let peer = Peer {
         port: PortId(0),
         local: IpAddr::V4(own.address()),
@@ -276,14 +281,12 @@ fn owners_follow_the_ports_where_these_tell() {
     let told = |spi: Spi| (spi.value() < 0x8000).then_some(WorkerId(2));
     let (table, reader) = flow_table(64, [1, 2]);
     let mut writer = TableWriter::<Portable, VecBuf>::new(table, 3, capacity);
-    writer
-        .add_tunnel(&tunnel(End(1), End(2), WorkerId(0), 3))
-        .expect("tunnel");
+    tunnel(&mut writer, (End(1), End(2)), WorkerId(0), 3);
     writer.steer_by(Box::new(move |_, spi| told(spi)));
     let spis = [0x7000, 0x7001, 0x7002, 0x9000, 0x9001, 0x9002].map(|spi| Spi::new(spi).expect("SPI"));
     for (number, spi) in (1..).zip(spis) {
         let route = Route::Exit {
-            upstream: TvtLink { peer: GATEWAY, spi },
+            upstream: TvtLink { peer: GATEWAY, spi }.under(Generation::HAND_MADE),
             keys: HopKeys {
                 suite: 3,
                 forward: [1; 16],

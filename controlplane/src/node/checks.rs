@@ -9,11 +9,11 @@ use thiserror::Error;
 
 use crate::config::{Config, Host, HostRole, Neighbour, Peer, SourceOption};
 use crate::directory::NodeId;
+use crate::generation::Generations;
 use crate::limits::{MAX_PATH_NODES, MIN_PATH_NODES};
 use crate::pvt::Pvt;
 use crate::signal::ends::Ends;
 use crate::signal::frame::Frame;
-use crate::spi::SpiSource;
 use crate::table_writer::own_slot_ns;
 
 /// What does not fit in a configuration. Peers are named by their position, from 0.
@@ -165,17 +165,8 @@ pub(super) fn split_peers(config: &Config, now: Now, rng: &mut dyn CryptoRng) ->
                 if neighbour.rate_pps.is_some() {
                     frame = frame.beside_veiled_cells();
                 }
-                let low = config.id < neighbour.id;
-                let spis = SpiSource::new(&neighbour.spi_secret, low, neighbour.spi_reserved);
-                let mut pvt = Pvt::new(
-                    now,
-                    frame,
-                    spis,
-                    neighbour.own_spis.clone(),
-                    neighbour.share,
-                    process,
-                    rng,
-                );
+                let generations = Generations::new(config.id < neighbour.id);
+                let mut pvt = Pvt::new(now, frame, generations, neighbour.share, process, rng);
                 pvt.signals_wait(neighbour.rate_pps.map_or(0, own_slot_ns));
                 pvts.insert(id, pvt);
             }

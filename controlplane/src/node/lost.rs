@@ -141,8 +141,9 @@ mod tests {
     use super::*;
     use crate::action::{Action, Link};
     use crate::aivt::{Downstream, NEVER, Role, Stage, Upstream};
-    use crate::config::{Config, Neighbour, Peer, Quotas, SpiSecret};
+    use crate::config::{Config, Neighbour, Peer, Quotas};
     use crate::directory::{Directory, Entry, NodeId, OnionKey};
+    use crate::sa::Generation;
     use crate::share::NeighbourShare;
     use crate::signal::frame::{Frame, Kind, Message, Signal};
     use crate::signal::suite::{OnionPrivateKey, x25519};
@@ -187,9 +188,6 @@ mod tests {
         let neighbour = |number: u8| {
             Peer::Neighbour(Neighbour {
                 id: id(number),
-                spi_secret: SpiSecret::derive(&[number], &[THIS]),
-                spi_reserved: 0,
-                own_spis: Vec::new(),
                 rate_pps: None,
                 share: NeighbourShare::default(),
             })
@@ -230,11 +228,13 @@ mod tests {
         node.insert(Aivt {
             upstream: Some(Upstream {
                 link: link(up),
+                generation: Generation::HAND_MADE,
                 create_id: 1,
                 confirm: None,
             }),
             downstream: Some(Downstream {
                 link: link(down),
+                generation: Generation::HAND_MADE,
                 create_id: 1,
                 onion: Box::default(),
                 redraws: 0,

@@ -12,14 +12,20 @@ use crate::aivt::Admission;
 use crate::limits::PENDING_CREATES_PER_NEIGHBOUR;
 use crate::opening::{Asked, Opened};
 use crate::replay::NotFresh;
+use crate::sa::Generation;
 use crate::signal::create::{Next, Peeled};
 use crate::signal::destroy::Reason;
 
 impl Node {
     /// A neighbour asks this node to join an AIVT.
-    pub(super) fn create(&mut self, now: Now, link: Link, create_id: u32, onion: Vec<u8>) {
-        let queued = self.admit(now, link).and_then(|()| {
-            let queued = self.openings.push(Asked { link, create_id }, onion);
+    pub(super) fn create(&mut self, now: Now, (link, ah): (Link, u32), create_id: u32, onion: Vec<u8>) {
+        let queued = self.admit(now, link, ah).and_then(|generation| {
+            let asked = Asked {
+                link,
+                generation,
+                create_id,
+            };
+            let queued = self.openings.push(asked, onion);
             self.counts.queue_full += u64::from(queued.is_err());
             queued.map_err(|_| Reason::ResourceLimit)
         });
@@ -29,29 +35,36 @@ impl Node {
         self.open_next();
     }
 
-    /// What needs no secret: is there room for another AIVT of this neighbour, and its TVT free?
-    fn admit(&mut self, now: Now, link: Link) -> Result<(), Reason> {
+    /// What needs no secret: is there room for another AIVT of this neighbour, its TVT free, and are there the keys that it names by
+    /// the SPI `ah`? Returns their generation.
+    fn admit(&mut self, now: Now, link: Link, ah: u32) -> Result<Generation, Reason> {
         if self.shutting_down {
             return Err(Reason::Shutdown);
         }
         let pvt = self.pvts.get_mut(&link.peer).ok_or(Reason::ProtocolError)?;
-        if self.aivts.uses(&link) || self.openings.uses(&link) || pvt.owns(link.spi) {
+        if self.aivts.uses(&link) || self.openings.uses(&link) || pvt.generations.owns(link.spi) {
             return Err(Reason::SpiCollision);
         }
+        let generation = pvt.generations.named(ah).ok_or(Reason::ProtocolError)?;
         let (joined, opening) = (self.aivts.joined(link.peer), self.openings.wanted_by(link.peer));
         let room = joined.all + opening < pvt.share.of(self.settings.quotas.aivts)
             && joined.pending + opening < PENDING_CREATES_PER_NEIGHBOUR
             && self.aivts.len() + self.openings.len() < self.settings.quotas.aivts
             && pvt.admit_create(now);
-        if room { Ok(()) } else { Err(Reason::ResourceLimit) }
+        if room {
+            Ok(generation)
+        } else {
+            Err(Reason::ResourceLimit)
+        }
     }
 
     /// A creating signal was opened, or could not be.
     pub(super) fn opened(&mut self, now: Now, wall: u64, opened: Opened) {
-        if let Some(Asked { link, create_id }) = self.openings.finish(&opened) {
+        if let Some(asked) = self.openings.finish(&opened) {
+            let Asked { link, create_id, .. } = asked;
             let joined = self
                 .accept((now, wall), link, opened)
-                .and_then(|(peeled, admission)| self.join(now, wall, (link, create_id), peeled, admission));
+                .and_then(|(peeled, admission)| self.join(now, wall, asked, peeled, admission));
             if let Err(reason) = joined {
                 self.refuse(now, link.peer, link.spi.value(), create_id, reason);
             }
@@ -105,7 +118,7 @@ impl Node {
 
     /// The node goes down: nothing more is opened.
     pub(super) fn refuse_openings(&mut self, now: Now) {
-        for Asked { link, create_id } in self.openings.cancel_all(|_| true) {
+        for (link, create_id) in self.openings.cancel_all(|_| true) {
             self.refuse(now, link.peer, link.spi.value(), create_id, Reason::Shutdown);
         }
     }

@@ -1,12 +1,14 @@
 //! CREATE, CREATED and DESTROY as they pass along a path (protocol section 5, the paper's sections 4.3 and 4.5).
 
-use ain_dataplane::id::{AivtId, Now, PeerId, Spi};
+use ain_dataplane::id::{AivtId, Now, PeerId};
 
 use super::{Node, Teller};
 use crate::action::{Link, Route};
 use crate::aivt::{Admission, Aivt, Downstream, NEVER, Role, Stage, Upstream, Waiting};
 use crate::directory::NodeId;
+use crate::generation::Drawn;
 use crate::limits::SPI_REDRAWS;
+use crate::opening::Asked;
 use crate::signal::create::{Next, Peeled};
 use crate::signal::created::Confirmation;
 use crate::signal::destroy::Reason;
@@ -24,14 +26,16 @@ impl Node {
         &mut self,
         now: Now,
         wall: u64,
-        (link, create_id): (Link, u32),
+        asked: Asked,
         peeled: Peeled,
         admission: Admission,
     ) -> Result<(), Reason> {
         let expires = until(now, wall, peeled.expires);
+        let link = asked.link;
         let upstream = Some(Upstream {
             link,
-            create_id,
+            generation: asked.generation,
+            create_id: asked.create_id,
             confirm: Some(Box::new(peeled.confirm)),
         });
         match peeled.next {
@@ -54,7 +58,7 @@ impl Node {
                     due: now,
                 });
                 let route = Route::Exit {
-                    upstream: link,
+                    upstream: link.under(asked.generation),
                     keys: peeled.keys,
                     flow,
                 };
@@ -97,13 +101,17 @@ impl Node {
         if !self.is_up(peer) {
             return Err(Reason::NextHopUnreachable);
         }
-        let spi = self.draw_spi(peer).map_err(|_| Reason::ResourceLimit)?;
-        let create = Message::Create { onion: onion.clone() };
+        let Drawn { spi, generation, ah } = self.draw_spi(peer).map_err(|_| Reason::ResourceLimit)?;
+        let create = Message::Create {
+            ah: ah.value(),
+            onion: onion.clone(),
+        };
         let create_id = self
             .request(now, peer, spi.value(), create)
             .ok_or(Reason::ResourceLimit)?;
         Ok(Downstream {
             link: Link { peer, spi },
+            generation,
             create_id,
             onion: onion.into(),
             redraws: 0,
@@ -114,15 +122,15 @@ impl Node {
         self.pvts.get(&peer).is_some_and(|pvt| pvt.liveness.is_up())
     }
 
-    fn draw_spi(&mut self, peer: PeerId) -> Result<Spi, SpiError> {
+    fn draw_spi(&mut self, peer: PeerId) -> Result<Drawn, SpiError> {
         let Some(pvt) = self.pvts.get_mut(&peer) else {
-            return Err(SpiError::NotReserved);
+            return Err(SpiError::NoKeys);
         };
         let (aivts, openings) = (&self.aivts, &self.openings);
         let is_free = |link| !aivts.uses(&link) && !openings.uses(&link);
-        let spi = pvt.draw_spi(|spi| is_free(Link { peer, spi }));
+        let drawn = pvt.generations.draw(|spi| is_free(Link { peer, spi }));
         self.reserve_spis(peer);
-        spi
+        drawn
     }
 
     /// The AIVT stands from the next node to the exit.
@@ -155,12 +163,12 @@ impl Node {
     /// What to install, once CREATED brought `confirmation`. `None` at the entrance if a hop did not confirm.
     fn route(&mut self, id: AivtId, confirmation: Confirmation) -> Option<Route> {
         let aivt = self.aivts.by_id_mut(id)?;
-        let downstream = aivt.downstream.as_ref()?.link;
+        let downstream = aivt.downstream.as_ref()?.keyed();
         match &mut aivt.role {
             Role::Relay { waiting } => {
                 let waiting = waiting.as_mut()?;
                 waiting.beyond = confirmation;
-                let upstream = aivt.upstream.as_ref()?.link;
+                let upstream = aivt.upstream.as_ref()?.keyed();
                 Some(Route::Intermediate {
                     upstream,
                     downstream,
@@ -203,7 +211,7 @@ impl Node {
         let (peer, refused, onion) = (downstream.link.peer, downstream.create_id, downstream.onion.to_vec());
         self.pvts.get_mut(&peer)?.settle(refused);
         let fresh = self.ask(now, peer, onion).ok()?;
-        self.aivts.relink(id, fresh.link, fresh.create_id);
+        self.aivts.relink(id, fresh);
         Some(())
     }
 }

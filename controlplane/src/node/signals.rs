@@ -82,7 +82,7 @@ impl Node {
     fn obey(&mut self, now: Now, peer: PeerId, signal: Signal) {
         let link = Spi::new(signal.spi).map(|spi| Link { peer, spi });
         match (signal.message, link) {
-            (Message::Create { onion }, Some(link)) => self.create(now, link, signal.message_id, onion),
+            (Message::Create { ah, onion }, Some(link)) => self.create(now, (link, ah), signal.message_id, onion),
             (Message::Create { .. }, None) => {
                 self.refuse(now, peer, signal.spi, signal.message_id, Reason::SpiCollision);
             }
@@ -169,12 +169,5 @@ impl Node {
         self.counts.sent.add(kind);
         let send = |datagram| Action::Send { peer, datagram };
         self.actions.extend(datagrams.into_iter().map(send));
-    }
-
-    /// Asks for more SPIs on disk if the PVT of `peer` runs low.
-    pub(super) fn reserve_spis(&mut self, peer: PeerId) {
-        if let Some(up_to) = self.pvts.get_mut(&peer).and_then(|pvt| pvt.spis.reservation_wanted()) {
-            self.actions.push_back(Action::ReserveSpis { peer, up_to });
-        }
     }
 }

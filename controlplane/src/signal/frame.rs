@@ -31,6 +31,8 @@ const HEADER_BYTES: usize = 12;
 pub enum Message {
     /// Join an AIVT.
     Create {
+        /// SPI of the PVT's AH association towards the receiver: names the key generation that the TVT is born under.
+        ah: u32,
         /// The onion for the receiver.
         onion: Vec<u8>,
     },
@@ -123,7 +125,7 @@ impl Message {
 
     fn payload(&self) -> Vec<u8> {
         match self {
-            Self::Create { onion } => onion.clone(),
+            Self::Create { ah, onion } => [ah.to_be_bytes().as_slice(), onion].concat(),
             Self::Destroy { create, reason } => [create.to_be_bytes().as_slice(), &[*reason as u8]].concat(),
             Self::Created { create, confirmation } => [create.to_be_bytes().as_slice(), confirmation].concat(),
             Self::Keepalive | Self::KeepaliveAck | Self::Ack => Vec::new(),
@@ -306,8 +308,9 @@ impl Frame {
 
 pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Message> {
     match (kind, payload.len()) {
-        (Kind::Create, 1..) => Some(Message::Create {
-            onion: payload.to_vec(),
+        (Kind::Create, 5..) => Some(Message::Create {
+            ah: number(payload),
+            onion: payload[4..].to_vec(),
         }),
         (Kind::Destroy, 5) => Some(Message::Destroy {
             create: number(payload),

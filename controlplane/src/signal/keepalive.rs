@@ -52,6 +52,17 @@ impl Liveness {
         if self.up { 0 } else { now.since(self.up_until) }
     }
 
+    /// There is no way to the neighbour any more. Whether it was up.
+    pub fn cut(&mut self, now: Now) -> bool {
+        self.up_until = if self.up { now } else { self.up_until };
+        std::mem::take(&mut self.up)
+    }
+
+    /// There is a way to the neighbour, maybe again: looks at once.
+    pub fn ask_at(&mut self, now: Now) {
+        self.next = self.next.min(now);
+    }
+
     /// An authentic signal arrived. Returns whether the PVT came up by it.
     pub fn heard(&mut self, now: Now) -> bool {
         self.unanswered = 0;

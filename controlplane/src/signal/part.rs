@@ -192,14 +192,16 @@ mod tests {
             let order = order.iter().map(|at| *at.get(&all)).chain(all.clone());
             let (mut assembler, mut whole) = (Assembler::default(), Vec::new());
             for (id, index, count) in order {
-                let payload = [id as u8, index as u8];
+                let payload = [id as u8, index as u8, 7, 7];
                 // Ids of whole signals are remembered: their parts never get here.
                 if whole.contains(&id) {
                     continue;
                 }
                 if let Some(signal) = assembler.add(Now(5), &part(id, (index, count), &payload)).unwrap() {
-                    let onion = (0..count).flat_map(|index| [id as u8, index as u8]).collect();
-                    prop_assert_eq!((signal.message_id, signal.message), (id, Message::Create { onion }));
+                    let payload: Vec<u8> = (0..count).flat_map(|index| [id as u8, index as u8, 7, 7]).collect();
+                    let ah = u32::from_be_bytes(*payload.first_chunk().unwrap());
+                    let onion = payload[4..].to_vec();
+                    prop_assert_eq!((signal.message_id, signal.message), (id, Message::Create { ah, onion }));
                     whole.push(id);
                 }
             }
@@ -211,7 +213,7 @@ mod tests {
     #[test]
     fn line_2_contradictions_change_nothing() {
         let mut assembler = Assembler::default();
-        assert_eq!(assembler.add(Now(0), &part(7, (0, 3), b"a")), Ok(None));
+        assert_eq!(assembler.add(Now(0), &part(7, (0, 3), b"abcd")), Ok(None));
         for bad in [
             part(7, (1, 2), b"b"),
             part(7, (5, 6), b"b"),
@@ -225,7 +227,8 @@ mod tests {
         assert_eq!(assembler.add(Now(0), &part(7, (0, 3), b"another text")), Ok(None));
         assert_eq!(assembler.add(Now(0), &part(7, (2, 3), b"c")), Ok(None));
         let signal = assembler.add(Now(0), &part(7, (1, 3), b"b")).unwrap().unwrap();
-        assert_eq!(signal.message, Message::Create { onion: b"abc".to_vec() });
+        let (ah, onion) = (u32::from_be_bytes(*b"abcd"), b"bc".to_vec());
+        assert_eq!(signal.message, Message::Create { ah, onion });
     }
 
     #[test]
@@ -233,7 +236,7 @@ mod tests {
         let mut assembler = Assembler::default();
         let most = HALF_RECEIVED_PER_NEIGHBOUR as u32;
         for id in 0..most + 10 {
-            assembler.add(Now(u64::from(id)), &part(id, (0, 2), b"a")).unwrap();
+            assembler.add(Now(u64::from(id)), &part(id, (0, 2), b"abcd")).unwrap();
             assert!(assembler.len() <= HALF_RECEIVED_PER_NEIGHBOUR);
         }
         assert_eq!(assembler.never_whole(), 10, "the oldest gave way");

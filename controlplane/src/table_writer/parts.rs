@@ -11,15 +11,16 @@ use ain_dataplane::sa::TvtWindow;
 use ain_dataplane::table::{Target, TargetKind};
 use arrayvec::ArrayVec;
 
-use super::{ExitPart, FlowFacts, Half, Installed, Part, TableError, TableWriter, TvtKeys};
-use crate::action::{HopKeys, Link};
+use super::tunnels::TvtKeys;
+use super::{ExitPart, FlowFacts, Half, Installed, Part, TableError, TableWriter};
+use crate::action::{HopKeys, KeyedLink, Link};
 
 impl<C: Backend, B> TableWriter<C, B> {
     pub(super) fn install_intermediate(
         &mut self,
         aivt: AivtId,
-        upstream: Link,
-        downstream: Link,
+        upstream: KeyedLink,
+        downstream: KeyedLink,
         keys: &HopKeys,
         activity: &Arc<Activity>,
     ) -> Result<Installed, TableError> {
@@ -32,11 +33,11 @@ impl<C: Backend, B> TableWriter<C, B> {
             out: to_entrance,
             direction: Direction::Backward,
         };
-        let owner = self.owner_for(upstream);
+        let owner = self.owner_for(upstream.link);
         let first = self.add_half(owner, upstream, |spi_key| {
             half(
                 aivt,
-                upstream,
+                upstream.link,
                 spi_key,
                 Direction::Forward,
                 LayerOp::Decrypt,
@@ -45,11 +46,11 @@ impl<C: Backend, B> TableWriter<C, B> {
                 activity,
             )
         })?;
-        let owner = self.owner_for(downstream);
+        let owner = self.owner_for(downstream.link);
         let second = self.add_half(owner, downstream, |spi_key| {
             half(
                 aivt,
-                downstream,
+                downstream.link,
                 spi_key,
                 Direction::Backward,
                 LayerOp::Encrypt,
@@ -69,7 +70,7 @@ impl<C: Backend, B> TableWriter<C, B> {
         &mut self,
         aivt: AivtId,
         flow: FlowId,
-        downstream: Link,
+        downstream: KeyedLink,
         keys: &[HopKeys],
         activity: &Arc<Activity>,
     ) -> Result<Installed, TableError> {
@@ -80,18 +81,22 @@ impl<C: Backend, B> TableWriter<C, B> {
         }
         let edge = edge(aivt, EdgeTo::Initiator { tunnel, pair, shown });
         let nearest_first: Vec<&HopKeys> = keys.iter().collect();
-        let back = self.add_half(self.carrier_owner(downstream).unwrap_or(owner), downstream, |spi_key| {
-            half(
-                aivt,
-                downstream,
-                spi_key,
-                Direction::Backward,
-                LayerOp::Decrypt,
-                &nearest_first,
-                edge,
-                activity,
-            )
-        })?;
+        let back = self.add_half(
+            self.carrier_owner(downstream.link).unwrap_or(owner),
+            downstream,
+            |spi_key| {
+                half(
+                    aivt,
+                    downstream.link,
+                    spi_key,
+                    Direction::Backward,
+                    LayerOp::Decrypt,
+                    &nearest_first,
+                    edge,
+                    activity,
+                )
+            },
+        )?;
         let farthest_first: Vec<&HopKeys> = keys.iter().rev().collect();
         let out = self.tvt_out(downstream)?;
         let way = Box::new(way(aivt, Direction::Forward, &farthest_first, out, activity));
@@ -105,7 +110,7 @@ impl<C: Backend, B> TableWriter<C, B> {
     pub(super) fn install_exit(
         &mut self,
         aivt: AivtId,
-        upstream: Link,
+        upstream: KeyedLink,
         keys: HopKeys,
         flow: FlowTag,
         activity: &Arc<Activity>,
@@ -113,13 +118,13 @@ impl<C: Backend, B> TableWriter<C, B> {
         let before = self
             .open_flows
             .worker(activity.last(), flow)
-            .filter(|_| self.carrier_owner(upstream).is_none());
-        let owner = before.unwrap_or_else(|| self.owner_for(upstream));
+            .filter(|_| self.carrier_owner(upstream.link).is_none());
+        let owner = before.unwrap_or_else(|| self.owner_for(upstream.link));
         let edge = edge(aivt, EdgeTo::Unbound { asked: None });
         let forward = self.add_half(owner, upstream, |spi_key| {
             half(
                 aivt,
-                upstream,
+                upstream.link,
                 spi_key,
                 Direction::Forward,
                 LayerOp::Decrypt,
@@ -156,16 +161,11 @@ impl<C: Backend, B> TableWriter<C, B> {
         }
     }
 
-    fn tvt_keys(&self, link: Link) -> Result<TvtKeys, TableError> {
-        let keys = self.peers.get(&link.peer).and_then(|peer| peer.tvts);
-        keys.ok_or(TableError::Unknown("neighbour"))
-    }
-
-    pub(super) fn tvt_out(&self, link: Link) -> Result<TvtOut, TableError> {
-        let TvtKeys { key_out, .. } = self.tvt_keys(link)?;
+    pub(super) fn tvt_out(&self, of: KeyedLink) -> Result<TvtOut, TableError> {
+        let TvtKeys { key_out, .. } = self.tvt_keys(of)?;
         Ok(TvtOut {
-            peer: link.peer,
-            spi: link.spi,
+            peer: of.link.peer,
+            spi: of.link.spi,
             key: key_out,
             next_seq: 1,
         })
@@ -174,10 +174,10 @@ impl<C: Backend, B> TableWriter<C, B> {
     pub(super) fn add_half(
         &mut self,
         worker: WorkerId,
-        link: Link,
+        of: KeyedLink,
         make: impl FnOnce(KeySlot) -> Tvt<C>,
     ) -> Result<Half, TableError> {
-        let TvtKeys { key_in, carries, .. } = self.tvt_keys(link)?;
+        let TvtKeys { key_in, carries, .. } = self.tvt_keys(of)?;
         let slots = &mut self.tvt_slots[usize::from(worker.0)];
         let slot = slots.free.pop().ok_or(TableError::Full("TVT"))?;
         let target = Target {
@@ -185,7 +185,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             slot,
             kind: if carries { TargetKind::Carried } else { TargetKind::Tvt },
         };
-        if self.table.insert(link.peer, link.spi, target).is_err() {
+        if self.table.insert(of.link.peer, of.link.spi, target).is_err() {
             slots.free.push(slot);
             return Err(TableError::Full("association"));
         }
@@ -197,13 +197,16 @@ impl<C: Backend, B> TableWriter<C, B> {
             }
         }
         self.command(worker, Command::Tvt(slot, tvt));
-        Ok(Half { link, worker, slot })
+        self.tvt_born(of);
+        Ok(Half { link: of, worker, slot })
     }
 
     pub(super) fn remove_half(&mut self, half: Half) {
-        self.table.remove(half.link.peer, half.link.spi);
+        let Link { peer, spi } = half.link.link;
+        self.table.remove(peer, spi);
         self.command(half.worker, Command::RemoveTvt(half.slot));
         self.tvt_slots[usize::from(half.worker.0)].free.push(half.slot);
+        self.tvt_gone(half.link);
     }
 }
 

@@ -3,13 +3,12 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use ain_crypto::{Backend, VEIL_KEY_BYTES, Veil};
-use ain_dataplane::entry::{Carrier, Pace};
 use ain_dataplane::id::Now;
+use ain_dataplane::tunnel::{Disguise, Pace};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::TunnelSpec;
 use crate::limits::{OWN_SLOT_EVERY_MAX, OWN_SLOT_EVERY_MIN, OWN_SLOTS_PER_SECOND};
 
 /// The shape of a tunnel's packets.
@@ -65,31 +64,27 @@ pub(crate) fn own_slot_ns(pps: NonZeroU32) -> u64 {
     u64::from(own_every(pps.get())) * Now::SECOND / u64::from(pps.get())
 }
 
-/// When the packets of a tunnel with a rate leave.
-pub(super) fn pace(spec: &TunnelSpec) -> Option<Pace> {
-    let pps = spec.shape.rate.pps()?;
+/// The slots of a tunnel with a rate.
+pub(super) fn pace(rate: Rate) -> Option<Pace> {
+    let pps = rate.pps()?.get();
     Some(Pace {
-        period_ns: NonZeroU64::new(Now::SECOND / u64::from(pps.get()))?,
-        dither: Veil::new(&derived(&spec.esp_out.key, b"ain dither")),
+        period_ns: NonZeroU64::new(Now::SECOND / u64::from(pps))?,
+        own_every: matches!(rate, Rate::Pvt(_)).then(|| own_every(pps)),
     })
 }
 
-/// What makes a PVT with a rate a carrier.
-pub(super) fn carrier<C: Backend>(spec: &TunnelSpec) -> Option<Carrier<C>> {
-    let Rate::Pvt(pps) = spec.shape.rate else {
-        return None;
-    };
-    Some(Carrier {
-        veil_in: veil(&spec.esp_in.key),
-        veil_out: veil(&spec.esp_out.key),
-        noise: C::layer_key(&derived(&spec.esp_out.key, b"ain dummy")),
-        own_every: own_every(pps.get()),
-    })
+/// What the packets of a tunnel with a rate show nothing by, from the key material of the AH association that they leave on.
+pub(super) fn disguise<C: Backend>(ah: &[u8]) -> Disguise<C> {
+    Disguise {
+        dither: Veil::new(&derived(ah, b"ain dither")),
+        veil: veil(ah),
+        noise: C::layer_key(&derived(ah, b"ain dummy")),
+    }
 }
 
-/// The veil of one direction of a PVT, from the key material of its ESP association, salt included.
-pub fn veil(esp: &[u8]) -> Veil {
-    Veil::new(&derived(esp, b"ain veil"))
+/// The veil of the packets of an AH association of a PVT, from its key material, salt included.
+pub fn veil(ah: &[u8]) -> Veil {
+    Veil::new(&derived(ah, b"ain veil"))
 }
 
 /// 16 secret bytes from the key material of an association, for one use.

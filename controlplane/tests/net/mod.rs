@@ -14,12 +14,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ain_controlplane::action::{Action, HopKeys, Link, Opened, Route};
 use ain_controlplane::node::{Node, Snapshot};
+use ain_controlplane::sa::Generation;
 use ain_dataplane::id::{AivtId, FlowId, Now, Pair, PeerId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 #[allow(unused_imports, reason = "each test program uses a part")]
-pub use plan::{Plan, SLICE_S, id, onion_key, ticket_seed};
+pub use plan::{AH_SPI, Plan, SLICE_S, id, onion_key, ticket_seed};
 use site::Site;
 
 pub const MS: u64 = Now::SECOND / 1000;
@@ -142,9 +143,13 @@ impl Net {
     /// Starts node `index`, anew if it was running.
     pub fn start(&mut self, index: usize, replay_floor_s: u64) {
         self.kill(index);
-        let config = self.plan.config(index, &self.sites[index].saved_spis, replay_floor_s);
+        let config = self.plan.config(index, replay_floor_s);
+        let keys = self.plan.keys(index, &self.sites[index].saved_spis);
         let rng = Box::new(ChaCha12Rng::seed_from_u64(self.rng.random()));
         self.sites[index].node = Some(Node::new(config, self.now, rng).expect("a good configuration"));
+        let now = self.now;
+        keys.into_iter()
+            .for_each(|keying| self.node(index).handle_keying(now, keying));
         self.carry_out(index);
     }
 
@@ -226,7 +231,9 @@ impl Net {
                 up_to,
             } if self.sites[node].life == life => {
                 self.sites[node].saved_spis.insert(peer, up_to);
-                self.drive(node, |node, _, _| node.handle_spis_reserved(peer, up_to));
+                self.drive(node, |node, _, _| {
+                    node.handle_spis_reserved(peer, Generation::HAND_MADE, up_to)
+                });
             }
             Event::Installed { .. } | Event::Opened { .. } | Event::Saved { .. } => {}
         }
@@ -273,7 +280,7 @@ impl Net {
                         },
                     );
                 }
-                Action::ReserveSpis { peer, up_to } => self.later(
+                Action::ReserveSpis { peer, up_to, .. } => self.later(
                     MS,
                     Event::Saved {
                         node: index,
@@ -379,7 +386,7 @@ impl Net {
         let Some(Route::Entrance { downstream, keys, .. }) = self.sites[entrance].routes.get(&aivt) else {
             panic!("no entrance here");
         };
-        let (mut hops, mut at, mut link) = (vec![(entrance, aivt)], entrance, *downstream);
+        let (mut hops, mut at, mut link) = (vec![(entrance, aivt)], entrance, downstream.link);
         for expected in keys {
             let next = self.neighbour(at, link.peer);
             let upstream = Link {
@@ -393,7 +400,7 @@ impl Net {
             match route {
                 Route::Intermediate { downstream, keys, .. } => {
                     assert!(same(keys, expected), "node {next} and the entrance disagree");
-                    (at, link) = (next, *downstream);
+                    (at, link) = (next, downstream.link);
                 }
                 Route::Exit { keys, .. } => {
                     assert!(same(keys, expected), "exit {next} and the entrance disagree");

@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ain_controlplane::associations::Keying;
 use ain_controlplane::config::Tickets;
 use ain_controlplane::directory::{Directory, Entry, NodeId, OnionKey, TicketKey};
+use ain_controlplane::generation::AhPair;
 use ain_controlplane::node::{CellProfile, Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption, SpiSecret};
+use ain_controlplane::sa::Generation;
 use ain_controlplane::share::NeighbourShare;
 use ain_controlplane::signal::suite::{Kem, OnionPrivateKey, x25519};
 use ain_controlplane::ticket::{Past, Slice, TicketSeed};
-use ain_dataplane::id::PeerId;
+use ain_dataplane::id::{PeerId, Spi};
 use ain_dataplane::nat::Settings;
+use ain_dataplane::usage::SaUse;
 use ain_dataplane::wire::ah::Family;
 use ed25519_dalek::SigningKey;
 
@@ -125,16 +129,10 @@ impl Plan {
 
     /// Node `node`: its neighbours in order, then two host tunnels. The first host responds to 198.51.<node>.0/25 and
     /// 2001:db8:33:<node>::/65.
-    pub fn config(&self, node: usize, saved_spis: &HashMap<PeerId, u32>, replay_floor_s: u64) -> Config {
-        let neighbour = |(index, other): (u16, usize)| {
-            let (low, high) = (node.min(other), node.max(other));
-            let spi_secret = SpiSecret::derive(&[u8::try_from(low).unwrap()], &[u8::try_from(high).unwrap()]);
-            let spi_reserved = saved_spis.get(&PeerId(index)).copied().unwrap_or(0);
+    pub fn config(&self, node: usize, replay_floor_s: u64) -> Config {
+        let neighbour = |other: usize| {
             Peer::Neighbour(Neighbour {
                 id: id(other),
-                spi_secret,
-                spi_reserved,
-                own_spis: Vec::new(),
                 rate_pps: None,
                 share: NeighbourShare::default(),
             })
@@ -152,7 +150,7 @@ impl Plan {
                 quota: None,
             })
         };
-        let neighbours = (0..).zip(self.neighbours(node)).map(neighbour);
+        let neighbours = self.neighbours(node).into_iter().map(neighbour);
         let mut config = Config {
             id: id(node),
             onion_keys: (self.onion_key)(node).into(),
@@ -176,6 +174,29 @@ impl Plan {
         };
         (self.adjust)(node, &mut config);
         config
+    }
+}
+
+/// SPI of every AH association of a PVT that has no packet path, in either direction.
+pub const AH_SPI: u32 = 0x0a0a_0a0a;
+
+impl Plan {
+    /// The keys of node `node`'s PVTs, whose neighbours never rekey.
+    pub fn keys(&self, node: usize, saved_spis: &HashMap<PeerId, u32>) -> Vec<Keying> {
+        let neighbours = (0..).map(PeerId).zip(self.neighbours(node));
+        let keys = neighbours.flat_map(|(peer, other)| {
+            let ends = [node.min(other), node.max(other)].map(|end| u8::try_from(end).unwrap());
+            let pair = AhPair {
+                generation: Generation::HAND_MADE,
+                spi_in: Spi::new(AH_SPI).unwrap(),
+                spi_out: Spi::new(AH_SPI).unwrap(),
+                spi_secret: SpiSecret::derive(&ends[..1], &ends[1..]),
+                spi_counter: Some(saved_spis.get(&peer).copied().unwrap_or(0)),
+                heard: SaUse::new(0),
+            };
+            [Keying::Begun(peer, pair), Keying::Up(peer)]
+        });
+        keys.collect()
     }
 }
 

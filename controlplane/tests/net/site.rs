@@ -57,7 +57,7 @@ impl Site {
 
     pub fn with_upstream(&self, link: Link) -> Option<(AivtId, &Route)> {
         let has = |route: &Route| match route {
-            Route::Intermediate { upstream, .. } | Route::Exit { upstream, .. } => *upstream == link,
+            Route::Intermediate { upstream, .. } | Route::Exit { upstream, .. } => upstream.link == link,
             Route::Entrance { .. } => false,
         };
         self.routes

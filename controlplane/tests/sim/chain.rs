@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ain_controlplane::action::{HopKeys, Link, Route, Verdict};
+use ain_controlplane::sa::Generation;
 use ain_controlplane::table_writer::{Rate, TunnelShape};
 use ain_dataplane::command::Event;
 use ain_dataplane::entry::Activity;
@@ -203,7 +204,8 @@ impl Chain {
         let upstream = Link {
             peer,
             spi: tvt_spi(flow, ain - 1),
-        };
+        }
+        .under(Generation::HAND_MADE);
         let keys = hop_keys(flow, ain);
         let route = if ain == last {
             Route::Exit {
@@ -215,7 +217,8 @@ impl Chain {
             let downstream = Link {
                 peer: PeerId(1),
                 spi: tvt_spi(flow, ain),
-            };
+            }
+            .under(Generation::HAND_MADE);
             Route::Intermediate {
                 upstream,
                 downstream,
@@ -287,7 +290,8 @@ impl Chain {
             downstream: Link {
                 peer: TO_NEIGHBOUR,
                 spi: tvt_spi(flow, 2),
-            },
+            }
+            .under(Generation::HAND_MADE),
             keys: (3..=last).map(|ain| hop_keys(flow, ain)).collect(),
         };
         writer.install(aivt(flow), route, &Activity::at(now)).expect("room");

@@ -11,7 +11,10 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ain_controlplane::table_writer::{InboundSa, OutboundSa, Rate, TableWriter, TunnelShape, TunnelSpec, Workers};
+use ain_controlplane::associations::Associations;
+use ain_controlplane::lifetime::Lifetime;
+use ain_controlplane::sa::{Generation, Given, Numbers, SaEvent, SaKind, SaSpec};
+use ain_controlplane::table_writer::{Rate, TableWriter, TunnelShape, TunnelSpec, Workers};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::command::{Command, Event, Handoff};
 use ain_dataplane::count::{Counters, Traffic};
@@ -172,6 +175,8 @@ pub struct Machine {
     pub mac: MacAddr,
     pub engines: Vec<Engine<Crypto, Buf>>,
     pub writer: TableWriter<Crypto, Buf>,
+    pub associations: Associations,
+    pub keys: Given,
     pub peers: Peers,
     pub io: Io,
     /// Outbound numbers of each tunnel: AH, ESP.
@@ -269,10 +274,19 @@ impl Machine {
         let mac = mac_of(number);
         let rates: Vec<bool> = towards.iter().map(|to| to.shape.rate != Rate::None).collect();
         let (mut peers, mut grants) = (Vec::new(), Vec::new());
+        let (mut associations, mut keys) = (Associations::default(), Given::default());
         for (id, to) in (0..).map(PeerId).zip(towards) {
-            let spec = spec(id, &to, workers, numbers);
-            let (tunnel, _) = writer.add_tunnel(&spec).expect("tunnel");
-            grants.push([Arc::clone(&spec.ah_out.grant), Arc::clone(&spec.esp_out.grant)]);
+            let tunnel = TunnelSpec {
+                peer: id,
+                owner: to.owner,
+                shape: to.shape,
+            };
+            let tunnel = writer.add_tunnel(&tunnel).expect("tunnel");
+            let outbound = numbers.1.map(|limit| Grant::new(numbers.0, limit));
+            for spec in sas(id, &to, workers, numbers.0 - 1, &outbound) {
+                keys.push(SaEvent::Add(spec));
+            }
+            grants.push(outbound);
             peers.push(Peer {
                 port: PortId(0),
                 local: outer_of(number, to.suite.family),
@@ -292,10 +306,16 @@ impl Machine {
             done: vec![0; each],
         };
         let io = Io::default();
+        associations.handle(Now(1), &mut keys, &mut writer);
+        for (_, outcome) in keys.take_added() {
+            outcome.expect("room");
+        }
         Self {
             mac,
             engines,
             writer,
+            associations,
+            keys,
             peers: Peers::new(peers, profile).with_rates(rates),
             io,
             grants,
@@ -428,37 +448,44 @@ pub fn mac_of(number: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, number])
 }
 
-fn spec(peer: PeerId, to: &Towards, workers: u8, (first, limits): (u64, [u64; 2])) -> TunnelSpec {
-    let spi = |n: u32| Spi::new(n).expect("SPI");
-    let inbound = |kind: u8, spi_offset: u32, len: usize| InboundSa {
-        spi: spi(to.inbound.spi + spi_offset),
-        key: key(kind, to.inbound.seed, len),
-        resume_after: first - 1,
+/// The first four associations of a tunnel.
+fn sas(peer: PeerId, to: &Towards, workers: u8, resume_after: u64, grants: &[Arc<Grant>; 2]) -> [SaSpec; 4] {
+    let Suite { ah, esp, esn, .. } = to.suite;
+    let Numbers::Out { ah_ivs, .. } = Numbers::fresh_out(workers) else {
+        unreachable!()
     };
-    let outbound = |kind: u8, spi_offset: u32, len: usize| OutboundSa {
-        spi: spi(to.outbound.spi + spi_offset),
-        key: key(kind, to.outbound.seed, len),
-        grant: Grant::new(first, limits[usize::from(kind == 5)]),
+    let inbound = || Numbers::In { resume_after };
+    let outbound = |grant: &Arc<Grant>, ah_ivs| Numbers::Out {
+        grant: Arc::clone(grant),
+        ah_ivs,
     };
-    let ivs = match to.suite.ah {
-        MacAlgorithm::Aes128Gmac => (0..u64::from(workers))
-            .map(|w| Grant::new(w << 56, (w << 56) + (1 << 56)))
-            .collect(),
-        MacAlgorithm::HmacSha256_128 | MacAlgorithm::AesCmac96 => Vec::new(),
-    };
-    TunnelSpec {
+    let sa = |way: OneWay, is_ah: bool, numbers| SaSpec {
         peer,
-        owner: to.owner,
-        ah: to.suite.ah,
-        esp: to.suite.esp,
-        esn: to.suite.esn,
-        ah_in: inbound(3, 0, to.suite.ah.key_bytes()),
-        ah_out: outbound(3, 0, to.suite.ah.key_bytes()),
-        ah_ivs: ivs,
-        esp_in: inbound(5, 1, to.suite.esp.key_bytes()),
-        esp_out: outbound(5, 1, to.suite.esp.key_bytes()),
-        shape: to.shape,
-    }
+        spi: Spi::new(way.spi + u32::from(!is_ah)).expect("SPI"),
+        kind: if is_ah {
+            SaKind::Ah {
+                algorithm: ah,
+                generation: Generation::HAND_MADE,
+                spi_counter: Some(0),
+            }
+        } else {
+            SaKind::Esp(esp)
+        },
+        key: if is_ah {
+            key(3, way.seed, ah.key_bytes())
+        } else {
+            key(5, way.seed, esp.key_bytes())
+        },
+        esn,
+        numbers,
+        lifetime: Lifetime::NONE,
+    };
+    [
+        sa(to.inbound, true, inbound()),
+        sa(to.inbound, false, inbound()),
+        sa(to.outbound, true, outbound(&grants[0], ah_ivs)),
+        sa(to.outbound, false, outbound(&grants[1], Vec::new())),
+    ]
 }
 
 /// What joins two machines: (kind of b as a sees it, kind of a as b sees it).

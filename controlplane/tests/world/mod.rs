@@ -4,7 +4,7 @@
 
 #![allow(dead_code)] // each test uses its part
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ain_controlplane::action::Action;
@@ -160,7 +160,7 @@ impl World {
                 mine.sort_by_key(|one| one.remote);
                 world.machines.insert(number, Machine::new(number, workers, mine));
             }
-            let config = plan.config(usize::from(node), &HashMap::new(), wall_at_start - 60);
+            let config = plan.config(usize::from(node), wall_at_start - 60);
             if let (Some(own), Some(machine)) = (config.own_peer(), world.machines.get_mut(&(node + 1))) {
                 machine.add_own(own, WorkerId(workers - 1));
             }
@@ -375,6 +375,10 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
             Event::Retired(_) => {}
         }
     }
+    machine.associations.handle(now, &mut machine.keys, &mut machine.writer);
+    while let Some(keying) = machine.associations.poll_keying() {
+        node.handle_keying(now, keying);
+    }
     if node.poll_timeout().is_some_and(|due| due <= now) {
         node.handle_timeout(now, wall);
     }
@@ -389,7 +393,11 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
                 Action::Rewrite { flow, source } => machine.writer.rewrite(flow, source),
                 Action::CloseFlow { flow, refused } => machine.writer.close_flow(flow, refused),
                 Action::KeepGuards(_) => unreachable!("no guards here"),
-                Action::ReserveSpis { peer, up_to } => node.handle_spis_reserved(peer, up_to),
+                Action::ReserveSpis {
+                    peer,
+                    generation,
+                    up_to,
+                } => node.handle_spis_reserved(peer, generation, up_to),
                 Action::Enter { peer, datagram } => machine.writer.enter(peer, Buf::of(&datagram)),
                 Action::Open(opening) => node.handle_opened(now, wall, opening.open()),
             }

@@ -1,25 +1,22 @@
 //! ESP under the AH of PVTs and host tunnels: open what came in, seal what goes out, a burst in one batch (RFC 4303, RFC 4106).
 
-use std::sync::atomic::Ordering;
-
 use ain_crypto::{AeadJob, Backend};
 use zerocopy::IntoBytes;
 
-use super::replay::look;
 use super::{Lane, Outgoing, Received};
 use crate::count::Counters;
-use crate::entry::Tunnel;
 use crate::id::{PeerId, Spi};
 use crate::packet::PacketBuf;
-use crate::reserve::Reserved;
 use crate::sa::SeqNo;
 use crate::slab::Slab;
+use crate::tunnel::Tunnel;
 use crate::verdict::DropReason;
 use crate::wire::esp::{self, Aad, Esp, EspHeader, HEADER_LEN, ICV_LEN, IV_LEN, Inner};
 use crate::wire::protocol;
 
 /// What is read off an ESP packet before its text is decrypted in place.
 struct Kept {
+    spi: Spi,
     aad: Aad,
     iv: [u8; IV_LEN],
     tag: [u8; ICV_LEN],
@@ -50,9 +47,10 @@ pub fn open<C: Backend, B: PacketBuf>(
     });
     let mut jobs: Lane<AeadJob<'_, C::AeadKey>> = Lane::new();
     for (packet, kept) in lane.iter_mut().zip(&kept) {
-        if let Some(tunnel) = tunnels.entry(packet.slot) {
+        let sa = tunnels.entry(packet.slot).and_then(|tunnel| tunnel.esp_in(kept.spi));
+        if let Some(sa) = sa {
             jobs.push(AeadJob {
-                key: &tunnel.esp_in.key,
+                key: &sa.key,
                 iv: kept.iv,
                 aad: kept.aad.as_bytes(),
                 text: text_of(&mut packet.buf),
@@ -66,7 +64,7 @@ pub fn open<C: Backend, B: PacketBuf>(
     drop(jobs);
     let mut datagrams = Lane::new();
     for ((packet, kept), authentic) in lane.drain(..).zip(&kept).zip(authentic) {
-        match finish_open(tunnels, &packet, kept.seq, authentic) {
+        match finish_open(tunnels, &packet, kept, authentic) {
             Ok(Some(len)) => {
                 let mut buf = packet.buf;
                 buf.trim_front(HEADER_LEN + IV_LEN);
@@ -82,12 +80,10 @@ pub fn open<C: Backend, B: PacketBuf>(
 
 fn read<C: Backend>(tunnel: &Tunnel<C>, packet: &[u8]) -> Result<Kept, DropReason> {
     let esp = Esp::parse(packet).map_err(|_| DropReason::Malformed)?;
-    let sa = &tunnel.esp_in;
-    if esp.spi() != sa.spi {
-        return Err(DropReason::UnknownSpi);
-    }
-    let seq = look(&sa.window, sa.esn, esp.sequence_low()).map_err(|_| DropReason::EspReplay)?;
+    let sa = tunnel.esp_in(esp.spi()).ok_or(DropReason::UnknownSpi)?;
+    let seq = sa.look(esp.sequence_low()).map_err(|_| DropReason::EspReplay)?;
     Ok(Kept {
+        spi: sa.spi,
         aad: Aad::new(sa.spi, seq.0, sa.esn),
         iv: *esp.iv(),
         tag: *esp.icv(),
@@ -104,19 +100,20 @@ fn text_of<B: PacketBuf>(buf: &mut B) -> &mut [u8] {
 fn finish_open<C: Backend, B: PacketBuf>(
     tunnels: &mut Slab<Tunnel<C>>,
     packet: &Received<B>,
-    seq: SeqNo,
+    kept: &Kept,
     authentic: bool,
 ) -> Result<Option<usize>, DropReason> {
-    let sa = &mut tunnels.entry_mut(packet.slot).ok_or(DropReason::Gone)?.esp_in;
     if !authentic {
         return Err(DropReason::EspIcv);
     }
-    if !sa.window.mark(seq) {
+    let tunnel = tunnels.entry_mut(packet.slot).ok_or(DropReason::Gone)?;
+    let sa = tunnel.esp_in_mut(kept.spi).ok_or(DropReason::Gone)?;
+    let data = packet.buf.data();
+    let text = &data[HEADER_LEN + IV_LEN..data.len() - ICV_LEN];
+    if !sa.accept(kept.seq, text.len()) {
         return Err(DropReason::EspReplay);
     }
-    sa.highest.store(sa.window.highest().0, Ordering::Relaxed);
-    let data = packet.buf.data();
-    match Inner::parse(&data[HEADER_LEN + IV_LEN..data.len() - ICV_LEN]) {
+    match Inner::parse(text) {
         Ok(Inner::Ipv4(datagram) | Inner::Ipv6(datagram)) => Ok(Some(datagram.len())),
         Ok(Inner::Dummy) => Ok(None),
         Err(_) => Err(DropReason::InnerMalformed),
@@ -154,12 +151,11 @@ pub fn seal<C: Backend, B: PacketBuf>(
     });
     let mut jobs: Lane<AeadJob<'_, C::AeadKey>> = Lane::new();
     for ((slot, buf), drawn) in lane.iter_mut().zip(&drawn) {
-        if let Some(tunnel) = tunnels.entry(*slot) {
-            let (key, aad) = (&tunnel.esp_out.key, drawn.aad.as_bytes());
+        if let Some(sa) = tunnels.entry(*slot).and_then(|tunnel| tunnel.esp_out.as_ref()) {
             jobs.push(AeadJob {
-                key,
+                key: &sa.key.key,
                 iv: drawn.iv,
-                aad,
+                aad: drawn.aad.as_bytes(),
                 text: text_of(buf),
                 tag: [0; ICV_LEN],
                 authentic: false,
@@ -173,14 +169,17 @@ pub fn seal<C: Backend, B: PacketBuf>(
     for (((slot, mut buf), drawn), tag) in lane.drain(..).zip(&drawn).zip(tags) {
         let at = buf.data().len() - ICV_LEN;
         buf.data_mut()[at..].copy_from_slice(&tag);
-        if let Some(tunnel) = tunnels.entry(slot) {
+        let sa = tunnels
+            .entry(slot)
+            .and_then(|tunnel| Some((tunnel.peer, tunnel.ah_out.as_ref()?)));
+        if let Some((peer, ah)) = sa {
             outgoing.push(Outgoing {
                 buf,
-                peer: tunnel.peer,
-                spi: tunnel.ah_out.spi,
-                key: tunnel.ah_out.key,
+                peer,
+                spi: ah.spi,
+                key: ah.key.slot,
                 seq: drawn.ah_seq,
-                esn: tunnel.ah_out.esn,
+                esn: ah.esn,
                 next_header: protocol::ESP,
             });
         }
@@ -197,37 +196,29 @@ fn prepare<C: Backend, B: PacketBuf>(tunnel: &mut Tunnel<C>, buf: &mut B) -> Res
         None => protocol::NONE,
     };
     let inner_len = buf.data().len();
-    let body_len = inner_len.max(usize::from(tunnel.esp_out.padded_len));
+    let body_len = inner_len.max(usize::from(tunnel.padded_len));
     let text_len = body_len + esp::trailer_len(body_len);
     let added = text_len - inner_len + ICV_LEN;
     if buf.headroom() < HEADER_LEN + IV_LEN || buf.tailroom() < added {
         return Err(DropReason::NoBuffer);
     }
-    let seq = take(&mut tunnel.esp_out.seq, tunnel.esp_out.esn)?;
-    let ah_seq = take(&mut tunnel.ah_out.seq, tunnel.ah_out.esn)?;
-    let iv = (seq ^ tunnel.esp_out.iv_mask).to_be_bytes();
+    let (Some(sa), Some(ah)) = (&mut tunnel.esp_out, &mut tunnel.ah_out) else {
+        return Err(DropReason::NoAssociation);
+    };
+    let seq = sa.take(text_len)?;
+    let ah_seq = ah.take(HEADER_LEN + IV_LEN + text_len + ICV_LEN)?;
+    let iv = (seq ^ sa.key.iv_mask).to_be_bytes();
     buf.grow_back(added);
     let text = &mut buf.data_mut()[..text_len];
     text[inner_len..body_len].fill(0);
     esp::write_trailer(&mut text[body_len..], next_header).map_err(|_| DropReason::Malformed)?;
     buf.grow_front(HEADER_LEN + IV_LEN);
-    let spi: Spi = tunnel.esp_out.spi;
     let front = &mut buf.data_mut()[..HEADER_LEN + IV_LEN];
-    front[..HEADER_LEN].copy_from_slice(EspHeader::new(spi, seq as u32).as_bytes());
+    front[..HEADER_LEN].copy_from_slice(EspHeader::new(sa.spi, seq as u32).as_bytes());
     front[HEADER_LEN..].copy_from_slice(&iv);
     Ok(Drawn {
-        aad: Aad::new(spi, seq, tunnel.esp_out.esn),
+        aad: Aad::new(sa.spi, seq, sa.esn),
         iv,
         ah_seq,
     })
-}
-
-/// The next sequence number; it never wraps.
-fn take(reserved: &mut Reserved, esn: bool) -> Result<u64, DropReason> {
-    let seq = reserved.take().ok_or(DropReason::SequenceExhausted)?;
-    if esn || u32::try_from(seq).is_ok() {
-        Ok(seq)
-    } else {
-        Err(DropReason::SequenceExhausted)
-    }
 }

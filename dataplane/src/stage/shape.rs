@@ -31,7 +31,7 @@ use super::{Lane, Outgoing, Received, esp};
 use crate::command::Handoff;
 use crate::count::{Counters, SlotUse};
 use crate::engine::Engine;
-use crate::entry::{Carrier, Tunnel, Tvt};
+use crate::entry::Tvt;
 use crate::fair::FairQueue;
 use crate::id::{Now, PeerId, PortId, Spi};
 use crate::limits::{
@@ -42,6 +42,7 @@ use crate::packet::PacketBuf;
 use crate::peers::Peers;
 use crate::slab::Slab;
 use crate::table::{Reader, TargetKind};
+use crate::tunnel::{Disguise, Pace, Tunnel};
 use crate::verdict::DropReason;
 use crate::wire::protocol;
 
@@ -124,9 +125,10 @@ impl<B> Default for Shapers<B> {
 }
 
 impl<B> Shapers<B> {
-    /// Begins slots for a tunnel, which `carries` cells or is a host's. Tunnels begin at different parts of their periods, so that
+    /// Begins slots for a tunnel. Tunnels begin at different parts of their periods, so that
     /// their slots do not meet.
-    pub(crate) fn add(&mut self, now: Now, (peer, tunnel): (PeerId, u32), period_ns: u64, carries: bool) {
+    pub(crate) fn add(&mut self, now: Now, (peer, tunnel): (PeerId, u32), pace: Pace) {
+        let period_ns = pace.period_ns.get();
         let at = usize::from(peer.0);
         if self.of_peer.len() <= at {
             self.of_peer.resize_with(at + 1, || None);
@@ -134,7 +136,7 @@ impl<B> Shapers<B> {
         self.due.retain(|Reverse((_, of))| *of != peer.0);
         let turn = u64::from(tunnel.wrapping_mul(GOLDEN) >> 16) * (period_ns >> 16);
         let next = now.plus(period_ns + turn);
-        let (cells, own_most) = if carries {
+        let (cells, own_most) = if pace.own_every.is_some() {
             (RATE_CELLS, RATE_SIGNALS)
         } else {
             (0, RATE_DATAGRAMS)
@@ -248,12 +250,12 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
         if std::mem::replace(&mut shaper.tried, true) {
             return shaper.ready.as_ref().map(|ready| ready.deadline);
         }
-        peers.outer(of).ok()?; // what waits can wait until the next hop is known
-        let tunnel = self.tunnels.entry_mut(shaper.tunnel)?;
-        let own = tunnel
-            .carrier
-            .as_ref()
-            .is_none_or(|carrier| shaper.since_own >= carrier.own_every);
+        peers.outer(of).ok()?; // what waits can wait until the next hop is known, and there are associations
+        let tunnel = self
+            .tunnels
+            .entry_mut(shaper.tunnel)
+            .filter(|tunnel| tunnel.can_send())?;
+        let own = tunnel.pace?.own_every.is_none_or(|every| shaper.since_own >= every);
         let made = if own {
             shaper.since_own = 1;
             let mut lane = Lane::new();
@@ -303,9 +305,9 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     /// When the packet of this number leaves: at a point of the first part of its slot that no observer can foresee.
     fn deadline(&mut self, of: PeerId, number: u64) -> Option<Now> {
         let shaper = self.shapers.of(of)?;
-        let pace = self.tunnels.entry(shaper.tunnel)?.pace.as_ref()?;
+        let disguise = self.tunnels.entry(shaper.tunnel)?.disguise()?;
         let part = if LATE { 0 } else { shaper.period_ns / DITHER_SHARE };
-        Some(shaper.next.plus(pace.dither.mask(number) % part.max(1)))
+        Some(shaper.next.plus(disguise.dither.mask(number) % part.max(1)))
     }
 
     /// Takes the cells for PVTs with a rate out of `lane`.
@@ -366,12 +368,9 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
     fn peel_dummies(&mut self, dummies: &mut Lane<Received<B>>) {
         let mut jobs: Lane<LayerJob<'_, C::LayerKey>> = Lane::new();
         for packet in dummies.iter_mut() {
-            let carrier = self
-                .tunnels
-                .entry(packet.slot)
-                .and_then(|tunnel| tunnel.carrier.as_ref());
-            if let Some(carrier) = carrier {
-                jobs.push(noise(carrier, LayerOp::Decrypt, packet.buf.data_mut()));
+            let disguise = self.tunnels.entry(packet.slot).and_then(Tunnel::disguise);
+            if let Some(disguise) = disguise {
+                jobs.push(noise(disguise, LayerOp::Decrypt, packet.buf.data_mut()));
             }
         }
         self.crypto.apply(&mut jobs);
@@ -387,29 +386,30 @@ fn carry<C: Backend, B: PacketBuf>(
     counters: &Counters,
     io: &mut impl Outside<C, B>,
 ) -> Option<Outgoing<B>> {
-    let carrier = tunnel.carrier.as_ref()?;
-    let Some(seq) = tunnel.ah_out.seq.take() else {
-        counters.dropped(DropReason::SequenceExhausted);
-        return None;
-    };
+    let ah = tunnel.ah_out.as_mut()?;
+    let seq = ah
+        .take(VEIL_LEN + cell_len)
+        .inspect_err(|why| counters.dropped(*why))
+        .ok()?;
+    let disguise = ah.key.disguise.as_ref()?;
     let (spi, mut buf) = match waiting {
         Some((spi, cell)) => (spi.value(), cell),
-        None => (0, dummy(crypto, carrier, seq, cell_len, io)?),
+        None => (0, dummy(crypto, disguise, seq, cell_len, io)?),
     };
     if buf.headroom() < VEIL_LEN {
         counters.dropped(DropReason::NoBuffer);
         return None;
     }
-    let veil = u64::from(spi) << 32 ^ carrier.veil_out.mask(seq);
+    let veil = u64::from(spi) << 32 ^ disguise.veil.mask(seq);
     buf.grow_front(VEIL_LEN);
     buf.data_mut()[..VEIL_LEN].copy_from_slice(&veil.to_be_bytes());
     Some(Outgoing {
         buf,
         peer: tunnel.peer,
-        spi: tunnel.ah_out.spi,
-        key: tunnel.ah_out.key,
+        spi: ah.spi,
+        key: ah.key.slot,
         seq,
-        esn: tunnel.ah_out.esn,
+        esn: ah.esn,
         next_header: protocol::CELL,
     })
 }
@@ -417,7 +417,7 @@ fn carry<C: Backend, B: PacketBuf>(
 /// A cell that says nothing: a layer over a number that never comes again.
 fn dummy<C: Backend, B: PacketBuf>(
     crypto: &mut C,
-    carrier: &Carrier<C>,
+    disguise: &Disguise<C>,
     seq: u64,
     cell_len: usize,
     io: &mut impl Outside<C, B>,
@@ -427,13 +427,13 @@ fn dummy<C: Backend, B: PacketBuf>(
     let cell = buf.data_mut();
     cell.fill(0);
     cell[..8].copy_from_slice(&seq.to_be_bytes());
-    crypto.apply(&mut [noise(carrier, LayerOp::Encrypt, cell)]);
+    crypto.apply(&mut [noise(disguise, LayerOp::Encrypt, cell)]);
     Some(buf)
 }
 
-fn noise<'a, C: Backend>(carrier: &'a Carrier<C>, op: LayerOp, cell: &'a mut [u8]) -> LayerJob<'a, C::LayerKey> {
+fn noise<'a, C: Backend>(disguise: &'a Disguise<C>, op: LayerOp, cell: &'a mut [u8]) -> LayerJob<'a, C::LayerKey> {
     LayerJob {
-        key: &carrier.noise,
+        key: &disguise.noise,
         tweak: [0; 16],
         op,
         cell,
@@ -446,13 +446,13 @@ fn unveiled<C: Backend, B: PacketBuf>(
     cell_len: usize,
     packet: &mut Received<B>,
 ) -> Result<u32, DropReason> {
-    let carrier = tunnels.entry(packet.slot).and_then(|tunnel| tunnel.carrier.as_ref());
-    let carrier = carrier.ok_or(DropReason::Gone)?;
+    let sa = tunnels.entry(packet.slot).and_then(|tunnel| tunnel.ah_in(packet.spi));
+    let under = sa.and_then(|sa| sa.key.veil.as_ref()).ok_or(DropReason::Gone)?;
     let veil = packet.buf.data().first_chunk().copied().map(u64::from_be_bytes);
     let veil = veil
         .filter(|_| packet.buf.data().len() == VEIL_LEN + cell_len)
         .ok_or(DropReason::CellLength)?;
-    let plain = veil ^ carrier.veil_in.mask(packet.seq.0);
+    let plain = veil ^ under.mask(packet.seq.0);
     packet.buf.trim_front(VEIL_LEN);
     if plain as u32 == 0 {
         Ok((plain >> 32) as u32)

@@ -73,13 +73,10 @@ fn prepare<'k, C: Backend, S: AhInbound, B: PacketBuf>(
     slab: &Slab<S>,
     packet: &mut Received<B>,
 ) -> Result<(&'k AhKey<C>, Icv), DropReason> {
-    let sa = slab
-        .entry(packet.slot)
-        .filter(|sa| sa.identity() == (packet.peer, packet.spi))
-        .ok_or(DropReason::Gone)?;
-    packet.seq = sa.check(packet.seq_low)?;
-    packet.esn = sa.esn();
-    let key = keys.ah(sa.key()).ok_or(DropReason::Gone)?;
+    let entry = slab.entry(packet.slot).ok_or(DropReason::Gone)?;
+    let sa = entry.look((packet.peer, packet.spi), packet.seq_low)?;
+    (packet.seq, packet.esn) = (sa.seq, sa.esn);
+    let key = keys.ah(sa.key).ok_or(DropReason::Gone)?;
     let layout = IcvLayout::received(key.algorithm, packet.family, packet.ah_len())?;
     let ip_len = packet.ip_len();
     let (header, rest) = packet.buf.data_mut().split_at_mut(ip_len);
@@ -108,15 +105,16 @@ pub(super) fn append_high_half<B: PacketBuf>(buf: &mut B, seq: u64) -> Result<()
 /// Bytes of it.
 pub(super) const HIGH_HALF: usize = 4;
 
-/// Marks the number of an authentic packet and strips the outer headers.
+/// Strips the outer headers off an authentic packet and marks its number.
 fn finish<S: AhInbound, B: PacketBuf>(slab: &mut Slab<S>, packet: &mut Received<B>) -> Result<(), DropReason> {
-    let sa = slab.entry_mut(packet.slot).ok_or(DropReason::Gone)?;
-    if !sa.mark(packet.seq) {
-        return Err(DropReason::AhReplay);
-    }
     if packet.esn {
         packet.buf.truncate(packet.buf.data().len() - HIGH_HALF);
     }
     packet.buf.trim_front(packet.ip_len() + packet.ah_len());
-    Ok(())
+    let entry = slab.entry_mut(packet.slot).ok_or(DropReason::Gone)?;
+    if entry.mark(packet.spi, packet.seq, packet.buf.data().len()) {
+        Ok(())
+    } else {
+        Err(DropReason::AhReplay)
+    }
 }

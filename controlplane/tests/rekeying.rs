@@ -1,0 +1,305 @@
+//! Issue 5, line 1: security associations are made before those that they replace are broken. Whole networks in memory whose PVTs and
+//! host tunnels are rekeyed under traffic, AH and ESP apart, while AIVTs are made.
+
+mod crypto;
+#[path = "net/plan.rs"]
+#[allow(dead_code)] // the other tests use the rest
+mod plan;
+mod sim;
+mod world;
+
+use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
+
+use ain_controlplane::lifetime::{Amounts, Expiry, Lifetime};
+use ain_controlplane::limits::{GENERATION_GRACE, SA_GRACE};
+use ain_controlplane::sa::{Generation, Numbers, SaDirection, SaEvent, SaKind, SaName, SaProtocol, SaSpec};
+use ain_controlplane::table_writer::{Rate, TunnelShape};
+use ain_crypto::{AeadAlgorithm, MacAlgorithm};
+use ain_dataplane::id::{Now, PeerId, Spi};
+use ain_dataplane::limits::INBOUND_SAS;
+use ain_dataplane::verdict::DropReason;
+use plan::Plan;
+use sim::chain::{AS_THEY_COME, Chain, initiator, responder};
+use sim::{GMAC, Machine, datagram, key, outer_of};
+use world::{MILLISECOND, Weather, World, inside};
+
+/// Seconds after which the plan's nodes end an idle AIVT.
+const INACTIVITY_S: u32 = 300;
+
+/// One half of the `round`-th CHILD_SA between the machines `ends`, at the first of them.
+fn half(
+    machine: &Machine,
+    ends: (u8, u8),
+    (direction, protocol): (SaDirection, SaProtocol),
+    round: u32,
+    lifetime: Lifetime,
+) -> SaSpec {
+    let other = outer_of(ends.1, ain_dataplane::wire::ah::Family::V4);
+    let (peer, _) = machine.peers.iter().find(|(_, peer)| peer.remote == other).unwrap();
+    let upwards = (ends.0 < ends.1) == (direction == SaDirection::Out);
+    let seed = (round as u8).wrapping_mul(4) ^ ends.0 ^ ends.1 ^ u8::from(upwards) << 1;
+    let numbers = match direction {
+        SaDirection::In => Numbers::fresh_in(),
+        SaDirection::Out => Numbers::fresh_out(machine.engines.len() as u8),
+    };
+    let (kind, key) = match protocol {
+        SaProtocol::Ah => {
+            let algorithm = MacAlgorithm::Aes128Gmac;
+            let generation = Generation(round);
+            let kind = SaKind::Ah {
+                algorithm,
+                generation,
+                spi_counter: None,
+            };
+            (kind, key(7, seed, algorithm.key_bytes()))
+        }
+        SaProtocol::Esp => {
+            let algorithm = AeadAlgorithm::Aes256Gcm16;
+            (SaKind::Esp(algorithm), key(9, seed, algorithm.key_bytes()))
+        }
+    };
+    SaSpec {
+        peer,
+        spi: Spi::new(0x0100_0000 + 4 * round + 2 * u32::from(protocol == SaProtocol::Esp) + u32::from(upwards))
+            .unwrap(),
+        kind,
+        key,
+        esn: true,
+        numbers,
+        lifetime,
+    }
+}
+
+/// Gives a machine what its source has, and its workers.
+fn give(now: Now, machine: &mut Machine, specs: impl IntoIterator<Item = SaSpec>) {
+    for spec in specs {
+        machine.keys.push(SaEvent::Add(spec));
+    }
+    machine.associations.handle(now, &mut machine.keys, &mut machine.writer);
+    for (name, outcome) in machine.keys.take_added() {
+        assert!(outcome.is_ok(), "{name:?}");
+    }
+    machine.settle(now);
+}
+
+/// Adds an association at the first of two machines.
+fn add(world: &mut World, ends: (u8, u8), what: (SaDirection, SaProtocol), round: u32) {
+    let now = world.now;
+    let machine = world.machines.get_mut(&ends.0).unwrap();
+    let spec = half(machine, ends, what, round, Lifetime::NONE);
+    give(now, machine, [spec]);
+    if ends.0 >= 100 {
+        while machine.associations.poll_keying().is_some() {}
+    }
+    world.settle();
+}
+
+/// A host's traffic: datagrams of some flows, each with a number.
+struct Traffic {
+    sent: u32,
+    arrived: u32,
+}
+
+impl Traffic {
+    fn send(&mut self, world: &mut World, flow: u8) {
+        self.sent += 1;
+        world.send(
+            0,
+            &datagram(Ipv4Addr::new(198, 51, 0, 1 + flow % 100), inside(2), 64, 200, flow),
+        );
+    }
+
+    fn look(&mut self, world: &mut World) {
+        self.arrived += world.delivered(2).len() as u32;
+    }
+}
+
+#[test]
+fn line_1_rekeying_under_traffic_loses_nothing_and_ends_no_aivt() {
+    const ROUNDS: u32 = 240;
+    let mut world = World::new(&Plan::chain(3), 2);
+    // Signals are late, so that those sealed under older keys come behind those under newer ones, and CREATEs cross the change.
+    world.weather = Weather {
+        lost_percent: 0,
+        late_ms: (1, 25),
+    };
+    let before: Vec<_> = (1..=3).map(|ain| world.machines[&ain].writer.in_use()[2]).collect();
+    let mut traffic = Traffic { sent: 0, arrived: 0 };
+    traffic.send(&mut world, 0);
+    world.run_for(Now::SECOND);
+    let tunnels = [(1, 2), (3, 2), (100, 1), (102, 3), (101, 2)];
+    for round in 1..=ROUNDS {
+        let flow = (round % 90) as u8;
+        for (at, (initiator, responder)) in (0..).zip(tunnels) {
+            // AH and ESP apart, and never both of a tunnel at once.
+            let protocol = if (round + at) % 2 == 0 {
+                SaProtocol::Ah
+            } else {
+                SaProtocol::Esp
+            };
+            add(&mut world, (responder, initiator), (SaDirection::In, protocol), round);
+            traffic.send(&mut world, flow);
+            add(&mut world, (initiator, responder), (SaDirection::In, protocol), round);
+            add(&mut world, (initiator, responder), (SaDirection::Out, protocol), round);
+            traffic.send(&mut world, 0);
+            world.run_for(7 * MILLISECOND);
+            add(&mut world, (responder, initiator), (SaDirection::Out, protocol), round);
+        }
+        traffic.send(&mut world, flow);
+        world.run_for(20 * MILLISECOND);
+        traffic.look(&mut world);
+    }
+    world.run_for(Now::SECOND);
+    traffic.look(&mut world);
+    assert_eq!(traffic.arrived, traffic.sent);
+    assert_eq!(
+        world.aivts(),
+        3 * 90,
+        "of each flow at each AIN, and none ended or failed"
+    );
+    for node in world.nodes.values() {
+        let (ended, failed) = (&node.counts().ended, &node.counts().failed);
+        assert_eq!((ended.total(), failed.total(), node.counts().pvt_downs), (0, 0, 0));
+    }
+    world.assert_no_drops_but(&[]);
+    assert!(
+        world.machines[&2].writer.keys_in_use() > 4 * INBOUND_SAS,
+        "TVTs keep the generations that they were born under"
+    );
+    // Older associations end, TVTs stay; then the TVTs end, and their keys with them.
+    for _ in 0..30 {
+        world.run_for((SA_GRACE + GENERATION_GRACE + Now::SECOND) / 30);
+        (0..90).for_each(|flow| traffic.send(&mut world, flow));
+    }
+    traffic.look(&mut world);
+    assert_eq!((traffic.arrived, world.aivts()), (traffic.sent, 3 * 90));
+    world.run_for(u64::from(INACTIVITY_S + 20) * Now::SECOND);
+    assert_eq!(world.aivts(), 0);
+    for (ain, associations) in (1..=3).zip(before) {
+        let machine = &world.machines[&ain];
+        assert_eq!(machine.writer.in_use()[2], associations, "AIN {ain}");
+        assert_eq!(machine.writer.keys_in_use(), 2 * associations, "AIN {ain}");
+        assert_eq!(machine.associations.iter().count(), 4 * associations, "AIN {ain}");
+    }
+    world.assert_no_drops_but(&[]);
+}
+
+#[test]
+fn line_1_limits_ask_for_a_successor_once_and_then_take_the_pvt_down() {
+    let mut world = World::new(&Plan::chain(2), 1);
+    let source = Ipv4Addr::new(198, 51, 0, 1);
+    let send = |world: &mut World| {
+        world.send(0, &datagram(source, inside(1), 64, 100, 1));
+        world.run_for(Now::SECOND);
+        world.delivered(1).len()
+    };
+    assert_eq!(send(&mut world), 1);
+    let by_age = |seconds: u64| Amounts {
+        age: seconds * Now::SECOND,
+        ..Amounts::NONE
+    };
+    let lifetime = Lifetime {
+        soft: by_age(4),
+        hard: by_age(8),
+    };
+    // The old ones end as soon as the new ones are there.
+    for ends in [(1, 2), (2, 1)] {
+        let (now, machine) = (world.now, world.machines.get_mut(&ends.0).unwrap());
+        let directions = [SaDirection::In, SaDirection::Out];
+        let specs = directions.map(|direction| half(machine, ends, (direction, SaProtocol::Ah), 1, lifetime));
+        give(now, machine, specs);
+        let superseded = SaName {
+            peer: PeerId(0),
+            direction: SaDirection::In,
+            protocol: SaProtocol::Ah,
+            spi: machine.associations.iter().map(|(name, _)| name.spi).min().unwrap(),
+        };
+        let old: Vec<_> = machine.associations.iter().map(|(name, _)| name).collect();
+        assert_eq!(old.iter().filter(|name| name.peer == superseded.peer).count(), 5);
+        let young = |name: &&SaName| name.spi.value() >= 0x0100_0000;
+        let is_ah_in =
+            |name: &&SaName| (name.peer, name.direction, name.protocol) == (PeerId(0), SaDirection::In, SaProtocol::Ah);
+        for name in old.iter().filter(is_ah_in).filter(|name| !young(name)) {
+            machine.keys.push(SaEvent::Remove(*name));
+        }
+    }
+    world.settle();
+    assert_eq!(send(&mut world), 1);
+    assert_eq!((world.aivts(), world.nodes[&1].counts().pvt_downs), (2, 0));
+    world.run_for(4 * Now::SECOND);
+    let told = |world: &mut World| {
+        let machine = world.machines.get_mut(&1).unwrap();
+        machine
+            .keys
+            .take_expired()
+            .into_iter()
+            .map(|(_, expiry)| expiry)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut world), [Expiry::Soft; 2]);
+    assert_eq!(send(&mut world), 1, "a soft limit ends nothing");
+    world.run_for(4 * Now::SECOND);
+    assert_eq!(told(&mut world), [Expiry::Hard; 2], "and is told once");
+    assert_eq!(world.aivts(), 0, "a PVT without keys is down, and its TVTs with it");
+    assert!(world.nodes.values().all(|node| node.counts().pvt_downs == 1));
+    assert_eq!(send(&mut world), 0);
+    // Keys again: it comes up by itself, and the flow's datagrams pass.
+    for ends in [(1, 2), (2, 1)] {
+        add(&mut world, ends, (SaDirection::In, SaProtocol::Ah), 2);
+        add(&mut world, ends, (SaDirection::Out, SaProtocol::Ah), 2);
+    }
+    world.run_for(30 * Now::SECOND);
+    assert!(send(&mut world) >= 1);
+    world.assert_no_drops_but(&[DropReason::NoAssociation, DropReason::UnknownSpi]);
+}
+
+#[test]
+fn line_1_a_pvt_with_a_rate_is_rekeyed_between_two_slots() {
+    let pps = NonZeroU32::new(1000).unwrap();
+    let pvt = TunnelShape {
+        padded_len: 1408 - 26,
+        rate: Rate::Pvt(pps),
+    };
+    let mut chain = Chain::new(sim::chain::Plan {
+        shapes: [AS_THEY_COME, pvt],
+        ..sim::chain::Plan::new(3, GMAC)
+    });
+    let pass = |chain: &mut Chain, ms: u64| {
+        for _ in 0..10 * ms {
+            let now = chain.now.plus(MILLISECOND / 10);
+            chain.now = now;
+            chain.machines.values_mut().for_each(|machine| machine.slots(now));
+            chain.run();
+        }
+    };
+    pass(&mut chain, 10);
+    let mut sent = 0;
+    for round in 1..=20 {
+        for (a, b) in [(2, 3), (4, 3)] {
+            for (ends, direction) in [
+                ((b, a), SaDirection::In),
+                ((a, b), SaDirection::In),
+                ((a, b), SaDirection::Out),
+                ((b, a), SaDirection::Out),
+            ] {
+                let now = chain.now;
+                let machine = chain.machine(ends.0);
+                let protocol = if round % 3 == 0 {
+                    SaProtocol::Esp
+                } else {
+                    SaProtocol::Ah
+                };
+                let spec = half(machine, ends, (direction, protocol), round, Lifetime::NONE);
+                give(now, machine, [spec]);
+                sent += 1;
+                chain.send(1, &[datagram(initiator(0), responder(0), 64, 300, 1)]);
+                pass(&mut chain, 3);
+            }
+        }
+    }
+    pass(&mut chain, 100);
+    let last = chain.responder();
+    assert_eq!(chain.delivered(last).len(), sent);
+    chain.assert_no_drops();
+}
