@@ -10,9 +10,11 @@ gets an ICV of zeros.
 from __future__ import annotations
 
 import os
+import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from cryptography.hazmat.primitives import cmac, hashes, hmac
 from cryptography.hazmat.primitives.ciphers import algorithms
@@ -103,6 +105,14 @@ def outer_header(source: Address, destination: Address) -> Packet:
     return IP(src=str(source), dst=str(destination), flags="DF", ttl=64, id=0)
 
 
+def set_protocol(packet: Packet, protocol: int) -> None:
+    """Has the IP header of either family say what follows it."""
+    if packet.version == 6:
+        packet.nh = protocol
+    else:
+        packet.proto = protocol
+
+
 class Peer:
     """The far end of a tunnel. Sequence numbers are 64 bits; without ESN the low half is all there is."""
 
@@ -119,6 +129,7 @@ class Peer:
         esp_out: SaKey,
     ) -> None:
         self.esn = esn
+        self.sa_in = esp_in
         self.header_out = outer_header(local, remote)
         header_in = outer_header(remote, local)
         self.ah_in, self.ah_out = (
@@ -132,16 +143,38 @@ class Peer:
         )
 
     def seal(
-        self, inner: bytes, sequence: int, esp_sequence: int | None = None, extensions: Packet | None = None
+        self,
+        inner: bytes,
+        sequence: int,
+        esp_sequence: int | None = None,
+        extensions: Packet | None = None,
+        options: Sequence[Packet] = (),
+        change: Callable[[bytes], bytes] = bytes,
     ) -> bytes:
         """`inner` as an outer packet that carries `sequence` in AH and, unless told otherwise, in ESP. `extensions` are
-        headers between an IPv6 header and the AH; the last of them has to announce ESP.
+        headers between an IPv6 header and the AH; the last of them has to announce ESP. `options` are those of an IPv4
+        header. `change` is what becomes of the ESP before it is signed.
         """
         esp = bytes(self._encrypt(self.esp_out, ip_packet(inner), sequence if esp_sequence is None else esp_sequence))
-        packet = ip_packet(esp)
-        if extensions:
-            packet = self.header_out / extensions / Raw(bytes(packet[ESP]))
+        header = self.header_out / extensions if extensions else self.header_out.copy()
+        if options:
+            header.options = list(options)
+        packet = header / Raw(change(bytes(ip_packet(esp)[ESP])))
+        if not extensions:
+            set_protocol(packet, socket.IPPROTO_ESP)
         return bytes(self._encrypt(self.ah_out, ip_packet(bytes(packet)), sequence))
+
+    def seal_long(self, inner: bytes, sequence: int, icv_bytes: int) -> bytes:
+        """The same with an AH whose ICV field is so long, what follows the ICV being padding."""
+        ah, (algorithm, key) = AH(bytes(ip_packet(self.seal(inner, sequence))[AH])), (self.ah_out.auth_algo, self.ah_out.auth_key)
+        ah.payloadlen = (12 + icv_bytes) // 4 - 2
+        ah.icv = bytes(icv_bytes)
+        packet = self.header_out / Raw(bytes(ah))
+        set_protocol(packet, socket.IPPROTO_AH)
+        packet = ip_packet(bytes(packet))
+        # scapy has read all of the field as ICV.
+        packet[AH].icv, packet[AH].padding = bytes(algorithm.icv_size), bytes(icv_bytes - algorithm.icv_size)
+        return bytes(algorithm.sign(packet, key, self.esn, sequence >> 32))
 
     def _encrypt(self, sa: SecurityAssociation, packet: Packet, sequence: int) -> Packet:
         low, high = sequence & 0xFFFF_FFFF, sequence >> 32
@@ -158,6 +191,22 @@ class Peer:
         data = bytes(self.esp_in.decrypt(ip_packet(bytes(without_ah)), esn_en=self.esn, esn=high))
         length = total_bytes(data)
         return data[:length], len(data) - length
+
+
+def opened(outer: bytes, ah: str, ah_sa: SaKey, esp: str, esp_sa: SaKey, esn: bool) -> bytes:
+    """What an outer packet of an early number carries: what is in its ESP, or the cell. Raises `IPSecIntegrityError` if it is not
+    authentic.
+    """
+    header = ip_packet(outer)
+    association = SecurityAssociation(AH, ah_sa.spi, auth_algo=ah, auth_key=ah_sa.key, esn_en=esn)
+    inner = ip_packet(bytes(association.decrypt(header, esn_en=esn, esn=0)))
+    if ESP not in inner:
+        return bytes(inner.payload)
+    ends = outer_header(ip_address(header.src), ip_address(header.dst))
+    association = SecurityAssociation(
+        ESP, esp_sa.spi, crypt_algo=ESP_NAMES[esp], crypt_key=esp_sa.key, tunnel_header=ends, esn_en=esn
+    )
+    return bytes(association.decrypt(inner, esn_en=esn, esn=0))
 
 
 def sequence_of(outer: bytes) -> int:

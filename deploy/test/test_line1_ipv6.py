@@ -17,7 +17,7 @@ from lab.oracle import udp
 from lab.processes import Fleet
 from scapy.layers.inet6 import HBHOptUnknown, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, RouterAlert
 from scapy.packet import Packet
-from test_oracle import Endpoint, awake
+from lab.endpoint import Endpoint, awake
 
 AH_ALGORITHMS = ["hmac-sha2-256-128", "aes-128-gmac", "aes-cmac-96"]
 PROTO_ESP = 50

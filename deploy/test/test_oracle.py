@@ -6,23 +6,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import islice
 
 import pytest
-from lab import configs, oracle, traffic, wire
+from lab import configs, golden, oracle, traffic, wire
 from lab.capture import PROTO_AH
 from lab.configs import PRIVATE, RESPONDER
+from lab.endpoint import Endpoint, awake
 from lab.oracle import IPSecIntegrityError, Peer, SaKey, udp
 from lab.processes import Fleet
-from lab.shell import wait_for
 
 A, B = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.101")
 INNER = udp(PRIVATE, RESPONDER, b"inner bytes" * 20)
@@ -60,38 +58,11 @@ def test_the_oracle_agrees_with_itself_and_notices_changes(ah: str, esp: str, es
                 right.open(outer, high + 1)
 
 
-class Endpoint:
-    """`ain endpoint` of an initiator, and scapy as its AIN."""
-
-    def __init__(self, ah: str, esp: str, esn: bool, family: int = 4) -> None:
-        tunnel = replace(configs.ends("ain1", "ain1")[0], ah=ah, esp=esp, esn=esn)
-        self.fleet = Fleet(configs.Network([], [tunnel], by_hand=("ain1",), family=family))
-        self.host, self.far = self.fleet.host("initiator"), self.fleet.host("ain1")
-        self.variant = (ah, esp, esn)
-
-    @property
-    def peer(self) -> Peer:
-        """scapy's end, once the fleet is up and the keys are drawn."""
-        return oracle.of_network(self.fleet.network, "ain1", "initiator", *self.variant)
-
-
 @pytest.fixture(params=VARIANTS, ids=lambda v: f"{v[0]}+{v[1]}+{'esn' if v[2] else 'seq32'}")
 def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     made = Endpoint(*request.param)
     with made.fleet:
         yield made
-
-
-def awake(app: socket.socket, wires: wire.Listener, endpoint: Endpoint) -> bytes:
-    """The first packet that comes out of the tunnel: those before are lost while the kernel asks for the next hop."""
-
-    def probe() -> bytes | None:
-        app.sendto(b"awake?", (str(RESPONDER), 5000))
-        with contextlib.suppress(TimeoutError):
-            return next(wires.packets(PROTO_AH, endpoint.host, 0.3))
-        return None
-
-    return wait_for("the endpoint sends", probe)
 
 
 def test_scapy_opens_what_we_seal_and_we_open_what_it_seals(endpoint: Endpoint) -> None:
@@ -212,3 +183,22 @@ def test_line_1_scapy_keeps_a_pvt_alive(family: int, ip: int, ah: int) -> None:
             fleet.wait_ready("ain1", 5)
     finally:
         fleet.lab.close()
+
+
+# What the kinds of golden packets hold: the command of a signal.
+SIGNALS = {"create": 0, "destroy": 1, "created": 2, "keepalive": KEEPALIVE, "keepalive-ack": KEEPALIVE_ACK, "ack": 5}
+
+
+def test_line4_scapy_opens_the_golden_packets() -> None:
+    """AH and ESP of every kind are authentic, and signals are what their file says."""
+    kinds = set()
+    for one in golden.packets():
+        spi = int.from_bytes(one.packet[one.ah_at + 4 : one.ah_at + 8], "big")  # of the tunnel, or of a TVT under the same key
+        is_esp = one.packet[one.ah_at] == socket.IPPROTO_ESP
+        inner = oracle.opened(one.packet, one.ah.algorithm, SaKey(spi, one.ah.sa.key), one.esp.algorithm, one.esp.sa, one.ah.esn)
+        at = 28 if one.packet[0] >> 4 == 4 else 48
+        if one.kind in SIGNALS:
+            assert inner[at] == SIGNALS[one.kind] and inner[at - 6 : at - 4] == SIGNAL_PORT.to_bytes(2, "big"), one.kind
+        assert is_esp == (not one.kind.startswith("cell") and one.kind not in ("slot-cell", "slot-dummy")), one.kind
+        kinds.add(one.kind)
+    assert kinds >= SIGNALS.keys()
