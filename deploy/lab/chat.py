@@ -70,7 +70,10 @@ def ask(address: str, port: str, *sizes: str) -> None:
         for size in map(int, sizes):
             sent = os.urandom(size)
             client.sendto(sent, (address, int(port)))
-            same += client.recv(65_535) == sent
+            try:
+                same += client.recv(65_535) == sent
+            except TimeoutError:
+                print(f"no answer to {size} bytes")
     print(same)
 
 

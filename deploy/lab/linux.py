@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,7 @@ def _begin(lab: Lab, host: Host) -> Linux:
         *[f"{name}={value}" for name, value in variables.items()],
     ]
     child = lab.spawn(host, words, f"{host.name}-linux")
+    lab.spawn(host, [sys.executable, str(Path(__file__).with_name("nudge.py")), "br0", host.mac], f"{host.name}-nudge")
     return Linux(host.name, host.namespace, host.outer, host.mac, folder, child)
 
 
