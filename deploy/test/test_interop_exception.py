@@ -40,6 +40,7 @@ class Kind:
     taps: bool
 
     def __str__(self) -> str:
+        """As the table has it."""
         return f"{self.driver.split('0,')[0]}, {'tap' if self.taps else 'shared'}"
 
     @property
@@ -102,7 +103,8 @@ def test_line5_frames_of_all_sizes_and_none_that_is_for_nobody(at: tuple[Kind, F
     node, outsider = fleet.host(NODE), fleet.host(OUTSIDER)
     headers = 28 if node.outer.version == 4 else 48
     assert traffic.ping(outsider, node.outer, 5, size=topology.MTU - headers, extra=("-M", "do")).received == 5
-    if node.outer.version == 6 or not kind.joins_fragments:
+    fragments = node.outer.version == 6 or not kind.joins_fragments
+    if fragments:
         assert traffic.ping(outsider, node.outer, 5, size=4000).received == 5
     before = {reason: fleet.drops(NODE, reason) for reason in ("for_nobody", "malformed", "for_the_kernel")}
     echo = wire.packet(outsider.outer, node.outer, PROTO_ICMP, bytes(64))
@@ -115,6 +117,8 @@ def test_line5_frames_of_all_sizes_and_none_that_is_for_nobody(at: tuple[Kind, F
     assert fleet.drops(NODE, "malformed") == before["malformed"] + 10
     through(fleet)
     reach(outsider, node)
+    case = f"frames of all sizes{', fragments' if fragments else ''}; VLAN, LLDP, 802.3, ESP alone, cut AH"
+    note(kind, fleet, case, "answered; dropped and counted")
 
 
 @pytest.mark.limit(120)
