@@ -339,15 +339,9 @@ impl World {
             true => Deed::Create { to: ASKED },
             false => Deed::InstallExit { upstream: name },
         });
-        self.say(
-            ASKER,
-            name,
-            Message::Create {
-                ah: AH_SPI,
-                onion: onion.clone(),
-            },
-        );
-        (name, onion)
+        let sent = onion.clone();
+        self.say(ASKER, name, Message::Create { ah: AH_SPI, onion });
+        (name, sent)
     }
 
     fn refused(&mut self, spi: u32, onion: Vec<u8>, reason: Reason) {
