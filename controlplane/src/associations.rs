@@ -262,8 +262,10 @@ impl Associations {
 
     fn end_generations<C: Backend, B>(&mut self, now: Now, writer: &mut TableWriter<C, B>) {
         let over = |halves: &Halves| halves.gone.is_some_and(|since| now.since(since) >= GENERATION_GRACE);
-        let ended = self.generations.extract_if(.., |_, halves| over(halves));
-        for ((peer, generation), _) in ended {
+        let known = self.generations.iter().filter(|(_, halves)| over(halves));
+        let ended: Vec<_> = known.map(|(name, _)| *name).collect();
+        for (peer, generation) in ended {
+            self.generations.remove(&(peer, generation));
             writer.end_generation(peer, generation);
             self.news.push_back(Keying::Over(peer, generation));
         }
