@@ -4,18 +4,17 @@
 //! start, `dump` is answered with all tables of the node.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::stat::{Mode, fchmod};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::Type;
 use thiserror::Error;
 use tracing::debug;
 
+use crate::listen::{ListenError, SocketFile, listen};
 use crate::report::{Report, Source};
 
 /// Time a client, or the node, may take for one step.
@@ -26,9 +25,9 @@ const REQUEST_BYTES_MAX: u64 = 128;
 /// Why there is no socket, or no answer.
 #[derive(Debug, Error)]
 pub enum AdminError {
-    /// Another process answers there.
-    #[error("{0}: another `ain` is running with this admin socket")]
-    InUse(PathBuf),
+    /// There can be no socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Nobody answers there.
     #[error("{path}: {source}; is the node running?")]
     NotRunning {
@@ -50,23 +49,11 @@ pub enum AdminError {
     Refused(String),
 }
 
-/// The socket, removed when dropped.
-#[derive(Debug)]
-pub struct AdminSocket {
-    path: PathBuf,
-}
-
-impl Drop for AdminSocket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 /// Serves at `path` until the process ends. A socket that a crash left behind is replaced.
 ///
 /// # Errors
 /// See [`AdminError`].
-pub fn serve(path: &Path, source: Arc<dyn Source>) -> Result<AdminSocket, AdminError> {
+pub fn serve(path: &Path, source: Arc<dyn Source>) -> Result<SocketFile, AdminError> {
     serve_words(path, move |words| report_or_dump(words, &*source))
 }
 
@@ -77,25 +64,13 @@ pub fn serve(path: &Path, source: Arc<dyn Source>) -> Result<AdminSocket, AdminE
 pub fn serve_words(
     path: &Path,
     answer: impl Fn(&str) -> Result<String, String> + Send + 'static,
-) -> Result<AdminSocket, AdminError> {
+) -> Result<SocketFile, AdminError> {
     let failed = |source| AdminError::Io {
         path: path.to_owned(),
         source,
     };
-    if let Some(parent) = path.parent() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(parent)
-            .map_err(failed)?;
-    }
-    let listener = match bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            remove_stale(path)?;
-            bind(path).map_err(failed)?
-        }
-        other => other.map_err(failed)?,
-    };
+    let (listener, file) = listen(path, Type::STREAM)?;
+    let listener = UnixListener::from(listener);
     let serve = move || {
         for connection in listener.incoming() {
             if let Err(error) = connection.and_then(|connection| converse(connection, &answer)) {
@@ -107,42 +82,7 @@ pub fn serve_words(
         .name("admin".into())
         .spawn(serve)
         .map_err(failed)?;
-    Ok(AdminSocket { path: path.to_owned() })
-}
-
-/// A listening socket that only its owner may connect to from its first moment.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // The file that bind makes takes over the mode of the socket (unix(7) on Linux).
-    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    socket.listen(16)?;
-    Ok(socket.into())
-}
-
-/// Removes a socket that nobody listens to.
-fn remove_stale(path: &Path) -> Result<(), AdminError> {
-    let in_the_way = |metadata: std::fs::Metadata| !metadata.file_type().is_socket();
-    if std::fs::symlink_metadata(path).is_ok_and(in_the_way) {
-        let source = io::Error::new(io::ErrorKind::AlreadyExists, "there, and no socket");
-        return Err(AdminError::Io {
-            path: path.to_owned(),
-            source,
-        });
-    }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(AdminError::InUse(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(|source| AdminError::Io {
-                path: path.to_owned(),
-                source,
-            })
-        }
-        Err(source) => Err(AdminError::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    Ok(file)
 }
 
 fn converse(mut connection: UnixStream, answer: &dyn Fn(&str) -> Result<String, String>) -> io::Result<()> {
@@ -236,7 +176,7 @@ mod tests {
         }
     }
 
-    fn start(path: &Path, report: Result<Report, Stalled>) -> Result<AdminSocket, AdminError> {
+    fn start(path: &Path, report: Result<Report, Stalled>) -> Result<SocketFile, AdminError> {
         serve(path, Arc::new(Fixed(report)))
     }
 
@@ -267,7 +207,10 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         assert!(matches!(report(&path), Err(AdminError::NotRunning { .. })));
         let _socket = start(&path, Ok(sample())).unwrap();
-        assert!(matches!(start(&path, Ok(sample())), Err(AdminError::InUse(_))));
+        assert!(matches!(
+            start(&path, Ok(sample())),
+            Err(AdminError::Listen(ListenError::InUse(_)))
+        ));
         assert!(report(&path).is_ok());
     }
 

@@ -15,8 +15,9 @@ use ain_controlplane::signal::ends::Ends;
 use ain_dataplane::id::Pair;
 use anyhow::{Context, bail};
 
-use crate::admin::{self, AdminSocket};
+use crate::admin;
 use crate::config::{EndpointConfig, Tunnel};
+use crate::listen::SocketFile;
 
 /// Time after which a request goes out again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -49,7 +50,7 @@ pub struct Closer {
     ends: Ends,
     asked: Receiver<Asked>,
     under_way: BTreeMap<u32, UnderWay>,
-    _socket: AdminSocket,
+    _socket: SocketFile,
 }
 
 struct UnderWay {
