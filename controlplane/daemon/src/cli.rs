@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::report::Problems;
 use crate::config::{self, AnyConfig, Own, entry};
 use crate::upkeep::OwnKeys;
-use crate::{host_config, keygen};
+use crate::{host_config, ike_config, keygen};
 
 /// Exit code of what failed for another reason than its configuration.
 const FAILURE: u8 = 1;
@@ -85,6 +85,21 @@ enum Command {
         /// The host's interface towards the node
         #[arg(long, default_value = "eth0")]
         interface: String,
+    },
+    /// Write what strongSwan needs to make the keys of this node's tunnels by IKE, or print what it needs at the other end of one
+    IkeConfig {
+        /// The node's configuration
+        #[arg(long)]
+        config: PathBuf,
+        /// Where strongswan.conf and swanctl/ are written, for this node's own charon
+        #[arg(long, required_unless_present_any = ["host", "neighbour"])]
+        dir: Option<PathBuf>,
+        /// Print swanctl.conf of the host of this name instead; it may hold a key
+        #[arg(long, conflicts_with_all = ["dir", "neighbour"])]
+        host: Option<String>,
+        /// Print swanctl.conf of the neighbour of this name instead, for the PVT and its signals alone
+        #[arg(long, conflicts_with = "dir")]
+        neighbour: Option<String>,
     },
     /// Make the identity key of a new node, or the keys of one hand-made tunnel
     Keygen(Keygen),
@@ -173,6 +188,20 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 (None, name) => host_config::of_neighbour(&node, &name.unwrap_or_default())?,
             };
             print!("{}", *commands);
+            Ok(())
+        }
+        Command::IkeConfig {
+            config,
+            dir,
+            host,
+            neighbour,
+        } => {
+            let node = config::NodeConfig::load_strictly(&config, SystemTime::now())?;
+            match (dir, host, neighbour) {
+                (Some(dir), ..) => println!("{}", ike_config::write(&node, &dir)?),
+                (None, Some(name), _) => print!("{}", *ike_config::of_host(&node, &name)?),
+                (None, None, name) => print!("{}", *ike_config::of_neighbour(&node, &name.unwrap_or_default())?),
+            }
             Ok(())
         }
         Command::Keygen(arguments) => make_keys(&arguments),

@@ -18,7 +18,7 @@ use ain_controlplane::action::Action;
 use ain_controlplane::associations::Associations;
 use ain_controlplane::benchmark::Benchmark;
 use ain_controlplane::node::Node;
-use ain_controlplane::sa::{Generation, Given};
+use ain_controlplane::sa::Generation;
 use ain_controlplane::table_writer::{TableWriter, Workers};
 use ain_crypto::Backend;
 use ain_dataplane::command::{Command, Event};
@@ -37,6 +37,7 @@ use crate::config::unix_seconds;
 use crate::durable::Durable;
 use crate::guards;
 use crate::hardware::PortView;
+use crate::ike::Sources;
 use crate::neighbours::Neighbours;
 use crate::openers::Openers;
 use crate::rates::RateWatch;
@@ -57,6 +58,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const LAST_ACKS: Duration = Duration::from_secs(1);
 /// Events of one worker handled before others get their turn.
 const EVENTS_A_ROUND: usize = 256;
+/// Requests of charon handled before others get their turn.
+const IKE_A_ROUND: usize = 64;
 /// Reports asked for and not made yet.
 const REQUESTS: usize = 16;
 
@@ -155,10 +158,10 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub updates: Receiver<Update>,
     /// Directories taken and refused since the start.
     pub directories: [u64; 2],
-    /// Security associations, and where they come from.
+    /// Security associations.
     pub associations: Associations,
-    /// Hand-made ones.
-    pub hand_made: Given,
+    /// Where they come from.
+    pub sources: Sources,
     /// AH keys of PVTs with hand-made keys, both directions, under which SPIs are reserved.
     pub spi_keys: BTreeMap<PeerId, [KeyMaterial; 2]>,
     /// Empty buffers, for signals.
@@ -346,11 +349,18 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
 
     /// Associations come and go.
     fn rekey(&mut self, now: Now) {
-        self.associations.handle(now, &mut self.hand_made, &mut self.writer);
+        for _ in 0..IKE_A_ROUND {
+            self.associations.handle(now, &mut self.sources, &mut self.writer);
+            let Some(ike) = &mut self.sources.ike else { break };
+            ike.reply();
+            if !ike.step(now, |peer, spi| self.writer.is_free(peer, spi)) {
+                break;
+            }
+        }
         while let Some(keying) = self.associations.poll_keying() {
             self.node.handle_keying(now, keying);
         }
-        for (sa, expiry) in self.hand_made.take_expired() {
+        for (sa, expiry) in self.sources.hand_made.take_expired() {
             warn!(?sa.direction, ?sa.protocol, ?expiry, "a hand-made key is used up: make a new one");
         }
     }
@@ -497,6 +507,9 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         }
         if let Err(error) = self.durable.sync_accepted() {
             self.complain(now, &error);
+        }
+        if let Some(ike) = &mut self.sources.ike {
+            ike.every_second(now, wall());
         }
         for ((peer, generation), up_to) in std::mem::take(&mut self.unreserved) {
             self.reserve_spis(peer, generation, up_to);

@@ -80,9 +80,10 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
         owner: WorkerId(0),
         shape: config.tunnel.shape,
     })?;
-    for spec in translate::associations(GATEWAY, &config.tunnel, 1, &mut durable)? {
+    let sas = &config.tunnel.keys;
+    for spec in translate::associations(GATEWAY, (&config.tunnel, sas), 1, &mut durable)? {
         let used = writer.add_sa(&spec)?;
-        translate::follow(&mut durable, &config.tunnel, spec.name(), &used);
+        translate::follow(&mut durable, sas, spec.name(), &used);
     }
     let mut gateway = translate::peer(0, &config.tunnel, PeerKind::Gateway, WorkerId(0));
     gateway.tunnel = slot;

@@ -13,12 +13,14 @@ use ipnet::IpNet;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::config::{Host, NodeConfig, Sa, Tunnel};
+use crate::config::{HandMade, Host, Keys, NodeConfig, Sa, Tunnel};
 
 /// Packets of a kernel's replay window: what reorders less does not lose.
 const REPLAY_WINDOW: u16 = 1024;
-/// Ties the states of a tunnel to its policies.
-const REQID: u8 = 1;
+/// Ties the states of ESP to policies.
+pub(crate) const ESP_REQID: u8 = 1;
+/// Ties those of AH to them.
+pub(crate) const AH_REQID: u8 = 2;
 /// Where entrances draw the addresses that responders see (`random-private`).
 const DRAWN: [&str; 2] = ["10.0.0.0/8", "fd00::/8"];
 /// Room for the text, so that a string that grows leaves no copies of keys behind: no line is longer.
@@ -94,12 +96,26 @@ fn routed(config: &NodeConfig, host: &Host) -> Vec<IpNet> {
     all
 }
 
-/// What is said first, and the four states.
+/// What is said first, and the four states if this file makes them.
 fn write_start(out: &mut String, config: &NodeConfig, name: &str, tunnel: &Tunnel) -> Result<(), HostConfigError> {
     if tunnel.ah == MacAlgorithm::Aes128Gmac {
         return Err(HostConfigError::NoGmac(name.to_owned()));
     }
-    let node = &config.name;
+    match &tunnel.keys {
+        Keys::ByHand(sas) => write_hand_made(out, &config.name, name, (tunnel, sas)),
+        Keys::ByIke(_) => writeln!(
+            out,
+            "# The tunnel of `{name}` with {}, by the other end's own kernel, with keys by IKE (`ain ike-config`): as root there, once in a\n\
+             # boot. `ip xfrm` cannot pad (RFC 4303 section 2.7): what it sends shows its length on this link.\nset -e",
+            config.name
+        ),
+    }
+    .expect("a string takes all");
+    Ok(())
+}
+
+/// Why the keys are good for one boot, and the four states.
+fn write_hand_made(out: &mut String, node: &str, name: &str, (tunnel, sas): (&Tunnel, &HandMade)) -> fmt::Result {
     let (own, here) = (tunnel.remote, tunnel.local);
     writeln!(
         out,
@@ -107,11 +123,9 @@ fn write_start(out: &mut String, config: &NodeConfig, name: &str, tunnel: &Tunne
          # counts from 1, which {node} refuses as a replay, and repeats nonces under these keys (RFC 8221 section 4): new keys first, at\n\
          # both ends (`ain keygen --sa`). `ip xfrm` cannot pad (RFC 4303 section 2.7): what it sends shows its length on this link.\n\
          set -e"
-    )
-    .and_then(|()| write_states(out, tunnel, (own, here), (&tunnel.esp_in, &tunnel.ah_in)))
-    .and_then(|()| write_states(out, tunnel, (here, own), (&tunnel.esp_out, &tunnel.ah_out)))
-    .expect("a string takes all");
-    Ok(())
+    )?;
+    write_states(out, tunnel, (own, here), (&sas.esp_in, &sas.ah_in))?;
+    write_states(out, tunnel, (here, own), (&sas.esp_out, &sas.ah_out))
 }
 
 /// Addresses, routes and policies of what is inside a host's tunnel.
@@ -156,7 +170,7 @@ fn write_states(out: &mut String, tunnel: &Tunnel, (from, to): (IpAddr, IpAddr),
     let spi = esp.spi.value();
     write!(
         out,
-        "ip xfrm state add src {from} dst {to} proto esp spi {spi:#010x} reqid {REQID} mode tunnel {common}"
+        "ip xfrm state add src {from} dst {to} proto esp spi {spi:#010x} reqid {ESP_REQID} mode tunnel {common}"
     )?;
     write!(out, " aead 'rfc4106(gcm(aes))' ")?;
     write_key(out, esp)?;
@@ -164,7 +178,7 @@ fn write_states(out: &mut String, tunnel: &Tunnel, (from, to): (IpAddr, IpAddr),
     let spi = ah.spi.value();
     write!(
         out,
-        "ip xfrm state add src {from} dst {to} proto ah spi {spi:#010x} reqid {REQID} mode transport {common}{align}"
+        "ip xfrm state add src {from} dst {to} proto ah spi {spi:#010x} reqid {AH_REQID} mode transport {common}{align}"
     )?;
     write!(out, " auth-trunc '{algorithm}' ")?;
     write_key(out, ah)?;
@@ -187,7 +201,7 @@ fn write_policies(
 ) -> fmt::Result {
     let through = |from: IpAddr, to: IpAddr| {
         format!(
-            "tmpl src {from} dst {to} proto esp reqid {REQID} mode tunnel tmpl src {from} dst {to} proto ah reqid {REQID} mode transport"
+            "tmpl src {from} dst {to} proto esp reqid {ESP_REQID} mode tunnel tmpl src {from} dst {to} proto ah reqid {AH_REQID} mode transport"
         )
     };
     let (outward, back) = (

@@ -17,6 +17,7 @@ pub mod guards;
 pub mod hardware;
 pub mod host_config;
 pub mod ike;
+pub mod ike_config;
 pub mod interface;
 pub mod keygen;
 pub mod listen;

@@ -12,7 +12,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounterVec, Opts, TextEncoder};
 use tracing::debug;
 
-use crate::report::{Report, Source, Sum};
+use crate::report::{IkeReport, Report, Source, Sum};
 
 /// Connections served at a time.
 const CONNECTIONS: usize = 4;
@@ -208,6 +208,9 @@ fn families(report: &Report) -> Vec<MetricFamily> {
         &["role", "state"],
         aivts,
     );
+    if let Some(one) = &report.ike {
+        ike(&mut all, one);
+    }
     all.gauge(
         "flows",
         "Flows at this entrance that have, or wait for, an AIVT.",
@@ -332,6 +335,34 @@ fn traffic(all: &mut Families, report: &Report) {
     );
 }
 
+fn ike(all: &mut Families, ike: &IkeReport) {
+    all.gauge(
+        "ike_connected",
+        "Whether charon, which makes keys by IKE, is there.",
+        &[],
+        [(vec![], ike.connected.into())],
+    );
+    let [up, down] = ike.tunnels;
+    all.gauge(
+        "ike_tunnels",
+        "Tunnels with keys by IKE, by whether they have all their associations.",
+        &["state"],
+        [(vec!["up"], up), (vec!["down"], down)],
+    );
+    all.gauge(
+        "ike_associations",
+        "Security associations that charon has made and that are there.",
+        &[],
+        [(vec![], ike.associations)],
+    );
+    all.sums(
+        "ike_events",
+        "Security associations by IKE installed, refused and expired; starts of charon met.",
+        "event",
+        &ike.events,
+    );
+}
+
 fn signalling(all: &mut Families, report: &Report) {
     let signals = &report.signals;
     all.sums(
@@ -450,6 +481,9 @@ mod tests {
             "ain_exception_total{counter=\"to_kernel_packets\",port=\"wan\"} 13",
             "ain_next_hops_lost_total 1",
             "ain_benchmark_aivts 12",
+            "ain_ike_connected 1",
+            "ain_ike_tunnels{state=\"down\"} 1",
+            "ain_ike_events_total{event=\"refused\"} 3",
         ] {
             assert!(answer.lines().any(|one| one == line), "{line} in {answer}");
         }

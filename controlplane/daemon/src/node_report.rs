@@ -3,17 +3,20 @@
 use std::time::Instant;
 
 use ain_controlplane::aivt::RoleName;
+use ain_controlplane::associations::Associations;
 use ain_controlplane::count::{PerKind, PerReason, TicketCounts};
 use ain_controlplane::request::Outcome;
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::Kind;
 use ain_crypto::Backend;
+use ain_dataplane::id::PeerId;
 use ain_dataplane::packet::BufPool;
 use ain_worker::port::PortCounts;
 
 use crate::control_thread::ControlThread;
 use crate::hardware::PortView;
-use crate::report::{AivtSum, NeighbourReport, PortReport, Report, SignalReport, Sum};
+use crate::ike::Ike;
+use crate::report::{AivtSum, IkeReport, NeighbourReport, PortReport, Report, SignalReport, Sum};
 
 impl<C: Backend, A: BufPool> ControlThread<C, A> {
     /// The node at this moment.
@@ -67,6 +70,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             ],
             ended: reasons(&counts.ended),
             failed: reasons(&counts.failed),
+            ike: self.sources.ike.as_ref().map(|ike| ike_report(ike, &self.associations)),
             signals: SignalReport {
                 sent: kinds(&counts.sent),
                 received: kinds(&counts.received),
@@ -90,6 +94,23 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         };
         report.add_workers(self.counters.iter().map(|counters| &**counters));
         report
+    }
+}
+
+fn ike_report(ike: &Ike, associations: &Associations) -> IkeReport {
+    let counts = ike.source().counts();
+    let (up, down): (Vec<PeerId>, Vec<PeerId>) = ike.source().peers().partition(|peer| associations.is_up(*peer));
+    IkeReport {
+        connected: ike.is_connected(),
+        tunnels: [up.len() as u64, down.len() as u64],
+        associations: ike.source().len() as u64,
+        events: vec![
+            Sum::new("installed", counts.installed),
+            Sum::new("refused", counts.refused),
+            Sum::new("expired_soft", counts.expired_soft),
+            Sum::new("expired_hard", counts.expired_hard),
+            Sum::new("charon_starts", counts.sessions),
+        ],
     }
 }
 

@@ -100,6 +100,19 @@ pub struct CryptoReport {
     pub layer: String,
 }
 
+/// Keys by IKE.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IkeReport {
+    /// Whether charon is there.
+    pub connected: bool,
+    /// Tunnels that have all their associations, and that have not.
+    pub tunnels: [u64; 2],
+    /// Associations that charon has made.
+    pub associations: u64,
+    /// Associations installed, refused and expired, and charon processes met, since the start.
+    pub events: Vec<Sum>,
+}
+
 /// What signalling has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalReport {
@@ -152,6 +165,9 @@ pub struct Report {
     pub ended: Vec<Sum>,
     /// AIVTs that never stood, by reason.
     pub failed: Vec<Sum>,
+    /// Keys by IKE, if some tunnel has such.
+    #[serde(default)]
+    pub ike: Option<IkeReport>,
     /// Signalling.
     pub signals: SignalReport,
     /// What moved, summed over the workers.
@@ -243,6 +259,15 @@ impl Report {
             let hop = if one.next_hop_known { "" } else { ", next hop unknown" };
             writeln!(out, "  pvt {:<20} {state}, {} pending{hop}", one.name, one.pending)?;
         }
+        if let Some(ike) = &self.ike {
+            let charon = if ike.connected { "charon is there" } else { "NO CHARON" };
+            let [up, down] = ike.tunnels;
+            writeln!(
+                out,
+                "  ike {charon}, tunnels {up} up, {down} down, associations {}",
+                ike.associations
+            )?;
+        }
         for one in &self.aivts {
             writeln!(out, "  aivt {:<13} {:<9} {:>10}", one.role, one.state, one.count)?;
         }
@@ -268,6 +293,7 @@ impl Report {
                 one.role, one.direction, one.packets, one.bytes
             )?;
         }
+        let none = Vec::new();
         let groups = [
             ("drop", &self.drops),
             ("slot", &self.slots),
@@ -277,6 +303,7 @@ impl Report {
             ("signal problem", &self.signals.problems),
             ("aivt ended", &self.ended),
             ("aivt failed", &self.failed),
+            ("ike", self.ike.as_ref().map_or(&none, |ike| &ike.events)),
             ("control", &self.control),
         ];
         for (title, sums) in groups {
@@ -378,6 +405,12 @@ pub(crate) mod tests {
                 exceptions: vec![Sum::new("to_kernel_packets", 13)],
             }],
             next_hops_lost: 1,
+            ike: Some(IkeReport {
+                connected: true,
+                tunnels: [2, 1],
+                associations: 8,
+                events: vec![Sum::new("refused", 3)],
+            }),
             ..Report::default()
         };
         report.add_workers(counters.iter());
@@ -411,6 +444,7 @@ pub(crate) mod tests {
             "ah_icv",
             "2888 bytes",
             "rebuilds",
+            "ike charon is there, tunnels 2 up, 1 down, associations 8",
             "BENCHMARK: 12 static AIVTs with keys that everybody knows, anti-replay OFF",
         ] {
             assert!(text.contains(wanted), "{wanted} in {text}");

@@ -8,12 +8,12 @@ use std::time::SystemTime;
 
 use ain_controlplane::associations::Associations;
 use ain_controlplane::node::Node;
-use ain_controlplane::sa::{Given, SaEvent};
+use ain_controlplane::sa::SaEvent;
 use ain_controlplane::table_writer::{Rate, Steering, TableWriter, TunnelSpec};
 use ain_crypto::{Backend, Portable};
 use ain_dataplane::engine::Engine;
 use ain_dataplane::handoff::Mesh;
-use ain_dataplane::id::{PeerId, WorkerId};
+use ain_dataplane::id::{Now, PeerId, WorkerId};
 use ain_dataplane::limits::{HANDOFF_RING, INBOUND_SAS};
 use ain_dataplane::packet::BufPool;
 use ain_dataplane::peers::Peers;
@@ -28,11 +28,12 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, RngExt, SeedableRng};
 use tracing::{info, warn};
 
-use crate::config::{Idle, KEPT_DIRECTORY, NodeConfig, OpenExit};
+use crate::config::{Idle, KEPT_DIRECTORY, Keys, NodeConfig, OpenExit};
 use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hardware::{Hardware, PortView};
+use crate::ike::{Ike, Sources};
 use crate::neighbours::{Neighbours, Target};
 use crate::openers::Openers;
 use crate::rates::RateWatch;
@@ -41,7 +42,7 @@ use crate::shutdown::Shutdown;
 use crate::team::Team;
 use crate::ticket_log::TicketLog;
 use crate::upkeep::{ENTRY_FILE, FileSource, OwnKeys, SteadyWall, Upkeep};
-use crate::{admin, benchmark, guards, metrics, room, secrets, tickets, translate};
+use crate::{admin, benchmark, guards, ike, metrics, room, secrets, tickets, translate};
 
 /// Runs the node that a file describes until it is told to stop.
 ///
@@ -136,16 +137,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     }
     let mut rates = RateWatch::default();
     let mut peers = install_tunnels(&config, workers, &mut writer, &mut rates)?;
-    let (mut associations, mut hand_made) = (Associations::default(), Given::default());
-    for (peer, _, tunnel) in config.tunnels() {
-        let keys = translate::associations(peer, tunnel, workers, &mut durable)?;
-        keys.into_iter().for_each(|key| hand_made.push(SaEvent::Add(key)));
-    }
-    associations.handle(clock.now(), &mut hand_made, &mut writer);
-    let tunnels: Vec<_> = config.tunnels().map(|(_, _, tunnel)| tunnel).collect();
-    for (name, outcome) in hand_made.take_added() {
-        translate::follow(&mut durable, tunnels[usize::from(name.peer.0)], name, &*outcome?);
-    }
+    let (associations, mut sources) = install_hand_made(&config, (clock.now(), workers), &mut writer, &mut durable)?;
     if let (Some(own), Some(entry)) = (node_config.own_peer(), config.own_entry()) {
         writer.add_own(own, WorkerId(0));
         peers.push(translate::own_peer(entry.address, WorkerId(0)));
@@ -210,13 +202,17 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         let bound = metrics::serve(address, &asker).with_context(|| format!("metrics on {address}"))?;
         info!(%bound, "metrics");
     }
+    sources.ike = start_ike(&config, workers, StdRng::from_rng(&mut seeds))?;
     let neighbours = Neighbours::new(targets(&config))?;
     let (_upkeep, updates) = upkeep.start()?;
     let spi_keys = config
         .neighbours
         .into_iter()
         .zip(0..)
-        .map(|(one, id)| (PeerId(id), [one.tunnel.ah_in.key, one.tunnel.ah_out.key]));
+        .filter_map(|(one, id)| match one.tunnel.keys {
+            Keys::ByHand(sas) => Some((PeerId(id), [sas.ah_in.key, sas.ah_out.key])),
+            Keys::ByIke(_) => None,
+        });
     info!(name = config.name, workers, "running");
     let durable = ControlThread {
         name: config.name,
@@ -232,7 +228,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         updates,
         directories: [0; 2],
         associations,
-        hand_made,
+        sources,
         spi_keys: spi_keys.collect(),
         pool: hardware.control_pool,
         counters,
@@ -242,7 +238,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         requests,
         ticket_log,
         unreserved: std::collections::BTreeMap::new(),
-        next_complaint: ain_dataplane::id::Now(0),
+        next_complaint: Now(0),
     }
     .run(&shutdown);
     drop(team);
@@ -291,6 +287,42 @@ fn install_tunnels<C: Backend, B>(
         }
     }
     Ok(peers)
+}
+
+/// Associations with hand-made keys are in the packet path before anything else happens, and their numbers on disk from then on.
+fn install_hand_made<C: Backend, B>(
+    config: &NodeConfig,
+    (now, workers): (Now, u8),
+    writer: &mut TableWriter<C, B>,
+    durable: &mut Durable,
+) -> anyhow::Result<(Associations, Sources)> {
+    let (mut associations, mut sources) = (Associations::default(), Sources::default());
+    for (peer, _, tunnel) in config.tunnels() {
+        if let Some(sas) = tunnel.hand_made() {
+            let keys = translate::associations(peer, (tunnel, sas), workers, durable)?;
+            keys.into_iter()
+                .for_each(|key| sources.hand_made.push(SaEvent::Add(key)));
+        }
+    }
+    associations.handle(now, &mut sources, writer);
+    let tunnels: Vec<_> = config.tunnels().map(|(_, _, tunnel)| tunnel).collect();
+    for (name, outcome) in sources.hand_made.take_added() {
+        let used = outcome?;
+        if let Some(sas) = tunnels[usize::from(name.peer.0)].hand_made() {
+            translate::follow(durable, sas, name, &used);
+        }
+    }
+    Ok((associations, sources))
+}
+
+/// charon's socket, if there is a tunnel with keys by IKE.
+fn start_ike(config: &NodeConfig, workers: u8, rng: StdRng) -> anyhow::Result<Option<Ike>> {
+    let tunnels = ike::check::tunnels(config);
+    if tunnels.is_empty() {
+        return Ok(None);
+    }
+    let ike = Ike::start(&config.ike.socket, (tunnels, workers), thread::current(), rng);
+    ike.map(Some).context("ike.socket")
 }
 
 /// What the ports do with each peer's SPIs.

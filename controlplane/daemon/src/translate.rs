@@ -19,7 +19,7 @@ use anyhow::{Context, ensure};
 use zeroize::Zeroizing;
 
 use crate::config::secret::KeyMaterial;
-use crate::config::{self, AnonymityOption, CellProfile, Host, Neighbour, NodeConfig, Role, Sa, Tunnel};
+use crate::config::{self, AnonymityOption, CellProfile, HandMade, Host, Neighbour, NodeConfig, Role, Sa, Tunnel};
 use crate::durable::Durable;
 use crate::onion_key;
 
@@ -174,7 +174,7 @@ pub fn peers(config: &NodeConfig, workers: u8) -> Vec<Peer> {
 }
 
 /// One peer without slot and link-layer addresses.
-pub fn peer(port: usize, tunnel: &Tunnel, kind: PeerKind, owner: WorkerId) -> Peer {
+pub fn peer<K>(port: usize, tunnel: &Tunnel<K>, kind: PeerKind, owner: WorkerId) -> Peer {
     Peer {
         port: port_id(port),
         local: tunnel.local,
@@ -213,11 +213,16 @@ fn port_id(place: usize) -> PortId {
 ///
 /// # Errors
 /// When the state cannot be written.
-pub fn associations(peer: PeerId, tunnel: &Tunnel, workers: u8, durable: &mut Durable) -> anyhow::Result<[SaSpec; 4]> {
+pub fn associations<K>(
+    peer: PeerId,
+    (tunnel, sas): (&Tunnel<K>, &HandMade),
+    workers: u8,
+    durable: &mut Durable,
+) -> anyhow::Result<[SaSpec; 4]> {
     ensure!(workers > 0, "no worker");
-    let spi_counter = durable.spi_counter([&tunnel.ah_in.key, &tunnel.ah_out.key]);
+    let spi_counter = durable.spi_counter([&sas.ah_in.key, &sas.ah_out.key]);
     let ah_ivs = match tunnel.ah {
-        MacAlgorithm::Aes128Gmac => durable.ivs(&tunnel.ah_out.key, workers)?,
+        MacAlgorithm::Aes128Gmac => durable.ivs(&sas.ah_out.key, workers)?,
         MacAlgorithm::HmacSha256_128 | MacAlgorithm::AesCmac96 => Vec::new(),
     };
     let ah = SaKind::Ah {
@@ -243,22 +248,18 @@ pub fn associations(peer: PeerId, tunnel: &Tunnel, workers: u8, durable: &mut Du
     };
     let esp = SaKind::Esp(tunnel.esp);
     Ok([
-        sa(&tunnel.ah_in, ah, inbound(durable, &tunnel.ah_in.key)),
-        sa(&tunnel.esp_in, esp, inbound(durable, &tunnel.esp_in.key)),
-        sa(&tunnel.ah_out, ah, outbound(durable, &tunnel.ah_out.key, ah_ivs)?),
-        sa(
-            &tunnel.esp_out,
-            esp,
-            outbound(durable, &tunnel.esp_out.key, Vec::new())?,
-        ),
+        sa(&sas.ah_in, ah, inbound(durable, &sas.ah_in.key)),
+        sa(&sas.esp_in, esp, inbound(durable, &sas.esp_in.key)),
+        sa(&sas.ah_out, ah, outbound(durable, &sas.ah_out.key, ah_ivs)?),
+        sa(&sas.esp_out, esp, outbound(durable, &sas.esp_out.key, Vec::new())?),
     ])
 }
 
-/// Makes hand-made associations known as durable: what has been accepted on `name` of `tunnel` is kept from now on.
-pub fn follow(durable: &mut Durable, tunnel: &Tunnel, name: SaName, used: &SaUse) {
+/// Makes hand-made associations known as durable: what has been accepted on `name`, one of `sas`, is kept from now on.
+pub fn follow(durable: &mut Durable, sas: &HandMade, name: SaName, used: &SaUse) {
     let key = match (name.direction, name.protocol) {
-        (SaDirection::In, SaProtocol::Ah) => &tunnel.ah_in.key,
-        (SaDirection::In, SaProtocol::Esp) => &tunnel.esp_in.key,
+        (SaDirection::In, SaProtocol::Ah) => &sas.ah_in.key,
+        (SaDirection::In, SaProtocol::Esp) => &sas.esp_in.key,
         (SaDirection::Out, _) => return,
     };
     durable.follow(key, used.shared_highest());

@@ -13,7 +13,7 @@ use super::port::check_interface;
 use super::raw::{CryptoChoice, RawEndpoint, RawEndpointFile, Role};
 use super::report::{Checker, Problems};
 use super::shape::host_shape;
-use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
+use super::tunnel::{HandMade, RawHandMade, RawTunnelParts, Register, Tunnel, check_hand_made};
 use super::{check_address, check_clock, check_inner, check_prefix, check_private, parse};
 
 /// A host's configuration, checked.
@@ -40,7 +40,7 @@ pub struct EndpointConfig {
     /// Whose cryptography it runs.
     pub crypto: CryptoChoice,
     /// The tunnel to the AIN.
-    pub tunnel: Tunnel,
+    pub tunnel: Tunnel<HandMade>,
 }
 
 impl EndpointConfig {
@@ -72,12 +72,15 @@ fn check(checker: &mut Checker, raw: RawEndpointFile, now: SystemTime) -> Option
         esn: tunnel.esn,
         ah: tunnel.ah,
         esp: tunnel.esp,
+    };
+    let sas = RawHandMade {
         ah_in: tunnel.ah_in,
         ah_out: tunnel.ah_out,
         esp_in: tunnel.esp_in,
         esp_out: tunnel.esp_out,
     };
-    let mut tunnel = check_tunnel(checker, &mut register, "tunnel.", parts);
+    let sas = check_hand_made(checker, &mut register, "tunnel.", &parts, sas);
+    let mut tunnel = sas.map(|sas| parts.with(sas));
     if let Some(tunnel) = &mut tunnel {
         let padding = (endpoint.padding, *endpoint.inner_mtu.get_ref());
         tunnel.shape = host_shape(checker, "endpoint.", padding, endpoint.rate.as_ref());

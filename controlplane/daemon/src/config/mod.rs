@@ -13,6 +13,7 @@ mod clock;
 mod directory;
 mod endpoint;
 pub mod entry;
+mod ike;
 mod limits;
 mod node;
 pub(crate) mod open_exit;
@@ -46,6 +47,7 @@ pub use capacity::{Capacity, Hugepages};
 pub use clock::{ClockError, RELEASED_UNIX_S, check_clock};
 pub use directory::{KEPT_DIRECTORY, load_directory, load_drafts, parse_directory, parse_drafts};
 pub use endpoint::EndpointConfig;
+pub use ike::{Auth, Credentials, Ike, IkePeer, Rekey};
 pub use limits::{HostLimits, NeighbourLimits};
 pub use node::{Dpdk, Huge, Idle, Network, NodeConfig, Workers, public_of};
 pub use open_exit::OpenExit;
@@ -54,7 +56,7 @@ pub use peers::{Host, Neighbour};
 pub use port::Port;
 pub use raw::{AnonymityOption, CellProfile, CryptoChoice, KernelSide, Role};
 pub use tickets::Tickets;
-pub use tunnel::{Sa, Tunnel};
+pub use tunnel::{HandMade, Keys, Sa, Tunnel};
 
 use report::{Checker, Problems};
 
@@ -257,4 +259,4 @@ fn overlap(a: &IpNet, b: &IpNet) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

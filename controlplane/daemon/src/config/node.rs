@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::benchmark::{BenchmarkConfig, check_benchmark};
 use super::capacity::{Capacity, check_capacity};
 use super::directory::{KEPT_DIRECTORY, load_directory};
+use super::ike::{Ike, check_ike};
 use super::open_exit::{OpenExit, Surroundings, check_open_exit};
 use super::paths::check_paths;
 use super::peers::{Host, Neighbour, Peers, check_hosts, check_neighbours};
@@ -72,6 +73,8 @@ pub struct NodeConfig {
     pub neighbours: Vec<Neighbour>,
     /// Host tunnels. Their [`PeerId`]s follow those of the neighbours.
     pub hosts: Vec<Host>,
+    /// Keys by IKE.
+    pub ike: Ike,
     /// Static AIVTs, on a node that is measured and serves nobody.
     pub benchmark: Option<BenchmarkConfig>,
     /// How hosts without IPsec are reached, if they are.
@@ -212,12 +215,22 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
     let mut neighbours = check_neighbours(checker, &mut peers, raw.neighbours);
     fill_own_slots(neighbours.as_deref_mut().unwrap_or_default(), network.cell_profile);
     let hosts = check_hosts(checker, &mut peers, raw.hosts);
+    let ike = check_ike(checker, raw.ike, raw.node.name.get_ref());
+    peers.check_credentials(checker, &ike);
     let benchmark = raw.benchmark.map(|benchmark| {
         let count = |peers: Option<usize>| peers.unwrap_or_default();
         let counts = (
             count(neighbours.as_ref().map(Vec::len)),
             count(hosts.as_ref().map(Vec::len)),
         );
+        let by_ike = hosts.iter().flatten().any(|host| host.tunnel.ike().is_some());
+        if by_ike || neighbours.iter().flatten().any(|one| one.tunnel.ike().is_some()) {
+            checker.at(
+                benchmark.span(),
+                "benchmark",
+                "static AIVTs need tunnels with hand-made keys, not `ike`",
+            );
+        }
         check_benchmark(checker, &benchmark, counts, capacity)
     });
     if peers.has_inline_keys() {
@@ -256,6 +269,7 @@ fn check(checker: &mut Checker, raw: RawNodeFile, now: SystemTime) -> Option<Nod
         ports,
         neighbours: neighbours?,
         hosts: hosts?,
+        ike,
         benchmark,
         open_exit,
         directory_file: checker.resolve(raw.node.directory.get_ref()),

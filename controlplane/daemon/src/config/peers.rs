@@ -9,12 +9,13 @@ use ain_dataplane::wire::ipv6;
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::ike::{Ike, IkePeers, RawIkePeer};
 use super::limits::{HostLimits, NeighbourLimits, check_host_limits, check_neighbour_limits};
 use super::port::Port;
-use super::raw::{AnonymityOption, RawHost, RawNeighbour, Role};
+use super::raw::{AnonymityOption, RawHost, RawNeighbour, RawSa, Role};
 use super::report::Checker;
 use super::shape::{host_shape, pvt_shape};
-use super::tunnel::{RawTunnelParts, Register, Tunnel, check_tunnel};
+use super::tunnel::{Keys, RawHandMade, RawTunnelParts, Register, Tunnel, check_hand_made};
 use super::{check_address, check_name, check_prefix, overlap};
 
 /// Smallest inner MTU of a tunnel without IPv6 addresses: what every IPv4 host takes in (RFC 791 section 3.1).
@@ -56,12 +57,16 @@ pub struct Host {
     pub limits: HostLimits,
 }
 
+/// `ike`, `ah_in`, `ah_out`, `esp_in` and `esp_out` of a tunnel.
+type RawKeys = (Option<Spanned<RawIkePeer>>, [Option<Spanned<RawSa>>; 4]);
+
 /// What the checks of neighbours and hosts look at.
 pub(super) struct Peers<'a> {
     own: Option<&'a Entry>,
     directory: Option<&'a Directory>,
     ports: &'a [Port],
     register: Register,
+    ike: IkePeers,
     /// Outer address -> field that has it.
     remotes: HashMap<IpAddr, String>,
 }
@@ -73,6 +78,7 @@ impl<'a> Peers<'a> {
             directory,
             ports,
             register: Register::default(),
+            ike: IkePeers::default(),
             remotes: HashMap::new(),
         }
     }
@@ -80,6 +86,48 @@ impl<'a> Peers<'a> {
     /// Whether a key stands in the file itself.
     pub(super) fn has_inline_keys(&self) -> bool {
         self.register.inline_keys
+    }
+
+    /// Who wants certificates in IKE has them.
+    pub(super) fn check_credentials(&self, checker: &mut Checker, ike: &Ike) {
+        self.ike.check_credentials(checker, ike);
+    }
+
+    /// Keys by hand or by IKE, not both. `inside`: name and prefixes of the other end.
+    fn check_keys(
+        &mut self,
+        checker: &mut Checker,
+        (path, whole): (&str, Range<usize>),
+        parts: &RawTunnelParts,
+        raw: RawKeys,
+        (name, addresses): (&str, &[Spanned<IpNet>]),
+    ) -> Option<Keys> {
+        match raw {
+            (None, [Some(ah_in), Some(ah_out), Some(esp_in), Some(esp_out)]) => {
+                let sas = RawHandMade {
+                    ah_in,
+                    ah_out,
+                    esp_in,
+                    esp_out,
+                };
+                let sas = check_hand_made(checker, &mut self.register, path, parts, sas)?;
+                Some(Keys::ByHand(Box::new(sas)))
+            }
+            (Some(ike), [None, None, None, None]) => {
+                let inside = (name, parts.ah.algorithm(), addresses);
+                self.ike.check(checker, path, ike, inside).map(Keys::ByIke)
+            }
+            (Some(ike), _) => {
+                let problem = "the keys of a tunnel are made by IKE or by hand, not both";
+                checker.at(ike.span(), format!("{path}ike"), problem);
+                None
+            }
+            (None, _) => {
+                let problem = "needs the four SAs `ah_in`, `ah_out`, `esp_in` and `esp_out`, or `ike`";
+                checker.at(whole, path.trim_end_matches('.'), problem);
+                None
+            }
+        }
     }
 
     /// A peer is found by its outer address, so that no two share one (AH does not cross NAT).
@@ -198,7 +246,13 @@ fn check_neighbour(
         .remote
         .map(Spanned::into_inner)
         .or(entry.map(|entry| entry.address))?;
-    let (port, local) = peers.port(checker, raw.local.as_ref(), remote, whole, &format!("{path}.local"))?;
+    let (port, local) = peers.port(
+        checker,
+        raw.local.as_ref(),
+        remote,
+        whole.clone(),
+        &format!("{path}.local"),
+    )?;
     peers.claim_remote(checker, &Spanned::new(remote_span, remote), format!("{path}.remote"));
     let parts = RawTunnelParts {
         local,
@@ -206,12 +260,11 @@ fn check_neighbour(
         esn: true,
         ah: raw.ah,
         esp: raw.esp,
-        ah_in: raw.ah_in,
-        ah_out: raw.ah_out,
-        esp_in: raw.esp_in,
-        esp_out: raw.esp_out,
     };
-    let mut tunnel = check_tunnel(checker, &mut peers.register, &format!("{path}."), parts)?;
+    let keys = (raw.ike, [raw.ah_in, raw.ah_out, raw.esp_in, raw.esp_out]);
+    let inside = (raw.node.get_ref().as_str(), &[][..]);
+    let keys = peers.check_keys(checker, (&format!("{path}."), whole), &parts, keys, inside)?;
+    let mut tunnel = parts.with(keys);
     tunnel.shape = pvt_shape(checker, &format!("{path}."), raw.rate.as_ref());
     Some(Neighbour {
         node: raw.node.into_inner(),
@@ -245,7 +298,13 @@ fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Span
     peers.claim_remote(checker, &raw.remote, format!("{path}.remote"));
     check_host_role(checker, peers.own, &path, &raw, whole.clone());
     let remote = *raw.remote.get_ref();
-    let place = peers.port(checker, raw.local.as_ref(), remote, whole, &format!("{path}.local"));
+    let place = peers.port(
+        checker,
+        raw.local.as_ref(),
+        remote,
+        whole.clone(),
+        &format!("{path}.local"),
+    );
     if let Some((port, _)) = place {
         check_inner_mtu(
             checker,
@@ -261,12 +320,11 @@ fn check_host(checker: &mut Checker, peers: &mut Peers<'_>, at: usize, raw: Span
         esn: raw.esn,
         ah: raw.ah,
         esp: raw.esp,
-        ah_in: raw.ah_in,
-        ah_out: raw.ah_out,
-        esp_in: raw.esp_in,
-        esp_out: raw.esp_out,
     };
-    let mut tunnel = check_tunnel(checker, &mut peers.register, &format!("{path}."), parts)?;
+    let keys = (raw.ike, [raw.ah_in, raw.ah_out, raw.esp_in, raw.esp_out]);
+    let inside = (raw.name.get_ref().as_str(), &raw.addresses[..]);
+    let keys = peers.check_keys(checker, (&format!("{path}."), whole), &parts, keys, inside)?;
+    let mut tunnel = parts.with(keys);
     let padding = (raw.padding, *raw.inner_mtu.get_ref());
     tunnel.shape = host_shape(checker, &format!("{path}."), padding, raw.rate.as_ref());
     Some(Host {

@@ -13,6 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::benchmark::RawBenchmark;
 use super::capacity::RawCapacity;
+use super::ike::{RawIke, RawIkePeer};
 use super::limits::{RawHostLimits, RawNeighbourLimits};
 use super::open_exit::RawOpenExit;
 use super::paths::RawPaths;
@@ -58,6 +59,9 @@ pub struct RawNodeFile {
     /// Tickets.
     #[serde(default)]
     pub tickets: RawTickets,
+    /// Keys by IKE.
+    #[serde(default)]
+    pub(super) ike: RawIke,
     /// Ports.
     #[serde(default)]
     pub ports: Vec<Spanned<RawPort>>,
@@ -316,14 +320,16 @@ pub struct RawNeighbour {
     /// ESP algorithm.
     #[serde(default)]
     pub esp: RawEsp,
-    /// The four SAs.
-    pub ah_in: Spanned<RawSa>,
+    /// Inbound AH.
+    pub ah_in: Option<Spanned<RawSa>>,
     /// Outbound AH.
-    pub ah_out: Spanned<RawSa>,
+    pub ah_out: Option<Spanned<RawSa>>,
     /// Inbound ESP.
-    pub esp_in: Spanned<RawSa>,
+    pub esp_in: Option<Spanned<RawSa>>,
     /// Outbound ESP.
-    pub esp_out: Spanned<RawSa>,
+    pub esp_out: Option<Spanned<RawSa>>,
+    /// All four by IKE.
+    pub(super) ike: Option<Spanned<RawIkePeer>>,
 }
 
 fn gmac() -> RawAh {
@@ -376,13 +382,15 @@ pub struct RawHost {
     #[serde(default)]
     pub esp: RawEsp,
     /// Inbound AH.
-    pub ah_in: Spanned<RawSa>,
+    pub ah_in: Option<Spanned<RawSa>>,
     /// Outbound AH.
-    pub ah_out: Spanned<RawSa>,
+    pub ah_out: Option<Spanned<RawSa>>,
     /// Inbound ESP.
-    pub esp_in: Spanned<RawSa>,
+    pub esp_in: Option<Spanned<RawSa>>,
     /// Outbound ESP.
-    pub esp_out: Spanned<RawSa>,
+    pub esp_out: Option<Spanned<RawSa>>,
+    /// All four by IKE.
+    pub(super) ike: Option<Spanned<RawIkePeer>>,
 }
 
 /// What a host does in flows.

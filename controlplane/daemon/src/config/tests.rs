@@ -16,6 +16,7 @@ use crate::keygen;
 
 mod directory;
 mod families;
+pub(crate) mod ike;
 mod inner;
 mod limits;
 mod ports;
@@ -27,7 +28,7 @@ fn now() -> SystemTime {
 }
 
 /// The samples in a directory of their own, with keys made for them.
-struct Samples {
+pub(crate) struct Samples {
     dir: tempfile::TempDir,
 }
 
@@ -89,7 +90,7 @@ impl Samples {
         }
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join(file)
     }
 
@@ -194,7 +195,7 @@ fn shape_is_named_by_line_and_field() {
         "ain.toml",
         "inner_mtu = 1386",
         "inner_mtuu = 1386",
-        "@: hosts[0].inner_mtuu: unknown field `inner_mtuu`, expected one of `name`, `role`, `option`, `local`, `remote`, `addresses`, `inner_mtu`, `padding`, `rate`, `limits`, `esn`, `ah`, `esp`, `ah_in`, `ah_out`, `esp_in`, `esp_out`",
+        "@: hosts[0].inner_mtuu: unknown field `inner_mtuu`, expected one of `name`, `role`, `option`, `local`, `remote`, `addresses`, `inner_mtu`, `padding`, `rate`, `limits`, `esn`, `ah`, `esp`, `ah_in`, `ah_out`, `esp_in`, `esp_out`, `ike`",
     );
     one_problem(
         "ain.toml",

@@ -1,4 +1,4 @@
-//! An ESP+AH tunnel with hand-made keys: four SAs, checked one by one and against all others of the file.
+//! An ESP+AH tunnel: made by IKE, or by hand with four SAs, checked one by one and against all others of the file.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use ain_dataplane::id::Spi;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 
+use super::ike::IkePeer;
 use super::raw::{RawAh, RawEsp, RawSa};
 use super::report::Checker;
 use super::secret::{KeyMaterial, SecretError, read_sa_key};
@@ -26,9 +27,31 @@ pub struct Sa {
     pub key: KeyMaterial,
 }
 
+/// The four SAs of a tunnel, with keys made by hand.
+#[derive(Debug)]
+pub struct HandMade {
+    /// Inbound AH.
+    pub ah_in: Sa,
+    /// Outbound AH.
+    pub ah_out: Sa,
+    /// Inbound ESP.
+    pub esp_in: Sa,
+    /// Outbound ESP.
+    pub esp_out: Sa,
+}
+
+/// Where the keys of a node's tunnel come from.
+#[derive(Debug)]
+pub enum Keys {
+    /// The configuration.
+    ByHand(Box<HandMade>),
+    /// charon, as this tells it.
+    ByIke(IkePeer),
+}
+
 /// An ESP+AH tunnel: ESP in tunnel mode inside AH in transport mode (protocol section 2).
 #[derive(Debug)]
-pub struct Tunnel {
+pub struct Tunnel<K = Keys> {
     /// This end's outer address.
     pub local: IpAddr,
     /// The other end's outer address.
@@ -39,19 +62,43 @@ pub struct Tunnel {
     pub ah: MacAlgorithm,
     /// ESP algorithm, both directions.
     pub esp: AeadAlgorithm,
-    /// Inbound AH.
-    pub ah_in: Sa,
-    /// Outbound AH.
-    pub ah_out: Sa,
-    /// Inbound ESP.
-    pub esp_in: Sa,
-    /// Outbound ESP.
-    pub esp_out: Sa,
+    /// Keys.
+    pub keys: K,
     /// What its packets show: nothing special until its owner's options say so.
     pub shape: TunnelShape,
 }
 
-/// What a file says of a tunnel.
+impl Tunnel {
+    /// The SAs, if they are made by hand.
+    pub fn hand_made(&self) -> Option<&HandMade> {
+        match &self.keys {
+            Keys::ByHand(sas) => Some(sas),
+            Keys::ByIke(_) => None,
+        }
+    }
+
+    /// The other end in IKE, if the SAs are made so.
+    pub const fn ike(&self) -> Option<&IkePeer> {
+        match &self.keys {
+            Keys::ByHand(_) => None,
+            Keys::ByIke(peer) => Some(peer),
+        }
+    }
+}
+
+/// The four SAs of a tunnel as a file has them.
+pub struct RawHandMade {
+    /// Inbound AH.
+    pub ah_in: Spanned<RawSa>,
+    /// Outbound AH.
+    pub ah_out: Spanned<RawSa>,
+    /// Inbound ESP.
+    pub esp_in: Spanned<RawSa>,
+    /// Outbound ESP.
+    pub esp_out: Spanned<RawSa>,
+}
+
+/// What a file says of a tunnel besides its keys.
 pub struct RawTunnelParts {
     /// This end's outer address.
     pub local: IpAddr,
@@ -63,14 +110,21 @@ pub struct RawTunnelParts {
     pub ah: RawAh,
     /// ESP algorithm.
     pub esp: RawEsp,
-    /// Inbound AH.
-    pub ah_in: Spanned<RawSa>,
-    /// Outbound AH.
-    pub ah_out: Spanned<RawSa>,
-    /// Inbound ESP.
-    pub esp_in: Spanned<RawSa>,
-    /// Outbound ESP.
-    pub esp_out: Spanned<RawSa>,
+}
+
+impl RawTunnelParts {
+    /// The tunnel with these keys, and the shape of those whose owner wants none.
+    pub fn with<K>(&self, keys: K) -> Tunnel<K> {
+        Tunnel {
+            local: self.local,
+            remote: self.remote,
+            esn: self.esn,
+            ah: self.ah.algorithm(),
+            esp: self.esp.algorithm(),
+            keys,
+            shape: TunnelShape::default(),
+        }
+    }
 }
 
 /// SAs met in a file, to find those that clash.
@@ -141,16 +195,21 @@ impl KeyShape {
     }
 }
 
-/// Checks the tunnel written at `path`, `""` or `"hosts[3]."`.
-pub fn check_tunnel(checker: &mut Checker, register: &mut Register, path: &str, raw: RawTunnelParts) -> Option<Tunnel> {
-    let (ah, esp) = (raw.ah.algorithm(), raw.esp.algorithm());
-    let (local, remote) = (raw.local, raw.remote);
+/// Checks the SAs written at `path`, `""` or `"hosts[3]."`.
+pub fn check_hand_made(
+    checker: &mut Checker,
+    register: &mut Register,
+    path: &str,
+    parts: &RawTunnelParts,
+    raw: RawHandMade,
+) -> Option<HandMade> {
+    let (ah, esp) = (parts.ah.algorithm(), parts.esp.algorithm());
     let mut sa = |name: &str, way, protocol, raw| {
         let shape = match protocol {
             Protocol::Ah => KeyShape::of_ah(ah),
             Protocol::Esp => KeyShape::of_esp(esp),
         };
-        let receiver = if way == Way::In { local } else { remote };
+        let receiver = if way == Way::In { parts.local } else { parts.remote };
         let place = Place {
             field: format!("{path}{name}"),
             way,
@@ -163,18 +222,11 @@ pub fn check_tunnel(checker: &mut Checker, register: &mut Register, path: &str, 
     let ah_out = sa("ah_out", Way::Out, Protocol::Ah, raw.ah_out);
     let esp_in = sa("esp_in", Way::In, Protocol::Esp, raw.esp_in);
     let esp_out = sa("esp_out", Way::Out, Protocol::Esp, raw.esp_out);
-    let (ah_in, ah_out, esp_in, esp_out) = (ah_in?, ah_out?, esp_in?, esp_out?);
-    Some(Tunnel {
-        local,
-        remote,
-        esn: raw.esn,
-        ah,
-        esp,
-        ah_in,
-        ah_out,
-        esp_in,
-        esp_out,
-        shape: TunnelShape::default(),
+    Some(HandMade {
+        ah_in: ah_in?,
+        ah_out: ah_out?,
+        esp_in: esp_in?,
+        esp_out: esp_out?,
     })
 }
 

@@ -236,7 +236,7 @@ impl Writer {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        self.0.extend(text[..end].as_bytes());
+        self.0.extend(&text.as_bytes()[..end]);
     }
 
     pub(super) fn address(&mut self, address: IpAddr) {

@@ -7,6 +7,7 @@ use hex_literal::hex;
 use socket2::{Domain, SockAddr};
 
 use super::*;
+use crate::ike::source::tests::hello;
 
 /// A plugin that says what it is told to.
 pub struct Client(Socket);
@@ -35,13 +36,6 @@ impl Client {
         let message = self.receive();
         assert_eq!(message[..8], [1, 129, 0, 0, 0, 0, 0, id]);
         String::from_utf8(message[8..].to_vec()).unwrap()
-    }
-}
-
-pub fn hello(session: u64) -> Request {
-    Request::Hello {
-        session,
-        version: "5.9.8".into(),
     }
 }
 
