@@ -116,14 +116,15 @@ impl<C: Fresh, M: Memory> Site<C, M> {
     /// When the capacity is too small for the peers.
     pub fn new(shape: &Shape, pool: M) -> Result<Self, TableError> {
         let ids = (0..).map(PeerId).take(shape.peers.len());
-        Self::with_tunnels(shape, ids.map(|id| tunnel(shape, id)).collect(), pool)
+        let tunnels: Vec<_> = ids.map(|id| tunnel(shape, id)).collect();
+        Self::with_tunnels(shape, &tunnels, pool)
     }
 
     /// The same with other tunnels, one a peer.
     ///
     /// # Errors
     /// When the capacity is too small for the peers.
-    pub fn with_tunnels(shape: &Shape, tunnels: Vec<[SaSpec; 4]>, pool: M) -> Result<Self, TableError> {
+    pub fn with_tunnels(shape: &Shape, tunnels: &[[SaSpec; 4]], pool: M) -> Result<Self, TableError> {
         let entries = (shape.capacity.tvts + shape.capacity.tunnels) as usize;
         let (table, reader) = flow_table(entries, [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210]);
         let mut writer = TableWriter::new(table, 1, shape.capacity);

@@ -46,12 +46,12 @@ impl<C: Fresh> Node<C> {
                 flows: 8,
             },
         };
-        let specs = (0..)
+        let specs: Vec<_> = (0..)
             .map(PeerId)
             .zip(tunnels)
             .map(|(peer, ours)| spec(&shape, peer, ours))
             .collect();
-        let mut site = Site::with_tunnels(&shape, specs, VecPool::new(8, ROOM))?;
+        let mut site = Site::with_tunnels(&shape, &specs, VecPool::new(8, ROOM))?;
         let list: Vec<Peer> = site
             .peers
             .iter()
