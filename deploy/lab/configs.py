@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from . import inner
+from . import credentials, inner
 from .inner import FAMILY, Address
 from .shell import run
 from .topology import MTU, OUTER, Lab, outer_of
@@ -90,6 +90,9 @@ class Network:
     host_rate: int | None = None  # of every host tunnel
     realtime: bool = False  # processes go before all others of the machine, as on cores of their own
     family: int = FAMILY  # of the outer addresses
+    ike: str = ""  # how AINs prove to each other who they are, "psk" or "cert", whose charons make the keys of PVTs; empty: by hand
+    ecdsa: bool = False  # of certificates; EdDSA otherwise
+    rekey_s: int = 3600  # age of such keys
     spi: int = 0x1000
     keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
 
@@ -113,6 +116,11 @@ class Network:
         """Every namespace in which a process of ours runs, nodes first."""
         return [host for host in self.hosts if host not in self.by_hand + self.linux + self.outsiders]
 
+    @property
+    def charons(self) -> list[str]:
+        """The AINs beside which a charon runs."""
+        return self.nodes if self.ike else []
+
     def outer(self, host: str) -> Address:
         """Outer address of a host."""
         return outer_of(host, self.family)
@@ -125,6 +133,13 @@ class Network:
             self.keys[place] = (self.spi, secrets.token_hex(KEY_BYTES[algorithm]))
         spi, key = self.keys[place]
         return f'{{ spi = {spi}, key = "{key}" }}'
+
+    def pvt_keys(self, own: str, other: str) -> str:
+        """Whence the keys of a PVT are, seen from `own`."""
+        if not self.ike:
+            return self.four_sas(own, other, self.ah, "aes-128-gcm-16")
+        file = f', psk_file = "{psk_file(own, other)}"' if self.ike == "psk" else ""
+        return f'ike = {{ auth = "{self.ike}"{file} }}'
 
     def four_sas(self, own: str, other: str, ah: str, esp: str) -> str:
         """The four SAs of a tunnel, seen from `own`."""
@@ -166,6 +181,8 @@ def ends(
 def write(lab: Lab, network: Network, ain: Path) -> None:
     """Writes every file of `network` into the run's directory."""
     drafts = {}
+    if network.ike:
+        credentials.write(lab.directory, network)
     for node in network.nodes:
         exits = [str(inner.of(t.inner).exit_prefix) for t in network.tunnels if t.responder and t.node == node]
         printed = make_keys(lab.directory, node, network.outer(node), ain)
@@ -240,6 +257,8 @@ address = "{network.outer(node)}/{OUTER[network.family].prefixlen}"
 mtu = {network.mtu}
 """
     ]
+    if network.ike:
+        parts.append(credentials.section(network, node))
     parts += [neighbour(network, node, other) for other in neighbours(network, node)]
     parts += [host_tunnel(network, tunnel) for tunnel in network.tunnels if tunnel.node == node]
     return "".join(parts) + network.sections.get(node, "")
@@ -257,8 +276,13 @@ def neighbour(network: Network, own: str, other: str) -> str:
 node = "{other}"
 ah = "{network.ah}"
 esp = "aes-128-gcm-16"
-{rate_line(network.rate)}{network.four_sas(own, other, network.ah, "aes-128-gcm-16")}
+{rate_line(network.rate)}{network.pvt_keys(own, other)}
 """
+
+
+def psk_file(one: str, other: str) -> str:
+    """Where the key is that two ends of a tunnel share."""
+    return f"{min(one, other)}-{max(one, other)}.psk"
 
 
 def rate_line(rate: int | None) -> str:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import configs, inner, linux
+from . import charon, configs, inner, linux
 from .configs import Network, Tunnel
 from .inner import Address
 from .shell import LabError, inside, run, wait_for
@@ -78,6 +78,9 @@ class Fleet(InLab):
                 inner.enable_ipv6(self.lab[tunnel.host].namespace)
         for name in self.network.processes:
             self.start(name, wait=False)
+        for node in self.network.charons:
+            charon.configure(self.lab, node, self.ain)
+            self.start_charon(node)
         self.linux = linux.boot(self.lab, list(self.network.linux))
         for tunnel in self.network.tunnels:
             self._end_in_kernel(tunnel.node, "--host", tunnel.host)
@@ -110,6 +113,10 @@ class Fleet(InLab):
         self.running[name] = self.lab.spawn(self.lab[name], words, name)
         if wait:
             self.wait_ready(name)
+
+    def start_charon(self, node: str) -> None:
+        """Starts the charon beside a node."""
+        self.running[f"{node}-charon"] = charon.start(self.lab, node)
 
     def wait_ready(self, name: str, timeout_s: float = 20) -> None:
         """Waits until a node has every PVT up, or a host its routes into the TUN device; raises with the log's end when

@@ -241,8 +241,10 @@ class Iperf:
     retransmits: int
 
 
-def iperf(lab: Lab, client: Host, server: Host, address: Address, seconds: int = 5, reverse: bool = False) -> Iperf:
-    """TCP for some seconds, from client to server or the reverse."""
+def iperf(
+    lab: Lab, client: Host, server: Host, address: Address, seconds: int = 5, reverse: bool = False, mbps: int = 0
+) -> Iperf:
+    """TCP for some seconds, from client to server or the reverse; as fast as it goes or at `mbps`."""
     child = lab.spawn(server, ["iperf3", "-s", "-1", "-B", str(address), "-p", str(IPERF_PORT)], "iperf3")
     try:
         wait_for("iperf3 listens", lambda: _bound(server, IPERF_PORT))
@@ -258,6 +260,7 @@ def iperf(lab: Lab, client: Host, server: Host, address: Address, seconds: int =
             "--connect-timeout",
             "8000",
         ]
+        words += ["-b", f"{mbps}M"] if mbps else []
         done = client.run(*words, *(["-R"] if reverse else []), timeout_s=seconds + 25, check=False)
         report = json.loads(done.stdout or "{}")
         if "sum_received" not in report.get("end", {}):

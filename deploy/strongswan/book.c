@@ -12,6 +12,8 @@ enum {
 	/** head start of the end that begins: of a trap that is new, and of one whose SAs are gone (their successors may be on the way) */
 	HEAD_START_S = 2,
 	GONE_S = 1,
+	/** how long what has no successor yet is kept after charon has deleted it */
+	GRACE_S = 5,
 	/** between attempts; doubled by each that came to nothing */
 	ATTEMPT_MIN_S = 5,
 	ATTEMPT_MAX_S = 60,
@@ -31,8 +33,8 @@ typedef struct {
 	bool gone;
 	/** since when `process` is over; 0: it is not */
 	time_t orphan;
-	/** when it is expired again */
-	time_t again;
+	/** when it is expired again or, once it is gone, `ain` is told */
+	time_t due;
 } sa_t;
 
 typedef struct {
@@ -122,6 +124,44 @@ static void fall(book_t *this, const sa_t *sa)
 	{
 		trap->due = time_monotonic(NULL) + GONE_S + (trap->first ? 0 : HEAD_START_S);
 	}
+}
+
+/** Whether no other SA has its direction and its traffic. */
+static bool is_last(book_t *this, const sa_t *sa)
+{
+	enumerator_t *all = this->sas->create_enumerator(this->sas);
+	bool last = true;
+	sa_t *other;
+
+	while (last && all->enumerate(all, &other))
+	{
+		last = other == sa || other->gone || other->reqid != sa->reqid || other->name[AT_DIRECTION] != sa->name[AT_DIRECTION];
+	}
+	all->destroy(all);
+	return last;
+}
+
+bool book_keeps(book_t *this, const uint8_t *name)
+{
+	enumerator_t *all;
+	bool keeps = false;
+	sa_t *sa;
+
+	this->mutex->lock(this->mutex);
+	all = this->sas->create_enumerator(this->sas);
+	while (!keeps && all->enumerate(all, &sa))
+	{
+		if (!sa->gone && memeq(sa->name, name, NAME_LEN) && find_trap(this, sa->reqid) && is_last(this, sa))
+		{
+			keeps = true;
+			fall(this, sa);
+			sa->gone = true;
+			sa->due = time_monotonic(NULL) + GRACE_S;
+		}
+	}
+	all->destroy(all);
+	this->mutex->unlock(this->mutex);
+	return keeps;
 }
 
 void book_deleted(book_t *this, const uint8_t *name, bool told)
@@ -248,16 +288,17 @@ static void replace(sa_t *sa, time_t now)
 	if (!sa->orphan)
 	{
 		sa->orphan = now;
-		sa->again = now;
+		sa->due = now;
 	}
-	if (now >= sa->again)
+	if (now >= sa->due)
 	{
-		sa->again = now + EXPIRE_AGAIN_S;
+		sa->due = now + EXPIRE_AGAIN_S;
 		expire(sa, now - sa->orphan >= EXPIRE_HARD_S);
 	}
 }
 
-static void tick_sas(book_t *this, channel_t *channel, uint64_t process, time_t now)
+/** Tells `ain` what is gone, as of `now`. */
+static void tell_gone(book_t *this, channel_t *channel, time_t now)
 {
 	enumerator_t *all = this->sas->create_enumerator(this->sas);
 	frame_t frame;
@@ -265,7 +306,7 @@ static void tick_sas(book_t *this, channel_t *channel, uint64_t process, time_t 
 
 	while (all->enumerate(all, &sa))
 	{
-		if (sa->gone)
+		if (sa->gone && now >= sa->due)
 		{
 			frame_init(&frame, MSG_DELETE);
 			put_bytes(&frame, sa->name, NAME_LEN);
@@ -273,7 +314,18 @@ static void tick_sas(book_t *this, channel_t *channel, uint64_t process, time_t 
 			this->sas->remove_at(this->sas, all);
 			free(sa);
 		}
-		else if (sa->process != process)
+	}
+	all->destroy(all);
+}
+
+static void replace_orphans(book_t *this, uint64_t process, time_t now)
+{
+	enumerator_t *all = this->sas->create_enumerator(this->sas);
+	sa_t *sa;
+
+	while (all->enumerate(all, &sa))
+	{
+		if (!sa->gone && sa->process != process)
 		{
 			replace(sa, now);
 		}
@@ -299,6 +351,13 @@ static void tick_traps(book_t *this, time_t now)
 	all->destroy(all);
 }
 
+void book_close(book_t *this, channel_t *channel)
+{
+	this->mutex->lock(this->mutex);
+	tell_gone(this, channel, time_monotonic(NULL) + GRACE_S);
+	this->mutex->unlock(this->mutex);
+}
+
 void book_tick(book_t *this, channel_t *channel, uint64_t process)
 {
 	time_t now = time_monotonic(NULL);
@@ -308,7 +367,8 @@ void book_tick(book_t *this, channel_t *channel, uint64_t process)
 		return;
 	}
 	this->mutex->lock(this->mutex);
-	tick_sas(this, channel, process, now);
+	tell_gone(this, channel, now);
+	replace_orphans(this, process, now);
 	tick_traps(this, now);
 	this->mutex->unlock(this->mutex);
 }

@@ -113,6 +113,7 @@ METHOD(kernel_ipsec_t, add_sa, status_t, ipsec_t *this, kernel_ipsec_sa_id_t *id
 	frame_t request, answer;
 	uint8_t name[NAME_LEN];
 	uint64_t process;
+	answer_t outcome;
 
 	if (data->ipcomp != IPCOMP_NONE)
 	{
@@ -123,12 +124,12 @@ METHOD(kernel_ipsec_t, add_sa, status_t, ipsec_t *this, kernel_ipsec_sa_id_t *id
 	put_name(&request, id, data->inbound ? POLICY_IN : POLICY_OUT);
 	memcpy(name, request.bytes + HEADER_LEN, sizeof(name));
 	put_sa(&request, data);
-	if (channel_ask(this->channel, &request, false, &process, &answer) != ANSWER_OK)
-	{
-		return FAILED;
+	outcome = channel_ask(this->channel, &request, false, &process, &answer);
+	if (outcome != ANSWER_REFUSED)
+	{	/* nobody knows whether `ain` has what was lost: charon deletes it, or it is rekeyed */
+		book_added(this->book, name, outcome == ANSWER_OK ? process : 0, data->reqid);
 	}
-	book_added(this->book, name, process, data->reqid);
-	return SUCCESS;
+	return as_status(outcome);
 }
 
 METHOD(kernel_ipsec_t, update_sa, status_t, ipsec_t *this, kernel_ipsec_sa_id_t *id, kernel_ipsec_update_sa_t *data)
@@ -188,6 +189,10 @@ METHOD(kernel_ipsec_t, del_sa, status_t, ipsec_t *this, kernel_ipsec_sa_id_t *id
 	frame_init(&request, MSG_DELETE);
 	put_known_name(this, &request, id);
 	memcpy(name, request.bytes + HEADER_LEN, sizeof(name));
+	if (book_keeps(this->book, name))
+	{
+		return SUCCESS;
+	}
 	told = channel_ask(this->channel, &request, false, NULL, &answer);
 	book_deleted(this->book, name, told != ANSWER_LOST);
 	return SUCCESS;
@@ -279,6 +284,7 @@ METHOD(kernel_ipsec_t, destroy, void, ipsec_t *this)
 {
 	if (this->channel)
 	{
+		book_close(this->book, this->channel);
 		channel_destroy(this->channel);
 	}
 	book_destroy(this->book);

@@ -1,0 +1,209 @@
+"""Line 2 of the real peers: strongSwan's charon makes the keys of PVTs.
+
+    initiator ===== ain1 ===== ain2 ===== ain3 ===== responder
+                   charon     charon     charon
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from lab import charon, configs, traffic
+from lab.configs import Network
+from lab.interop import Row, rows
+from lab.processes import Fleet
+from lab.shell import run, wait_for
+
+STRONGSWAN = "strongSwan 5.9.8"
+ESP = "aes-128-gcm-16"
+ONE_MB = 1_000_000
+UP_S = 30
+REKEYED_S = 60
+REKEY_S = 5
+PINGS_A_SECOND = 1000
+TCP_MBPS = 10
+
+
+def chain(family: int = 4, ike: str = "psk", ah: str = "hmac-sha2-256-128", **more: object) -> Network:
+    """Three AINs whose PVTs have keys by IKE, and hosts with hand-made ones."""
+    network = configs.chain(3)
+    network.family, network.ike, network.ah = family, ike, ah
+    for name, value in more.items():
+        setattr(network, name, value)
+    return network
+
+
+def told(case: str, network: Network, verdict: str) -> None:
+    """A row of the table."""
+    auth = {"psk": "PSK", "cert": "ECDSA" if network.ecdsa else "EdDSA"}[network.ike]
+    rows.append(Row(case, STRONGSWAN, f"IPv{network.family}", f"{auth}; {network.ah}, {ESP}", verdict))
+
+
+def drops(fleet: Fleet) -> dict[str, float]:
+    """What each node has lost, by reason."""
+    lost = {}
+    for node in fleet.network.nodes:
+        for series, value in fleet.counters(node).items():
+            if series.startswith("ain_drops_total") and value and "for_the_kernel" not in series:
+                lost[f"{node}: {series}"] = value
+    return lost
+
+
+def until_answered(fleet: Fleet, limit_s: float = UP_S) -> float:
+    """Seconds until a ping has gone through all tunnels and come back."""
+    begun = time.monotonic()
+    address = fleet.tunnel("responder").inner
+    wait_for(
+        "a ping is answered",
+        lambda: fleet.host("initiator").run("ping", "-n", "-c", "1", "-W", "1", str(address), check=False).returncode == 0,
+        limit_s,
+        0.1,
+    )
+    return time.monotonic() - begun
+
+
+CASES = [
+    (4, "psk", "hmac-sha2-256-128", False),
+    (6, "cert", "hmac-sha2-256-128", False),
+    (4, "cert", "aes-cmac-96", True),
+]
+
+
+@pytest.mark.limit(90)
+@pytest.mark.parametrize(("family", "ike", "ah", "ecdsa"), CASES)
+def test_line2_pvts_come_up_by_ike(family: int, ike: str, ah: str, ecdsa: bool) -> None:
+    network = chain(family, ike, ah, ecdsa=ecdsa)
+    with Fleet(network) as fleet:
+        until_answered(fleet)
+        before = drops(fleet)
+        responder = fleet.tunnel("responder").inner
+        assert traffic.ping(fleet.host("initiator"), responder, 20, 0.02).received == 20
+        moved = traffic.TcpExchange(fleet.host("initiator"), fleet.host("responder"), responder, ONE_MB).run()
+        assert (moved.down_sent, moved.up_sent) == (moved.down_received, moved.up_received)
+        assert drops(fleet) == before
+    told("PVTs by IKE, three AINs: ping, TCP", network, "both ways, nothing lost")
+
+
+@pytest.mark.limit(2 * REKEYED_S + 90)
+def test_line2_rekeying_loses_nothing() -> None:
+    lost = {}
+    for rekey_s in (3600, REKEY_S):
+        network = chain(rekey_s=rekey_s)
+        with Fleet(network) as fleet:
+            until_answered(fleet)
+            before, begun = drops(fleet), successors(fleet)
+            lost[rekey_s] = load(fleet, REKEYED_S)
+            assert drops(fleet) == before
+            made = successors(fleet) - begun
+    # Each of the two children of each of the two PVTs.
+    assert made >= 4 * (REKEYED_S // REKEY_S - 2)
+    verdict = f"{made} successors in {REKEYED_S} s; lost of 1 kHz: {lost[REKEY_S]}, without rekeying {lost[3600]}; no drops"
+    print(verdict)
+    told(f"PVTs rekeyed every {REKEY_S} s under TCP", network, verdict)
+    assert lost[REKEY_S] <= max(lost[3600], REKEYED_S * PINGS_A_SECOND // 1000)
+
+
+def load(fleet: Fleet, seconds: int) -> int:
+    """TCP and a ping a millisecond at once; returns how many pings were lost."""
+    initiator, responder, address = fleet.host("initiator"), fleet.host("responder"), fleet.tunnel("responder").inner
+    with ThreadPoolExecutor() as pool:
+        tcp = pool.submit(traffic.iperf, fleet.lab, initiator, responder, address, seconds, mbps=TCP_MBPS)
+        seen = traffic.ping(initiator, address, seconds * PINGS_A_SECOND, 1 / PINGS_A_SECOND, extra=("-q", "-w", str(seconds)))
+        assert tcp.result().received_bytes > seconds * TCP_MBPS * 1e6 / 8 / 2
+    return seen.sent - seen.received
+
+
+def successors(fleet: Fleet) -> int:
+    """Children that have replaced others; both ends of each say so."""
+    return sum(charon.log(fleet.lab, node).count("] outbound CHILD_SA ") for node in fleet.network.charons) // 2
+
+
+@pytest.mark.limit(150)
+def test_line2_traffic_resumes_without_hands() -> None:
+    network = chain()
+    times = []
+    with Fleet(network) as fleet:
+        until_answered(fleet)
+        for node in ("ain1", "ain2"):
+            lost, took = survive(fleet, f"{node}-charon", lambda node=node: renewed(fleet, node))
+            assert lost == 0
+            times.append(f"charon of {node} {took:.1f} s, nothing lost")
+        for node in ("ain2", "ain1"):
+            fleet.kill(node)
+            time.sleep(2)
+            fleet.start(node, wait=False)
+            times.append(f"{node} {until_answered(fleet):.1f} s")
+    print("resumed after a restart:", "; ".join(times))
+    told("charon or ain killed and started again", network, "resumes: " + "; ".join(times))
+
+
+def survive(fleet: Fleet, process: str, back: Callable[[], bool]) -> tuple[int, float]:
+    """Kills a charon and starts it again while a ping runs; returns how many were lost, and seconds until `back`."""
+    initiator, address = fleet.host("initiator"), fleet.tunnel("responder").inner
+    with ThreadPoolExecutor() as pool:
+        pings = pool.submit(traffic.ping, initiator, address, 500, 0.02, 56, ("-q",))
+        time.sleep(1)
+        fleet.kill(process)
+        time.sleep(1)
+        begun = time.monotonic()
+        fleet.start_charon(process.removesuffix("-charon"))
+        wait_for(f"the tunnels of {process} have successors", back, UP_S)
+        took = time.monotonic() - begun
+        seen = pings.result()
+    return seen.sent - seen.received, took
+
+
+def renewed(fleet: Fleet, node: str) -> bool:
+    """Whether a charon has AH and ESP of each PVT of its node."""
+    shown = charon.swanctl(fleet.lab, node, "--list-sas")
+    return shown.count("INSTALLED") >= 2 * len(configs.neighbours(fleet.network, node))
+
+
+@pytest.mark.limit(90)
+def test_line2_what_cannot_be_is_refused_clearly() -> None:
+    network = chain()
+    with Fleet(network) as fleet:
+        until_answered(fleet)
+        own = charon.folder(fleet.lab, "ain3") / "swanctl" / "swanctl.conf"
+        good = own.read_text()
+
+        def again(text: str) -> None:
+            fleet.kill("ain3-charon")
+            own.write_text(text)
+            fleet.start_charon("ain3")
+
+        # charon shows the other end a NAT that is none.
+        again(good.replace("mobike = no", "mobike = no\n        encap = yes"))
+        wait_for("a NAT is refused", lambda: any("ain refuses:" in line and "NAT" in line for line in said(fleet, "ain3")), UP_S)
+        again(re.sub("secret = 0x..", "secret = 0x", good))
+        wait_for("a key is refused", lambda: any("MAC mismatched" in line for line in said(fleet, "ain2")), UP_S)
+    told("a NAT on the way", network, "refused: AH crosses none")
+    told("another PSK", network, "refused: MAC mismatched")
+
+
+def said(fleet: Fleet, node: str) -> list[str]:
+    """Lines of a charon."""
+    return charon.log(fleet.lab, node).splitlines()
+
+
+def test_line2_the_plugin_refuses_another_strongswan(tmp_path: Path) -> None:
+    """Build identifiers of the libraries are in its file as text."""
+    plugin = charon.plugin().read_bytes()
+    built = next(charon.plugin().parent.glob("built-for-*")).name.split("-")[2].encode()
+    assert plugin.count(built) == 1
+    other = tmp_path / "other.so"
+    other.write_bytes(plugin.replace(built, built[::-1]))
+    conf = tmp_path / "strongswan.conf"
+    conf.write_text(
+        f"charon {{ load_modular = no\n load = random nonce kernel-ain! kernel-netlink\n"
+        f" filelog {{ lab {{ path = {tmp_path}/log\n default = 1\n flush_line = yes }} }} }}\n"
+    )
+    variables = [f"STRONGSWAN_CONF={conf}", f"LD_PRELOAD={other}"]
+    done = run(["unshare", "--net", "env", *variables, charon.PROGRAM], check=False)
+    assert done.returncode != 0
+    assert "another build: make the plugin again" in (tmp_path / "log").read_text() + done.stderr
