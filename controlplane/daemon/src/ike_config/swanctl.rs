@@ -42,7 +42,8 @@ pub(super) struct End<'a> {
 pub(super) enum Role {
     /// An AIN, and the place of the tunnel among its own: its plugin makes tunnels when they are not there.
     Node(usize),
-    /// A Linux kernel with policies of its own: charon begins, and begins again.
+    /// A Linux kernel with policies of its own. The AIN begins: two that begin at once make a tunnel twice, and packets are lost when the
+    /// second is taken down.
     Kernel,
 }
 
@@ -163,8 +164,7 @@ impl Connection<'_> {
             Role::Node(_) => writeln!(out, "                start_action = trap\n            }}"),
             Role::Kernel => writeln!(
                 out,
-                "                policies = no\n                replay_window = {REPLAY_WINDOW}\n                \
-                 start_action = start\n                close_action = start\n                dpd_action = restart\n            }}"
+                "                policies = no\n                replay_window = {REPLAY_WINDOW}\n            }}"
             ),
         }
     }
