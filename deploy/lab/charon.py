@@ -6,11 +6,28 @@ import os
 import subprocess
 from pathlib import Path
 
+from .linux import Linux
 from .shell import LabError, run
 from .topology import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "/usr/sbin/charon-systemd"
+SHARED = "/tmp/shared"  # the folder of a Linux as it sees it itself
+LINUX_CONF = f"""
+charon {{
+    load_modular = no
+    load = random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocation constraints pubkey openssl kernel-netlink socket-default vici
+    install_routes = no
+    retransmit_timeout = 0.5
+    retransmit_base = 1.5
+    plugins {{ vici {{ socket = unix:///tmp/charon.vici }} }}
+    start-scripts {{ load = /usr/sbin/swanctl --load-all --noprompt --uri unix:///tmp/charon.vici }}
+    filelog {{ lab {{ path = {SHARED}/charon.log
+        default = 1
+        flush_line = yes }} }}
+}}
+swanctl {{ load = random openssl pem pkcs1 pkcs8 x509 }}
+"""
 
 
 def plugin() -> Path:
@@ -47,6 +64,14 @@ def start(lab: Lab, node: str) -> subprocess.Popen[bytes]:
     )
     words = ["env", f"STRONGSWAN_CONF={own}", f"LD_PRELOAD={plugin()}", PROGRAM]
     return lab.spawn(lab[node], words, f"{node}-charon")
+
+
+def start_inside(host: Linux, connections: str) -> None:
+    """Starts a charon that speaks to the kernel of a Linux of its own, told what `ain ike-config --host` printed."""
+    (host.folder / "swanctl").mkdir()
+    (host.folder / "swanctl" / "swanctl.conf").write_text(connections)
+    (host.folder / "strongswan.conf").write_text(LINUX_CONF)
+    host.start(f"export STRONGSWAN_CONF={SHARED}/strongswan.conf SWANCTL_DIR={SHARED}/swanctl; exec {PROGRAM}")
 
 
 def swanctl(lab: Lab, node: str, *words: str) -> str:

@@ -92,6 +92,7 @@ class Network:
     family: int = FAMILY  # of the outer addresses
     ike: str = ""  # how AINs prove to each other who they are, "psk" or "cert", whose charons make the keys of PVTs; empty: by hand
     ecdsa: bool = False  # of certificates; EdDSA otherwise
+    host_ike: bool = False  # whether hosts and AINs do so too, by pre-shared keys
     rekey_s: int = 3600  # age of such keys
     spi: int = 0x1000
     keys: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
@@ -119,7 +120,8 @@ class Network:
     @property
     def charons(self) -> list[str]:
         """The AINs beside which a charon runs."""
-        return self.nodes if self.ike else []
+        mine = {tunnel.node for tunnel in self.tunnels} if self.host_ike else set()
+        return self.nodes if self.ike else sorted(mine)
 
     def outer(self, host: str) -> Address:
         """Outer address of a host."""
@@ -134,12 +136,12 @@ class Network:
         spi, key = self.keys[place]
         return f'{{ spi = {spi}, key = "{key}" }}'
 
-    def pvt_keys(self, own: str, other: str) -> str:
-        """Whence the keys of a PVT are, seen from `own`."""
-        if not self.ike:
-            return self.four_sas(own, other, self.ah, "aes-128-gcm-16")
-        file = f', psk_file = "{psk_file(own, other)}"' if self.ike == "psk" else ""
-        return f'ike = {{ auth = "{self.ike}"{file} }}'
+    def keys_of(self, own: str, other: str, ah: str, esp: str, auth: str) -> str:
+        """Whence a tunnel's keys are, seen from `own`."""
+        if not auth:
+            return self.four_sas(own, other, ah, esp)
+        file = f', psk_file = "{psk_file(own, other)}"' if auth == "psk" else ""
+        return f'ike = {{ auth = "{auth}"{file} }}'
 
     def four_sas(self, own: str, other: str, ah: str, esp: str) -> str:
         """The four SAs of a tunnel, seen from `own`."""
@@ -181,7 +183,7 @@ def ends(
 def write(lab: Lab, network: Network, ain: Path) -> None:
     """Writes every file of `network` into the run's directory."""
     drafts = {}
-    if network.ike:
+    if network.ike or network.host_ike:
         credentials.write(lab.directory, network)
     for node in network.nodes:
         exits = [str(inner.of(t.inner).exit_prefix) for t in network.tunnels if t.responder and t.node == node]
@@ -257,7 +259,7 @@ address = "{network.outer(node)}/{OUTER[network.family].prefixlen}"
 mtu = {network.mtu}
 """
     ]
-    if network.ike:
+    if network.ike or network.host_ike:
         parts.append(credentials.section(network, node))
     parts += [neighbour(network, node, other) for other in neighbours(network, node)]
     parts += [host_tunnel(network, tunnel) for tunnel in network.tunnels if tunnel.node == node]
@@ -276,7 +278,7 @@ def neighbour(network: Network, own: str, other: str) -> str:
 node = "{other}"
 ah = "{network.ah}"
 esp = "aes-128-gcm-16"
-{rate_line(network.rate)}{network.pvt_keys(own, other)}
+{rate_line(network.rate)}{network.keys_of(own, other, network.ah, "aes-128-gcm-16", network.ike)}
 """
 
 
@@ -303,7 +305,7 @@ inner_mtu = {tunnel.inner_mtu}
 esn = {str(tunnel.esn).lower()}
 ah = "{tunnel.ah}"
 esp = "{tunnel.esp}"
-{rate_line(network.host_rate)}{network.four_sas(tunnel.node, tunnel.host, tunnel.ah, tunnel.esp)}
+{rate_line(network.host_rate)}{network.keys_of(tunnel.node, tunnel.host, tunnel.ah, tunnel.esp, "psk" if network.host_ike else "")}
 """
 
 

@@ -22,10 +22,11 @@ Key = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 
 def write(directory: Path, network: Network) -> None:
-    """Every file that the PVTs of `network` need."""
+    """Every file that the tunnels of `network` need."""
     from .configs import psk_file, write_private
 
-    for one, other in network.links:
+    pairs = list(network.links) + [(tunnel.node, tunnel.host) for tunnel in network.tunnels]
+    for one, other in pairs:
         write_private(directory / psk_file(one, other), secrets.token_hex(PSK_BYTES) + "\n")
     if network.ike == "cert":
         certify(directory, network.nodes, network.ecdsa)

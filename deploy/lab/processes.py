@@ -95,6 +95,9 @@ class Fleet(InLab):
         if peer in self.linux:
             words = ["host-config", "--config", str(self.lab.directory / f"{node}.toml"), kind, peer]
             self.linux[peer].script(run([str(self.ain), *words]).stdout)
+            if self.network.host_ike and kind == "--host":
+                words[0] = "ike-config"
+                charon.start_inside(self.linux[peer], run([str(self.ain), *words]).stdout)
             if kind == "--neighbour":
                 self.linux[peer].start(f"{linux.CHAT} alive {self.lab[peer].outer} {self.lab[node].outer} & echo $! >alive; wait")
 

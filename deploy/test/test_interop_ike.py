@@ -1,4 +1,4 @@
-"""Line 2 of the real peers: strongSwan's charon makes the keys of PVTs.
+"""Lines 2 and 3 of the real peers: strongSwan's charon makes the keys of PVTs, and of host tunnels with Linux.
 
     initiator ===== ain1 ===== ain2 ===== ain3 ===== responder
                    charon     charon     charon
@@ -16,8 +16,10 @@ import pytest
 from lab import charon, configs, traffic
 from lab.configs import Network
 from lab.interop import Row, rows
+from lab.linux import Linux
 from lab.processes import Fleet
 from lab.shell import run, wait_for
+from test_interop_linux import tcp
 
 STRONGSWAN = "strongSwan 5.9.8"
 ESP = "aes-128-gcm-16"
@@ -25,6 +27,8 @@ ONE_MB = 1_000_000
 UP_S = 30
 REKEYED_S = 60
 REKEY_S = 5
+LINUX_REKEY_S = 10
+LINUX_PINGS = 1500
 PINGS_A_SECOND = 1000
 TCP_MBPS = 10
 
@@ -40,7 +44,7 @@ def chain(family: int = 4, ike: str = "psk", ah: str = "hmac-sha2-256-128", **mo
 
 def told(case: str, network: Network, verdict: str) -> None:
     """A row of the table."""
-    auth = {"psk": "PSK", "cert": "ECDSA" if network.ecdsa else "EdDSA"}[network.ike]
+    auth = {"psk": "PSK", "cert": "ECDSA" if network.ecdsa else "EdDSA"}[network.ike or "psk"]
     rows.append(Row(case, STRONGSWAN, f"IPv{network.family}", f"{auth}; {network.ah}, {ESP}", verdict))
 
 
@@ -184,6 +188,39 @@ def test_line2_what_cannot_be_is_refused_clearly() -> None:
         wait_for("a key is refused", lambda: any("MAC mismatched" in line for line in said(fleet, "ain2")), UP_S)
     told("a NAT on the way", network, "refused: AH crosses none")
     told("another PSK", network, "refused: MAC mismatched")
+
+
+@pytest.mark.limit(120)
+def test_line3_strongswan_inside_linux_rekeys_under_traffic() -> None:
+    network = chain(host_ike=True, rekey_s=LINUX_REKEY_S)
+    network.linux = ("initiator", "responder")
+    with Fleet(network) as fleet:
+        until_answered(fleet)
+        initiator, responder, address = fleet.linux["initiator"], fleet.linux["responder"], fleet.tunnel("responder").inner
+        before, begun = drops(fleet), successors(fleet)
+        with ThreadPoolExecutor() as pool:
+            pings = pool.submit(traffic.ping, initiator, address, LINUX_PINGS, 0.02, 56, ("-q",))
+            while not pings.done():
+                tcp(initiator, responder, address)
+            seen = pings.result()
+        made = successors(fleet) - begun
+        assert drops(fleet) == before
+        refused = [line for host in (initiator, responder) for line in faults(host)]
+    lost = seen.sent - seen.received
+    verdict = f"{made} successors; TCP whole, {lost} of {seen.sent} pings lost; no drops"
+    print(verdict, refused)
+    family, algorithm = f"IPv{network.family}", f"PSK; {network.ah}, {ESP}"
+    rows.append(Row(f"host tunnels and PVTs rekeyed every {LINUX_REKEY_S} s", f"{STRONGSWAN} in Linux", family, algorithm, verdict))
+    assert made >= 4 * 2
+    assert not refused
+    # A Linux in user mode that waits for the processor loses packets before it sees them.
+    assert lost <= LINUX_PINGS // 100
+
+
+def faults(host: Linux) -> list[str]:
+    """What the kernel's own counters of IPsec hold against packets."""
+    lines = host.script("cat /proc/net/xfrm_stat").stdout.splitlines()
+    return [f"{host.name}: {line}" for line in lines if line.startswith("XfrmIn") and not line.split()[1] == "0"]
 
 
 def said(fleet: Fleet, node: str) -> list[str]:

@@ -60,6 +60,8 @@ struct Peer<'a> {
     ike: &'a IkePeer,
     /// What may be inside, at this node's end and at the other.
     inside: [Vec<IpNet>; 2],
+    /// Whether this node's end is the first to negotiate successors.
+    is_first: bool,
 }
 
 impl<'a> Peer<'a> {
@@ -69,6 +71,7 @@ impl<'a> Peer<'a> {
             tunnel: &neighbour.tunnel,
             ike: neighbour.tunnel.ike()?,
             inside: neighbour_selectors(config, neighbour),
+            is_first: neighbour.tunnel.local < neighbour.tunnel.remote,
         })
     }
 
@@ -78,21 +81,30 @@ impl<'a> Peer<'a> {
             tunnel: &host.tunnel,
             ike: host.tunnel.ike()?,
             inside: host_selectors(host),
+            // A kernel that is asked sends under the new association from its answer on, before the asker knows the key; it is the one
+            // that asks, for a node goes on with the old one until that is deleted.
+            is_first: false,
         })
     }
 
     /// As this node's charon is told, of the tunnel in place `at`.
     fn here<'b>(&'b self, config: &'b NodeConfig, at: usize) -> Connection<'b> {
-        self.connection(config, Role::Node(at), [0, 1])
+        self.connection(config, Role::Node(at), self.is_first, [0, 1])
     }
 
     /// As the other end's is.
     fn there<'b>(&'b self, config: &'b NodeConfig) -> Connection<'b> {
-        self.connection(config, Role::Kernel, [1, 0])
+        self.connection(config, Role::Kernel, !self.is_first, [1, 0])
     }
 
-    /// `order`: which of node and peer stands first.
-    fn connection<'b>(&'b self, config: &'b NodeConfig, role: Role, order: [usize; 2]) -> Connection<'b> {
+    /// `is_first`: to rekey. `order`: which of node and peer is told.
+    fn connection<'b>(
+        &'b self,
+        config: &'b NodeConfig,
+        role: Role,
+        is_first: bool,
+        order: [usize; 2],
+    ) -> Connection<'b> {
         let ends = [
             End {
                 address: self.tunnel.local,
@@ -112,6 +124,7 @@ impl<'a> Peer<'a> {
             rekey: config.ike.rekey,
             authorities: config.ike.credentials.as_ref().map_or(0, |files| files.ca_files.len()),
             role,
+            is_first,
             ends: order.map(|at| ends[at]),
         }
     }

@@ -61,6 +61,8 @@ pub(super) struct Connection<'a> {
     pub(super) authorities: usize,
     /// Who is told.
     pub(super) role: Role,
+    /// It is first to negotiate successors.
+    pub(super) is_first: bool,
     /// Its own end, then the other one.
     pub(super) ends: [End<'a>; 2],
 }
@@ -169,18 +171,10 @@ impl Connection<'_> {
         }
     }
 
-    /// Both ends may rekey, and two successors at once are one too many: the end with the lower address is first, the other one a
-    /// quarter later.
+    /// Both ends may rekey, and two successors at once are one too many: the end that is not first waits a quarter longer.
     fn write_lifetime(&self, out: &mut String) -> fmt::Result {
-        let [own, other] = &self.ends;
         let later = |limit: u64| limit + (limit / 4).max(REKEY_LATER_MIN);
-        let rekey = |limit: u64| {
-            if own.address < other.address {
-                limit
-            } else {
-                later(limit)
-            }
-        };
+        let rekey = |limit: u64| if self.is_first { limit } else { later(limit) };
         let seconds = u64::from(self.rekey.seconds);
         writeln!(
             out,

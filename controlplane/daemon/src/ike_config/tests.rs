@@ -24,7 +24,7 @@ fn line_2_files_for_charon_say_what_the_configuration_says() {
         "neighbour-ain2-ah { ah_proposals = aescmac-x25519-esn mode = transport_proxy reqid = 2 local_ts = 0.0.0.0/0[esp] remote_ts = 0.0.0.0/0[esp]",
         "rekey_time = 5s life_time = 38s rand_time = 0s rekey_packets = 2147483648 life_packets = 3355443200 start_action = trap }",
         "local { auth = pubkey id = \"ain1.example.org\" certs = own.pem } remote { auth = pubkey id = \"alice@example.org\" cacerts = ca-0.pem }",
-        "host-alice-esp { esp_proposals = aes128gcm16-x25519-esn mode = tunnel reqid = 3 local_ts = 0.0.0.0/0 remote_ts = 10.0.0.1/32",
+        "host-alice-esp { esp_proposals = aes128gcm16-x25519-esn mode = tunnel reqid = 3 local_ts = 0.0.0.0/0 remote_ts = 10.0.0.1/32 rekey_time = 8s",
         "host-alice-ah { ah_proposals = sha256-x25519-esn",
         &format!(
             "ike-neighbour-ain2 {{ id-1 = \"ain1.example.org\" id-2 = \"ain2\" secret = 0x{} }}",
