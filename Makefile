@@ -42,7 +42,7 @@ demo-up: setup lab ## the demo's network, kept running to play with
 demo-down: ## ends it
 	/usr/bin/python3 deploy/demo.py down
 
-test: plugin lab ## every part below but bench, test-bare and audit
+test: setup-interop lab ## every part below but bench, test-bare and audit
 	@.ci/test $(PARTS)
 
 test-lint: setup-build ## format, clippy, docs, shell scripts, licences
@@ -55,7 +55,7 @@ test-oracle: setup lab ## our AH and ESP against scapy's
 	@.ci/test oracle
 test-netns: setup lab ## real nodes in network namespaces
 	@.ci/test netns
-test-interop: plugin lab ## nodes and peers that are not ours: Linux kernels, in user mode, and strongSwan
+test-interop: setup-interop lab ## nodes and peers that are not ours: Linux kernels, in user mode, and strongSwan
 	@.ci/test interop
 test-loom loom: ## every interleaving of what is lock-free
 	@.ci/test loom
