@@ -55,7 +55,7 @@ test-oracle: setup lab ## our AH and ESP against scapy's
 	@.ci/test oracle
 test-netns: setup lab ## real nodes in network namespaces
 	@.ci/test netns
-test-interop: setup-interop lab ## nodes and peers that are not ours: Linux kernels, in user mode, and strongSwan
+test-interop: setup-interop lab ## nodes and peers that are not ours: Linux kernels in user mode, strongSwan, scapy, tshark
 	@.ci/test interop
 test-loom loom: ## every interleaving of what is lock-free
 	@.ci/test loom
