@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   inbound   newest ── another is added ──► older, kept for SA_GRACE: packets under way were made for it ──► gone
-//!   outbound  in use ── another is added ──► gone at once
+//!   outbound  in use ── another is added ──► older, kept as long ──► gone
+//!                        the newest is gone ──► the one before it is the newest again
 //!   AH pair   known to the node ── its last association gone ──► kept for GENERATION_GRACE: a CREATE under way names it ──► over
 //! ```
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use ain_crypto::Backend;
 use ain_dataplane::id::{Now, PeerId, Spi};
-use ain_dataplane::limits::INBOUND_SAS;
+use ain_dataplane::limits::SAS_OF_A_KIND;
 use ain_dataplane::usage::SaUse;
 use zeroize::Zeroizing;
 
@@ -144,10 +145,9 @@ impl Associations {
             Err(error) => return source.handle_added(name, Err(error)),
         };
         source.handle_added(name, Ok(Arc::clone(&used)));
-        let older: Vec<SaName> = self
-            .like(name.peer, name.direction, name.protocol)
-            .map(|(name, _)| name)
-            .collect();
+        if let Some(newest) = self.newest_like(name) {
+            newest.superseded = Some(now);
+        }
         self.made += 1;
         let held = Held {
             used: Arc::clone(&used),
@@ -159,16 +159,6 @@ impl Associations {
             asked: false,
         };
         self.held.insert(name, held);
-        for older in older {
-            match name.direction {
-                // The packet path has put the new one into its place.
-                SaDirection::Out => self.forget(now, older),
-                SaDirection::In => {
-                    let older = self.held.get_mut(&older);
-                    older.map(|older| older.superseded.get_or_insert(now));
-                }
-            }
-        }
         if let SaKind::Ah {
             generation,
             spi_counter,
@@ -180,12 +170,18 @@ impl Associations {
         self.tell_up(name.peer);
     }
 
-    /// The oldest inbound association where there is no room for another like `name`.
+    /// The oldest association where there is no room for another like `name`.
     fn in_the_way(&self, name: SaName) -> Option<SaName> {
         let like = || self.like(name.peer, name.direction, name.protocol);
         let oldest = like().min_by_key(|(_, held)| held.number)?.0;
-        let full = name.direction == SaDirection::In && like().count() >= INBOUND_SAS;
-        full.then_some(oldest)
+        (like().count() >= SAS_OF_A_KIND).then_some(oldest)
+    }
+
+    /// The newest association like `name`.
+    fn newest_like(&mut self, name: SaName) -> Option<&mut Held> {
+        let like = self.like(name.peer, name.direction, name.protocol);
+        let newest = like.max_by_key(|(_, held)| held.number)?.0;
+        self.held.get_mut(&newest)
     }
 
     /// Notes half of a pair, and tells of the pair once it is whole.
@@ -232,6 +228,10 @@ impl Associations {
     /// The packet path does not have `name` any more.
     fn forget(&mut self, now: Now, name: SaName) {
         let Some(gone) = self.held.remove(&name) else { return };
+        // It may have been a successor that did not last: the one before it goes on.
+        if let Some(newest) = self.newest_like(name) {
+            newest.superseded = None;
+        }
         let Some(generation) = gone.generation else { return };
         if name.direction == SaDirection::In {
             *self.heard_before.entry(name.peer).or_default() += gone.used.highest();

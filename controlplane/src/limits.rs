@@ -125,10 +125,11 @@ pub const EXPIRES_STEP_S: u64 = 600;
 
 /// How often associations are held to their lifetimes; numbers never wrap in between either.
 pub const SA_LOOK_EVERY: u64 = Now::SECOND / 4;
-/// How long an inbound association is kept beside its successor, unless its source ends it earlier.
+/// How long an association is kept beside its successor, unless its source ends it earlier.
 pub const SA_GRACE: u64 = 60 * Now::SECOND;
-/// How long an AH pair is known after its associations: past the patience of a CREATE that was sent under it.
-pub const GENERATION_GRACE: u64 = CREATE_TIMEOUT_RELAY + 5 * Now::SECOND;
+/// How long an AH pair is known after its associations: past the last repetition of a CREATE that was sent under it, 7 waits later, and
+/// the time until its answer.
+pub const GENERATION_GRACE: u64 = 7 * RETRANSMIT_FIRST_MAX + CREATE_TIMEOUT_RELAY;
 /// SPI counter values reserved on disk at a time.
 pub const SPI_BLOCK: u32 = 1 << 16;
 /// Values left in the reserved block when the next one is asked for.

@@ -17,7 +17,7 @@ use ain_controlplane::sa::{Generation, Numbers, SaDirection, SaEvent, SaKind, Sa
 use ain_controlplane::table_writer::{Rate, TunnelShape};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::id::{Now, PeerId, Spi};
-use ain_dataplane::limits::INBOUND_SAS;
+use ain_dataplane::limits::SAS_OF_A_KIND;
 use ain_dataplane::verdict::DropReason;
 use plan::Plan;
 use sim::chain::{AS_THEY_COME, Chain, initiator, responder};
@@ -164,7 +164,7 @@ fn line_1_rekeying_under_traffic_loses_nothing_and_ends_no_aivt() {
     }
     world.assert_no_drops_but(&[]);
     assert!(
-        world.machines[&2].writer.keys_in_use() > 4 * INBOUND_SAS,
+        world.machines[&2].writer.keys_in_use() > 4 * SAS_OF_A_KIND,
         "TVTs keep the generations that they were born under"
     );
     // Older associations end, TVTs stay; then the TVTs end, and their keys with them.
@@ -209,18 +209,11 @@ fn line_1_limits_ask_for_a_successor_once_and_then_take_the_pvt_down() {
         let directions = [SaDirection::In, SaDirection::Out];
         let specs = directions.map(|direction| half(machine, ends, (direction, SaProtocol::Ah), 1, lifetime));
         give(now, machine, specs);
-        let superseded = SaName {
-            peer: PeerId(0),
-            direction: SaDirection::In,
-            protocol: SaProtocol::Ah,
-            spi: machine.associations.iter().map(|(name, _)| name.spi).min().unwrap(),
-        };
-        let old: Vec<_> = machine.associations.iter().map(|(name, _)| name).collect();
-        assert_eq!(old.iter().filter(|name| name.peer == superseded.peer).count(), 5);
-        let young = |name: &&SaName| name.spi.value() >= 0x0100_0000;
-        let is_ah_in =
-            |name: &&SaName| (name.peer, name.direction, name.protocol) == (PeerId(0), SaDirection::In, SaProtocol::Ah);
-        for name in old.iter().filter(is_ah_in).filter(|name| !young(name)) {
+        let names = machine.associations.iter().map(|(name, _)| name);
+        let of_pvt: Vec<SaName> = names.filter(|name| name.peer == PeerId(0)).collect();
+        assert_eq!(of_pvt.len(), 6);
+        let is_old = |name: &&SaName| name.protocol == SaProtocol::Ah && name.spi.value() < 0x0100_0000;
+        for name in of_pvt.iter().filter(is_old) {
             machine.keys.push(SaEvent::Remove(*name));
         }
     }
@@ -252,6 +245,39 @@ fn line_1_limits_ask_for_a_successor_once_and_then_take_the_pvt_down() {
     world.run_for(30 * Now::SECOND);
     assert!(send(&mut world) >= 1);
     world.assert_no_drops_but(&[DropReason::NoAssociation, DropReason::UnknownSpi]);
+}
+
+/// An exchange of charon's that fails half-way, or that loses against the peer's own, leaves the association before it, for good.
+#[test]
+fn line_1_a_successor_that_is_deleted_gives_way_to_the_association_before_it() {
+    let mut world = World::new(&Plan::chain(3), 1);
+    let mut traffic = Traffic { sent: 0, arrived: 0 };
+    traffic.send(&mut world, 1);
+    world.run_for(Now::SECOND);
+    let both = [SaProtocol::Ah, SaProtocol::Esp];
+    for direction in [SaDirection::In, SaDirection::Out] {
+        for (ends, protocol) in [(1, 2), (2, 1)].into_iter().flat_map(|ends| both.map(|of| (ends, of))) {
+            add(&mut world, ends, (direction, protocol), 1);
+        }
+    }
+    traffic.send(&mut world, 1);
+    world.run_for(Now::SECOND);
+    for direction in [SaDirection::Out, SaDirection::In] {
+        for (ends, protocol) in [(1, 2), (2, 1)].into_iter().flat_map(|ends| both.map(|of| (ends, of))) {
+            let (now, machine) = (world.now, world.machines.get_mut(&ends.0).unwrap());
+            let name = half(machine, ends, (direction, protocol), 1, Lifetime::NONE).name();
+            machine.keys.push(SaEvent::Remove(name));
+            give(now, machine, []);
+        }
+        world.run_for(Now::SECOND);
+    }
+    world.run_for(SA_GRACE + Now::SECOND);
+    traffic.send(&mut world, 2);
+    world.run_for(Now::SECOND);
+    traffic.look(&mut world);
+    assert_eq!(traffic.arrived, traffic.sent);
+    assert!(world.nodes.values().all(|node| node.counts().pvt_downs == 0));
+    world.assert_no_drops_but(&[]);
 }
 
 #[test]

@@ -66,8 +66,9 @@ pub const EXCEPTIONS_OTHER: Allowance = allowance(10_000, 256);
 pub const EXCEPTIONS_OUT: Allowance = allowance(20_000, 256);
 /// AH key schedules: two for each key generation of a peer that an association or a TVT still uses.
 pub const KEY_SLOTS: usize = 16_384;
-/// Inbound associations of one tunnel and protocol: the newest, and those that packets under way were made for.
-pub const INBOUND_SAS: usize = 4;
+/// Associations of one tunnel, direction and protocol: the newest, and older ones, which packets under way were made for, and which are
+/// there when the newest goes.
+pub const SAS_OF_A_KIND: usize = 4;
 /// Packets and datagrams that wait between two workers.
 pub const HANDOFF_RING: usize = 4096;
 /// External ports that an open exit draws for a mapping, and as many more that it tries in order.

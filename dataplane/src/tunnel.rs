@@ -2,8 +2,8 @@
 //! one of either works beside an old one of the other.
 //!
 //! ```text
-//!   in    AH  [newest, older, ...]  found by SPI         out   AH   one, replaced by newer ones
-//!         ESP [newest, older, ...]  found by SPI               ESP  one, replaced by newer ones
+//!   in    AH  [newest, older, ...]  found by SPI         out   AH   [newest, older, ...]  the newest is used; an older one again,
+//!         ESP [newest, older, ...]  found by SPI               ESP  [newest, older, ...]  with the numbers it had, if that goes
 //! ```
 
 use std::num::NonZeroU64;
@@ -13,7 +13,7 @@ use ain_crypto::{Aead, Backend, Veil};
 use arrayvec::ArrayVec;
 
 use crate::id::{KeySlot, PeerId, Spi};
-use crate::limits::{FOR_NODE_PER_SECOND, INBOUND_SAS};
+use crate::limits::{FOR_NODE_PER_SECOND, SAS_OF_A_KIND};
 use crate::per_second::PerSecond;
 use crate::reserve::Reserved;
 use crate::sa::{Numbering, ReplayError, SeqNo, TunnelWindow};
@@ -155,27 +155,56 @@ pub enum Association<C: Backend> {
     EspOut(Box<EspOut<C>>),
 }
 
-/// Inbound associations of one protocol, the newest first.
-struct Inbound<K>(ArrayVec<Box<SaIn<K>>, INBOUND_SAS>);
+/// What is found by its SPI.
+pub(crate) trait HasSpi {
+    fn spi(&self) -> Spi;
+}
 
-impl<K> Inbound<K> {
-    fn of(&self, spi: Spi) -> Option<&SaIn<K>> {
-        self.0.iter().find(|sa| sa.spi == spi).map(|sa| &**sa)
+impl<K> HasSpi for SaIn<K> {
+    fn spi(&self) -> Spi {
+        self.spi
+    }
+}
+
+impl<K> HasSpi for SaOut<K> {
+    fn spi(&self) -> Spi {
+        self.spi
+    }
+}
+
+/// Associations of one direction and protocol, the newest first.
+pub(crate) struct Series<S>(ArrayVec<Box<S>, SAS_OF_A_KIND>);
+
+impl<S: HasSpi> Series<S> {
+    fn new() -> Self {
+        Self(ArrayVec::new())
     }
 
-    fn of_mut(&mut self, spi: Spi) -> Option<&mut SaIn<K>> {
-        self.0.iter_mut().find(|sa| sa.spi == spi).map(|sa| &mut **sa)
+    pub(crate) fn newest(&self) -> Option<&S> {
+        self.0.first().map(|sa| &**sa)
+    }
+
+    pub(crate) fn newest_mut(&mut self) -> Option<&mut S> {
+        self.0.first_mut().map(|sa| &mut **sa)
+    }
+
+    fn of(&self, spi: Spi) -> Option<&S> {
+        self.0.iter().find(|sa| sa.spi() == spi).map(|sa| &**sa)
+    }
+
+    fn of_mut(&mut self, spi: Spi) -> Option<&mut S> {
+        self.0.iter_mut().find(|sa| sa.spi() == spi).map(|sa| &mut **sa)
     }
 
     /// The oldest one gives way where there is no room.
-    fn put(&mut self, sa: Box<SaIn<K>>) -> Option<Box<SaIn<K>>> {
+    fn put(&mut self, sa: Box<S>) -> Option<Box<S>> {
         let oldest = if self.0.is_full() { self.0.pop() } else { None };
         self.0.insert(0, sa);
         oldest
     }
 
-    fn take(&mut self, spi: Spi) -> Option<Box<SaIn<K>>> {
-        let at = self.0.iter().position(|sa| sa.spi == spi)?;
+    fn take(&mut self, spi: Spi) -> Option<Box<S>> {
+        let at = self.0.iter().position(|sa| sa.spi() == spi)?;
         Some(self.0.remove(at))
     }
 }
@@ -199,10 +228,10 @@ pub struct Tunnel<C: Backend> {
     pub pace: Option<Pace>,
     /// What a host says to this node itself.
     pub(crate) for_node: PerSecond,
-    ah_in: Inbound<AhInKey>,
-    esp_in: Inbound<C::AeadKey>,
-    pub(crate) ah_out: Option<Box<AhOut<C>>>,
-    pub(crate) esp_out: Option<Box<EspOut<C>>>,
+    ah_in: Series<AhIn>,
+    esp_in: Series<EspIn<C>>,
+    pub(crate) ah_out: Series<AhOut<C>>,
+    pub(crate) esp_out: Series<EspOut<C>>,
 }
 
 impl<C: Backend> Tunnel<C> {
@@ -213,10 +242,10 @@ impl<C: Backend> Tunnel<C> {
             padded_len,
             pace,
             for_node: PerSecond::new(FOR_NODE_PER_SECOND),
-            ah_in: Inbound(ArrayVec::new()),
-            esp_in: Inbound(ArrayVec::new()),
-            ah_out: None,
-            esp_out: None,
+            ah_in: Series::new(),
+            esp_in: Series::new(),
+            ah_out: Series::new(),
+            esp_out: Series::new(),
         }
     }
 
@@ -225,8 +254,8 @@ impl<C: Backend> Tunnel<C> {
         match sa {
             Association::AhIn(sa) => self.ah_in.put(sa).map(Association::AhIn),
             Association::EspIn(sa) => self.esp_in.put(sa).map(Association::EspIn),
-            Association::AhOut(sa) => self.ah_out.replace(sa).map(Association::AhOut),
-            Association::EspOut(sa) => self.esp_out.replace(sa).map(Association::EspOut),
+            Association::AhOut(sa) => self.ah_out.put(sa).map(Association::AhOut),
+            Association::EspOut(sa) => self.esp_out.put(sa).map(Association::EspOut),
         }
     }
 
@@ -235,8 +264,8 @@ impl<C: Backend> Tunnel<C> {
         match (direction, protocol) {
             (SaDirection::In, SaProtocol::Ah) => self.ah_in.take(spi).map(Association::AhIn),
             (SaDirection::In, SaProtocol::Esp) => self.esp_in.take(spi).map(Association::EspIn),
-            (SaDirection::Out, SaProtocol::Ah) => self.ah_out.take_if(|sa| sa.spi == spi).map(Association::AhOut),
-            (SaDirection::Out, SaProtocol::Esp) => self.esp_out.take_if(|sa| sa.spi == spi).map(Association::EspOut),
+            (SaDirection::Out, SaProtocol::Ah) => self.ah_out.take(spi).map(Association::AhOut),
+            (SaDirection::Out, SaProtocol::Esp) => self.esp_out.take(spi).map(Association::EspOut),
         }
     }
 
@@ -260,11 +289,11 @@ impl<C: Backend> Tunnel<C> {
 
     /// Whether packets can be sealed and signed for it.
     pub fn can_send(&self) -> bool {
-        self.ah_out.is_some() && self.esp_out.is_some()
+        self.ah_out.newest().is_some() && self.esp_out.newest().is_some()
     }
 
     /// What its packets show at which time, if it has a rate and an association to send with.
     pub(crate) fn disguise(&self) -> Option<&Disguise<C>> {
-        self.ah_out.as_ref()?.key.disguise.as_ref()
+        self.ah_out.newest()?.key.disguise.as_ref()
     }
 }

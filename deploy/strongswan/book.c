@@ -297,7 +297,7 @@ static void replace(sa_t *sa, time_t now)
 	}
 }
 
-/** Tells `ain` what is gone, as of `now`. */
+/** Tells `ain` what is gone, as of `now`; what it cannot be told now is told later. */
 static void tell_gone(book_t *this, channel_t *channel, time_t now)
 {
 	enumerator_t *all = this->sas->create_enumerator(this->sas);
@@ -310,7 +310,10 @@ static void tell_gone(book_t *this, channel_t *channel, time_t now)
 		{
 			frame_init(&frame, MSG_DELETE);
 			put_bytes(&frame, sa->name, NAME_LEN);
-			channel_post(channel, &frame);
+			if (!channel_post(channel, &frame))
+			{
+				break;
+			}
 			this->sas->remove_at(this->sas, all);
 			free(sa);
 		}

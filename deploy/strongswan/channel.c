@@ -191,18 +191,22 @@ answer_t channel_ask(channel_t *this, frame_t *request, bool patient, uint64_t *
 	return ANSWER_REFUSED;
 }
 
-void channel_post(channel_t *this, frame_t *request)
+bool channel_post(channel_t *this, frame_t *request)
 {
+	bool sent = false;
+
 	this->mutex->lock(this->mutex);
 	if (this->process && !request->bad)
 	{
 		frame_set_id(request, new_id(this));
-		if (!send_frame(this->fd, request))
+		sent = send_frame(this->fd, request);
+		if (!sent)
 		{
 			lose(this);
 		}
 	}
 	this->mutex->unlock(this->mutex);
+	return sent;
 }
 
 /** A connected socket, or -1. */
@@ -236,10 +240,11 @@ static uint64_t greet(channel_t *this, int fd)
 {
 	frame_t frame;
 	uint64_t process;
+	uint32_t id = new_id(this);
 	ssize_t got;
 
 	frame_init(&frame, MSG_HELLO);
-	frame_set_id(&frame, new_id(this));
+	frame_set_id(&frame, id);
 	put_u64(&frame, this->session);
 	put_bytes(&frame, AIN_STRONGSWAN, strlen(AIN_STRONGSWAN));
 	if (!send_frame(fd, &frame))
@@ -247,7 +252,7 @@ static uint64_t greet(channel_t *this, int fd)
 		return 0;
 	}
 	got = recv(fd, frame.bytes, sizeof(frame.bytes), 0);
-	if (got < 0 || !frame_open(&frame, (size_t)got))
+	if (got < 0 || !frame_open(&frame, (size_t)got) || frame_id(&frame) != id)
 	{
 		return 0;
 	}

@@ -40,8 +40,8 @@ channel_t *channel_create(const char *path, channel_events_t events);
  */
 answer_t channel_ask(channel_t *channel, frame_t *request, bool patient, uint64_t *process, frame_t *answer);
 
-/** Sends a request whose answer nobody waits for. */
-void channel_post(channel_t *channel, frame_t *request);
+/** Sends a request whose answer nobody waits for; whether it went out. */
+bool channel_post(channel_t *channel, frame_t *request);
 
 /** Fails whoever waits, ends the thread. */
 void channel_destroy(channel_t *channel);

@@ -352,6 +352,8 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         for _ in 0..IKE_A_ROUND {
             self.associations.handle(now, &mut self.sources, &mut self.writer);
             let Some(ike) = &mut self.sources.ike else { break };
+            // The other end may send under a new association as soon as charon knows that it is there.
+            self.writer.pump(&mut self.reins);
             ike.reply();
             if !ike.step(now, |peer, spi| self.writer.is_free(peer, spi)) {
                 break;

@@ -14,8 +14,13 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 /// What the kernel refuses; then the old one is there.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = beside(path, "new");
+    // One that a crash left, or that somebody put there, has a mode of its own.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create_new(true).mode(0o600);
     write_synced(&options, &new, bytes)?;
     fs::rename(&new, path)?;
     sync_folder(path)

@@ -42,6 +42,9 @@ pub enum IkeConfigError {
     /// Its keys are made by hand.
     #[error("the tunnel of `{0}` has keys made by hand: no `ike`; see `ain host-config`")]
     ByHand(String),
+    /// charon's configuration, and the shell that it has read its connections, take no such path.
+    #[error("{0}: charon takes letters, digits and `/._-` alone in paths")]
+    Path(PathBuf),
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -165,6 +168,12 @@ fn peers(config: &NodeConfig) -> impl Iterator<Item = Peer<'_>> {
 /// [`IkeConfigError::Io`].
 pub fn write(config: &NodeConfig, dir: &Path) -> Result<String, IkeConfigError> {
     let dir = std::path::absolute(dir).map_err(|source| failed(dir, source))?;
+    for path in [&dir, &config.ike.socket] {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+        if !path.as_os_str().as_encoded_bytes().iter().all(plain) {
+            return Err(IkeConfigError::Path(path.clone()));
+        }
+    }
     let swanctl = dir.join("swanctl");
     for folder in ["x509", "x509ca", "private"] {
         let folder = swanctl.join(folder);
@@ -255,7 +264,8 @@ fn failed(path: &Path, source: io::Error) -> IkeConfigError {
     }
 }
 
-/// charon's own settings. It gives a silent peer up after about ten seconds, so that who was killed is found again soon.
+/// charon's own settings. It gives a silent peer up after about ten seconds, so that who was killed is found again soon. Its log would
+/// name users, their addresses and when they came.
 fn strongswan_conf(config: &NodeConfig, dir: &Path) -> String {
     let (socket, dir) = (config.ike.socket.display(), dir.display());
     format!(
@@ -265,6 +275,15 @@ charon {{
     load = random nonce aes sha1 sha2 hmac kdf gcm cmac curve25519 pem pkcs1 pkcs8 x509 revocation constraints pubkey openssl kernel-ain kernel-netlink socket-default vici
     install_routes = no
     install_virtual_ip = no
+    # No log: it names peers. To look for a fault: 1 in place of -1.
+    syslog {{
+        daemon {{
+            default = -1
+        }}
+        auth {{
+            default = -1
+        }}
+    }}
     retransmit_timeout = 0.5
     retransmit_base = 1.5
     retransmit_tries = 5
@@ -278,6 +297,11 @@ charon {{
     }}
     start-scripts {{
         ain = SWANCTL_DIR={dir}/swanctl /usr/sbin/swanctl --load-all --noprompt --uri unix://{dir}/charon.vici
+    }}
+}}
+charon-systemd {{
+    journal {{
+        default = -1
     }}
 }}
 swanctl {{

@@ -14,7 +14,7 @@ use ain_crypto::{Backend, Portable};
 use ain_dataplane::engine::Engine;
 use ain_dataplane::handoff::Mesh;
 use ain_dataplane::id::{Now, PeerId, WorkerId};
-use ain_dataplane::limits::{HANDOFF_RING, INBOUND_SAS};
+use ain_dataplane::limits::{HANDOFF_RING, SAS_OF_A_KIND};
 use ain_dataplane::packet::BufPool;
 use ain_dataplane::peers::Peers;
 use ain_dataplane::publish::published;
@@ -123,7 +123,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     let clock = Clock::start();
     let capacity = room::of_each_worker(&config);
     let (table, reader) = flow_table(
-        capacity.tvts as usize + config.tunnels().count() * INBOUND_SAS,
+        capacity.tvts as usize + config.tunnels().count() * SAS_OF_A_KIND,
         [rng.next_u64(), rng.next_u64()],
     );
     let mut writer = TableWriter::new(table, workers, capacity);

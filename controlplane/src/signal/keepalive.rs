@@ -29,6 +29,8 @@ pub struct Liveness {
     next: Now,
     /// When it was up last, or began.
     up_until: Now,
+    /// There is no way to the neighbour, whatever comes from it.
+    is_cut: bool,
 }
 
 impl Liveness {
@@ -39,6 +41,7 @@ impl Liveness {
             unanswered: 0,
             next: now,
             up_until: now,
+            is_cut: false,
         }
     }
 
@@ -55,16 +58,21 @@ impl Liveness {
     /// There is no way to the neighbour any more. Whether it was up.
     pub fn cut(&mut self, now: Now) -> bool {
         self.up_until = if self.up { now } else { self.up_until };
+        self.is_cut = true;
         std::mem::take(&mut self.up)
     }
 
     /// There is a way to the neighbour, maybe again: looks at once.
     pub fn ask_at(&mut self, now: Now) {
         self.next = self.next.min(now);
+        self.is_cut = false;
     }
 
-    /// An authentic signal arrived. Returns whether the PVT came up by it.
+    /// An authentic signal arrived. Returns whether the PVT came up by it: not while there is no way back.
     pub fn heard(&mut self, now: Now) -> bool {
+        if self.is_cut {
+            return false;
+        }
         self.unanswered = 0;
         self.next = now.plus(KEEPALIVE_EVERY);
         !std::mem::replace(&mut self.up, true)

@@ -12,7 +12,7 @@ use ain_crypto::{Backend, MacAlgorithm};
 use ain_dataplane::command::{Command, IvSource};
 use ain_dataplane::entry::AhKey;
 use ain_dataplane::id::{KeySlot, PeerId, Spi, WorkerId};
-use ain_dataplane::limits::INBOUND_SAS;
+use ain_dataplane::limits::SAS_OF_A_KIND;
 use ain_dataplane::reserve::{Grant, Reserved};
 use ain_dataplane::sa::{SeqNo, TunnelWindow};
 use ain_dataplane::table::{InsertError, Target, TargetKind};
@@ -113,10 +113,10 @@ impl<C: Backend, B> TableWriter<C, B> {
         self.peers.insert(peer, PeerKeys { owner, tunnel: None });
     }
 
-    /// Installs an association of a tunnel that is there; what tells its use. Outbound it takes the place of the one before it.
+    /// Installs an association of a tunnel that is there; what tells its use. Of outbound ones the newest is used.
     ///
     /// # Errors
-    /// [`TableError`]; nothing is installed then. [`TableError::Full`] too where [`INBOUND_SAS`] are there: take one out first.
+    /// [`TableError`]; nothing is installed then. [`TableError::Full`] too where [`SAS_OF_A_KIND`] are there: take one out first.
     pub fn add_sa(&mut self, spec: &SaSpec) -> Result<Arc<SaUse>, TableError> {
         let name = spec.name();
         let tunnel = self.tunnel_of(name.peer)?;
@@ -124,8 +124,8 @@ impl<C: Backend, B> TableWriter<C, B> {
             return Err(TableError::InUse);
         }
         let kept = |sa: &&SaName| (sa.direction, sa.protocol) == (name.direction, name.protocol);
-        if name.direction == SaDirection::In && tunnel.sas.iter().filter(kept).count() >= INBOUND_SAS {
-            return Err(TableError::Full("inbound association"));
+        if tunnel.sas.iter().filter(kept).count() >= SAS_OF_A_KIND {
+            return Err(TableError::Full("association of a tunnel"));
         }
         let used = match &spec.numbers {
             Numbers::In { resume_after } => SaUse::new(*resume_after),
@@ -150,11 +150,7 @@ impl<C: Backend, B> TableWriter<C, B> {
         };
         let (owner, slot) = self.place_of(name.peer)?;
         self.command(owner, Command::AddSa(slot, sa));
-        let sas = &mut self.tunnel_of(name.peer)?.sas;
-        if name.direction == SaDirection::Out {
-            sas.retain(|sa| (sa.direction, sa.protocol) != (name.direction, name.protocol));
-        }
-        sas.push(name);
+        self.tunnel_of(name.peer)?.sas.push(name);
         Ok(used)
     }
 

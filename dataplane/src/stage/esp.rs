@@ -151,7 +151,7 @@ pub fn seal<C: Backend, B: PacketBuf>(
     });
     let mut jobs: Lane<AeadJob<'_, C::AeadKey>> = Lane::new();
     for ((slot, buf), drawn) in lane.iter_mut().zip(&drawn) {
-        if let Some(sa) = tunnels.entry(*slot).and_then(|tunnel| tunnel.esp_out.as_ref()) {
+        if let Some(sa) = tunnels.entry(*slot).and_then(|tunnel| tunnel.esp_out.newest()) {
             jobs.push(AeadJob {
                 key: &sa.key.key,
                 iv: drawn.iv,
@@ -171,7 +171,7 @@ pub fn seal<C: Backend, B: PacketBuf>(
         buf.data_mut()[at..].copy_from_slice(&tag);
         let sa = tunnels
             .entry(slot)
-            .and_then(|tunnel| Some((tunnel.peer, tunnel.ah_out.as_ref()?)));
+            .and_then(|tunnel| Some((tunnel.peer, tunnel.ah_out.newest()?)));
         if let Some((peer, ah)) = sa {
             outgoing.push(Outgoing {
                 buf,
@@ -202,7 +202,7 @@ fn prepare<C: Backend, B: PacketBuf>(tunnel: &mut Tunnel<C>, buf: &mut B) -> Res
     if buf.headroom() < HEADER_LEN + IV_LEN || buf.tailroom() < added {
         return Err(DropReason::NoBuffer);
     }
-    let (Some(sa), Some(ah)) = (&mut tunnel.esp_out, &mut tunnel.ah_out) else {
+    let (Some(sa), Some(ah)) = (tunnel.esp_out.newest_mut(), tunnel.ah_out.newest_mut()) else {
         return Err(DropReason::NoAssociation);
     };
     let seq = sa.take(text_len)?;

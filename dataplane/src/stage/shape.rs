@@ -386,7 +386,7 @@ fn carry<C: Backend, B: PacketBuf>(
     counters: &Counters,
     io: &mut impl Outside<C, B>,
 ) -> Option<Outgoing<B>> {
-    let ah = tunnel.ah_out.as_mut()?;
+    let ah = tunnel.ah_out.newest_mut()?;
     let seq = ah
         .take(VEIL_LEN + cell_len)
         .inspect_err(|why| counters.dropped(*why))

@@ -235,6 +235,8 @@ fn check_credentials(
 pub(super) struct IkePeers {
     /// Hash of a pre-shared key -> field that has it.
     psks: HashMap<[u8; 32], String>,
+    /// Identity -> field of the tunnel that has it.
+    ids: HashMap<String, String>,
     /// Fields that want certificates.
     with_cert: Vec<(Range<usize>, String)>,
 }
@@ -260,6 +262,17 @@ impl IkePeers {
             checker.at(whole.clone(), format!("{path}ike"), problem);
         }
         let id = check_id(checker, raw.id, &format!("{path}ike.id"), name);
+        if id.contains(['%', '*']) {
+            checker.at(
+                whole.clone(),
+                format!("{path}ike.id"),
+                "charon would take `%` and `*` for any identity",
+            );
+        }
+        if let Some(other) = self.ids.insert(id.clone(), format!("{path}ike")) {
+            let problem = format_args!("`{id}` is the identity of {other} too: each peer could pass for the other");
+            checker.at(whole.clone(), format!("{path}ike.id"), problem);
+        }
         let auth = match (raw.auth, raw.psk_file) {
             (RawAuth::Psk, Some(file)) => Auth::Psk(self.check_psk(checker, &file, format!("{path}ike.psk_file"))?),
             (RawAuth::Cert, None) => {

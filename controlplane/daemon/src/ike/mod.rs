@@ -80,9 +80,13 @@ impl Ike {
 
     /// Answers charon, and tells it what has expired; while it is away that waits.
     pub fn reply(&mut self) {
-        let Some(plugin) = &self.plugin else { return };
-        while let Some((id, reply)) = self.source.poll_reply() {
-            plugin.send(id, &reply);
+        while let Some(plugin) = &self.plugin
+            && let Some((id, reply)) = self.source.poll_reply()
+        {
+            if !plugin.send(id, &reply) {
+                self.plugin = None;
+                self.source.not_told(id, reply);
+            }
         }
     }
 

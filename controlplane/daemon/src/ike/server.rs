@@ -35,14 +35,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Connection(Arc<Socket>);
 
 impl Connection {
-    /// Sends, with the id of what is answered, 0 for nothing. A plugin that does not read loses its connection: it makes another one,
-    /// and all is told again.
-    pub fn send(&self, id: u32, reply: &Reply) {
+    /// Sends, with the id of what is answered, 0 for nothing; whether it went out. A plugin that does not read loses its connection, and
+    /// makes another one.
+    pub fn send(&self, id: u32, reply: &Reply) -> bool {
         let sent = self.0.send_with_flags(&reply.encode(id), MSG_DONTWAIT | MSG_NOSIGNAL);
-        if let Err(error) = sent {
+        if let Err(error) = &sent {
             debug!(%error, "charon's plugin does not take a reply");
             self.end();
         }
+        sent.is_ok()
     }
 
     /// Whether both are the same.

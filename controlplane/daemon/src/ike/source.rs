@@ -151,7 +151,8 @@ impl IkeSource {
         let (ends, outcome) = match request {
             Request::Hello { session, version } => {
                 self.greet(now, session, &version);
-                return self.replies.push_back((id, Reply::Process(self.process)));
+                // The first thing that a connection hears.
+                return self.replies.push_front((id, Reply::Process(self.process)));
             }
             Request::Spi {
                 protocol,
@@ -196,6 +197,13 @@ impl IkeSource {
     /// The next answer, or with id 0 what charon has not asked.
     pub fn poll_reply(&mut self) -> Option<(u32, Reply)> {
         self.replies.pop_front()
+    }
+
+    /// A reply did not reach charon: what it has not asked for waits until it is there again. For an answer nobody waits.
+    pub fn not_told(&mut self, id: u32, reply: Reply) {
+        if id == 0 {
+            self.replies.push_front((id, reply));
+        }
     }
 
     /// Once a second or so, at `now` and `wall`, Unix seconds.

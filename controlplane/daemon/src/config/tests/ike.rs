@@ -121,6 +121,11 @@ fn line_2_who_proves_what_how_is_checked() {
         ),
         "hosts[0].ike.psk_file: the same key as neighbours[0].ike.psk_file: each peer could pass for the other"
     );
+    assert_eq!(
+        problem("alice@example.org", "ain2"),
+        "hosts[0].ike.id: `ain2` is the identity of neighbours[0].ike too: each peer could pass for the other"
+    );
+    assert!(problem("alice@example.org", "*@example.org").starts_with("hosts[0].ike.id: charon would take"));
     assert!(problem("alice@example.org", "a\\\"b").starts_with("hosts[0].ike.id: an identity is 1 to 128 printable"));
     let without_key = by_ike();
     without_key.edit("ain.toml", "key_file = \"ike/own.key\"\n", "");

@@ -387,6 +387,21 @@ fn line_2_limits_are_told_to_charon() {
 }
 
 #[test]
+fn line_2_what_expired_while_charon_was_away_is_told_after_the_greeting() {
+    let mut bench = Bench::new();
+    let (name, _) = bench.inbound(Protocol::Esp);
+    assert_eq!(bench.ask(SECOND, hello(1)), Reply::Process(99));
+    bench.source.handle_expired(name, Expiry::Soft);
+    let (id, reply) = bench.source.poll_reply().unwrap();
+    bench.source.not_told(id, reply);
+    bench.source.not_told(7, Reply::Done);
+    assert_eq!(bench.ask(SECOND, hello(1)), Reply::Process(99));
+    let told = bench.source.poll_reply();
+    assert!(matches!(told, Some((0, Reply::Expire { hard: false, .. }))), "{told:?}");
+    assert_eq!(bench.source.poll_reply(), None, "nobody waits for an old answer");
+}
+
+#[test]
 fn line_2_old_associations_work_for_a_minute_after_charon_began_anew() {
     let mut bench = Bench::new();
     let (old, _) = bench.inbound(Protocol::Esp);
