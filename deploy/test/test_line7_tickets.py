@@ -4,7 +4,7 @@
                initiator2 - ain4 -+- ain2 - ain3 - responder
                initiator3 - ain5 -+
 
-ain5 begins without a wallet, and at ain3 a share is 32 tickets.
+ain5 begins without a wallet, and at ain3 a share is 64 tickets.
 
     chain      initiator - ain1 - ain2 - ain3 - responder
 
@@ -33,9 +33,10 @@ from lab.processes import Fleet
 from lab.shell import wait_for
 from lab.topology import Host
 
-RICH = "demand = true\nwallet = 32"
+RICH = "demand = true\nwallet = 64"
 POOR = "demand = true\nwallet = 0"
-SHARE = 32
+# A node that is killed costs each flow through it three tickets for as many tries.
+SHARE = 64
 TICKET, INPUT_TAG, SLICE = 96, slice(4, 20), slice(0, 4)
 # Addresses of the initiators' own: each source is a flow.
 SOURCES = {4: ip_network("10.66.1.0/24"), 6: ip_network("fd66:1::/112")}[RESPONDER.version]
