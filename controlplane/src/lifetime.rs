@@ -1,8 +1,6 @@
 //! How long a security association may be used (RFC 4301 section 4.4.2.1): past a soft limit its source is asked for a successor, at a
 //! hard one it ends.
 
-use ain_dataplane::id::Now;
-
 /// Amounts of use; [`Self::NONE`] as limits never come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Amounts {
@@ -84,12 +82,6 @@ impl Lifetime {
             spent.reaches(self.soft).then_some(Expiry::Soft)
         }
     }
-
-    /// When an association made at `made` reaches a limit by age alone after `now`.
-    pub fn next_by_age(&self, made: Now, now: Now) -> Option<Now> {
-        let ends = [self.soft.age, self.hard.age].map(|age| made.plus(age));
-        ends.into_iter().filter(|at| *at > now && *at < Now(u64::MAX)).min()
-    }
 }
 
 #[cfg(test)]
@@ -118,21 +110,6 @@ mod tests {
             prop_assert!(lifetime.soft.min(lifetime.hard) == lifetime.soft, "soft before hard");
             if !esn {
                 prop_assert!(lifetime.hard.packets <= u64::from(u32::MAX) && lifetime.soft.packets < u64::from(u32::MAX));
-            }
-        }
-
-        #[test]
-        fn the_next_limit_by_age_is_one(soft in amounts(), hard in amounts(), made in 0u64..1 << 40, now in 0u64..1 << 41) {
-            let lifetime = Lifetime { soft, hard };
-            let (made, now) = (Now(made), Now(now));
-            let spent = |at: Now| Amounts { packets: 0, octets: 0, age: at.since(made) };
-            let by_age = |at| Lifetime {
-                soft: Amounts { age: soft.age, ..Amounts::NONE },
-                hard: Amounts { age: hard.age, ..Amounts::NONE },
-            }.expiry(spent(at));
-            if let Some(next) = lifetime.next_by_age(made, now) {
-                prop_assert!(next > now && by_age(next).is_some());
-                prop_assert!(by_age(Now(next.0 - 1)) == by_age(now.max(made)) || next <= made);
             }
         }
     }
