@@ -25,7 +25,7 @@ BUILD_PACKAGES=(libdpdk-dev libipsec-mb-dev pkg-config gcc g++ libc6-dev libclan
 RUN_PACKAGES=(
     librte-net-null23 librte-net-ring23 librte-net-memif23 librte-net-tap23 librte-net-af-packet23 librte-net-af-xdp23
     librte-net-pcap23 librte-net-virtio23 librte-net-vhost23 librte-mempool-ring23
-    iproute2 iputils-ping procps kmod ethtool tcpdump curl iperf3 nftables
+    iproute2 iputils-ping fping procps kmod ethtool tcpdump curl iperf3 nftables
     python3 python3-pytest python3-scapy python3-cryptography python3-sklearn
 )
 

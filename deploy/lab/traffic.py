@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import secrets
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from .shell import LabError, inside, wait_for
 from .topology import Host, Lab
 
 WEB_PORT, UDP_PORT, TCP_PORT, IPERF_PORT = 80, 7000, 7001, 5201
+FPING_PAUSE_MS = 0.1  # between any two pings, its default would be 10
 PAGE_MARKERS = 600
 
 
@@ -80,39 +82,35 @@ def page(lab: Lab) -> Path:
 
 @dataclass(frozen=True)
 class Ping:
-    """What ping saw."""
+    """What fping saw. An answer that came again is no second answer."""
 
     sent: int
     received: int
+    duplicates: int
     average_ms: float
 
 
 def ping(
-    host: Host, address: Address, count: int = 10, interval_s: float = 0.05, size: int = 56, extra: tuple[str, ...] = ()
+    host: Host,
+    address: Address,
+    count: int = 10,
+    interval_s: float = 0.05,
+    size: int = 56,
+    whole: bool = False,
+    patience_s: float = 5,
 ) -> Ping:
-    """Pings; losses are no error. `extra` are options of ping, such as `-M do`."""
-    done = host.run(
-        "ping",
-        "-n",
-        "-c",
-        str(count),
-        "-i",
-        str(interval_s),
-        "-s",
-        str(size),
-        "-W",
-        "5",
-        *extra,
-        str(address),
-        timeout_s=count * interval_s + 20,
-        check=False,
-    )
-    words = done.stdout.replace("/", " ").split()
-    if "transmitted," not in words:
-        raise LabError(f"ping: {done.stdout}{done.stderr}")
-    sent, received = int(words[words.index("packets") - 1]), int(words[words.index("received,") - 1])
-    average = float(words[words.index("=") + 2]) if received and "mdev" in words else float("nan")
-    return Ping(sent, received, average)
+    """Pings with `size` bytes, which no router may cut if `whole`; losses are no error. Each answer has `patience_s` to come: ping of
+    iputils would leave two round trips after it has sent the last one, and count as lost what a busy machine takes longer for.
+    """
+    words = ["fping", "-q", "-c", count, "-p", 1000 * interval_s, "-i", FPING_PAUSE_MS, "-t", 1000 * patience_s, "-b", size]
+    words += ["-M"] * whole
+    done = host.run(*map(str, words), str(address), timeout_s=count * interval_s * 2 + patience_s + 15, check=False)
+    said = done.stdout + done.stderr
+    summary = re.search(r"xmt/rcv/%loss = (\d+)/(\d+)/\d+%(?:, min/avg/max = [\d.]+/([\d.]+)/)?", said)
+    if not summary:
+        raise LabError(f"fping: {said}")
+    sent, received, average = summary.groups()
+    return Ping(int(sent), int(received), said.count("duplicate for"), float(average or "nan"))
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ def test_line5_frames_of_all_sizes_and_none_that_is_for_nobody(at: tuple[Kind, F
     kind, fleet = at
     node, outsider = fleet.host(NODE), fleet.host(OUTSIDER)
     headers = 28 if node.outer.version == 4 else 48
-    assert traffic.ping(outsider, node.outer, 5, size=topology.MTU - headers, extra=("-M", "do")).received == 5
+    assert traffic.ping(outsider, node.outer, 5, size=topology.MTU - headers, whole=True).received == 5
     fragments = node.outer.version == 6 or not kind.joins_fragments
     if fragments:
         assert traffic.ping(outsider, node.outer, 5, size=4000).received == 5
@@ -156,7 +156,7 @@ def test_line5_a_tap_goes_with_its_node_and_comes_again(family: int) -> None:
         reach(outsider, node)
         fleet.kill(NODE)
         wait_for("the tap is gone", lambda: node.run("ip", "link", "show", configs.TAP, check=False).returncode != 0)
-        assert traffic.ping(outsider, node.outer, 1, extra=("-w", "1")).received == 0
+        assert traffic.ping(outsider, node.outer, 1, patience_s=1).received == 0
         fleet.start(NODE)
         reach(outsider, node)
         wait_for("a path again", lambda: traffic.ping(fleet.host("initiator"), configs.RESPONDER, 1).received == 1, 40, 0.5)
@@ -189,8 +189,8 @@ def carry(fleet: Fleet) -> None:
 
 def reach(one: Host, other: Host) -> None:
     """Ping, TCP and the ports of IKE, from one to the other; no answer comes twice."""
-    pings = one.run("ping", "-n", "-c", "20", "-i", "0.02", "-W", "5", str(other.outer)).stdout
-    assert " 20 received" in pings and "duplicates" not in pings
+    pings = traffic.ping(one, other.outer, 20, 0.02)
+    assert (pings.received, pings.duplicates) == (20, 0)
     done = traffic.TcpExchange(one, other, other.outer, ONE_MB).run()
     assert done.down_received == done.down_sent and done.up_received == done.up_sent
     for port in IKE_PORTS:

@@ -66,7 +66,7 @@ def test_line_5_too_big_is_answered_in_the_responders_name(narrow: tuple[Fleet, 
     assert f"From {addresses.responder} icmp_seq=1" in said, said
     assert f"mtu = {NARROW}" in said or f"mtu={NARROW}" in said, said
     assert known_mtu(initiator, addresses) == NARROW
-    fits = traffic.ping(initiator, addresses.responder, 3, size=ping_of(NARROW, addresses), extra=("-M", "do"))
+    fits = traffic.ping(initiator, addresses.responder, 3, size=ping_of(NARROW, addresses), whole=True)
     assert fits.received == fits.sent
 
 
@@ -134,7 +134,7 @@ def test_line_5_datagrams_of_nine_thousand_bytes_span_cells(family: int) -> None
     widen(fleet.lab)
     with fleet:
         size = ping_of(WIDE, addresses)
-        seen = traffic.ping(fleet.host("initiator"), addresses.responder, 5, size=size, extra=("-M", "do"))
+        seen = traffic.ping(fleet.host("initiator"), addresses.responder, 5, size=size, whole=True)
         assert seen.received == seen.sent
         with traffic.udp_echo(fleet.host("responder"), addresses.responder):
             assert traffic.udp_exchange(fleet.host("initiator"), addresses.responder, [100, 8900, 3000, 8000]) == 4

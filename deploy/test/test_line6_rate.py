@@ -83,7 +83,7 @@ def watch(ain: Path, network: configs.Network, phases: int) -> Seen:
             begin = time.time()
             if phase % 2 == 0:
                 count = int((PHASE_S - 0.5) * 100)
-                sent = traffic.ping(fleet.host("initiator"), RESPONDER, count=count, size=1000, interval_s=0.01)
+                sent = traffic.ping(fleet.host("initiator"), RESPONDER, count=count, size=1000, interval_s=0.01, patience_s=0.1)
                 assert sent.received >= 0.5 * sent.sent, "the load was there"
                 loads.append((begin, time.time()))
             time.sleep(max(0.0, begin + PHASE_S - time.time()))
