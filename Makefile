@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; `make help` lists the rest. Each target does the set-up it needs.
 #
 # HUGEPAGES=N       hugepages of 2 MiB to reserve (512)
-# FUZZ_SECONDS=N    time a fuzz target runs (15)
+# FUZZ_SECONDS=N    time a fuzz target runs (10)
 # FAMILY=6          family of the addresses in demo and namespace tests, 4 unless given
 # AIN_VECTORS=DIR   folder of published test vectors that the project does not carry
 

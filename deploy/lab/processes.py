@@ -71,7 +71,7 @@ class Fleet(InLab):
         self.linux: dict[str, linux.Linux] = {}
 
     def up(self) -> None:
-        """Writes the files, starts every process, waits until every PVT is up and every host has its TUN device."""
+        """Writes the files, starts every process, waits until every PVT is up, every next hop known and every host has its TUN device."""
         configs.write(self.lab, self.network, self.ain)
         for tunnel in self.network.tunnels:
             if tunnel.inner.version == 6:
@@ -122,8 +122,8 @@ class Fleet(InLab):
         self.running[f"{node}-charon"] = charon.start(self.lab, node)
 
     def wait_ready(self, name: str, timeout_s: float = 20) -> None:
-        """Waits until a node has every PVT up, or a host its routes into the TUN device; raises with the log's end when
-        its process is gone.
+        """Waits until a node has every PVT up and knows every next hop, or a host has its routes into the TUN device; raises with the
+        log's end when its process is gone.
         """
         probe = self._node_ready if name in self.network.nodes else self._host_ready
         try:
@@ -136,7 +136,7 @@ class Fleet(InLab):
     def _node_ready(self, name: str) -> bool:
         self._check_alive(name)
         report = json.loads(self.ask(name, "status") or "{}")
-        return bool(report) and all(one["up"] for one in report["neighbours"])
+        return bool(report) and report["next_hops_unknown"] == 0 and all(one["up"] for one in report["neighbours"])
 
     def _host_ready(self, name: str) -> bool:
         self._check_alive(name)

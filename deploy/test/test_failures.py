@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 
 import pytest
@@ -12,7 +13,7 @@ from lab.capture import PROTO_AH, PROTO_ICMPV6
 from lab.configs import RESPONDER
 from lab.oracle import udp
 from lab.processes import Fleet
-from lab.shell import wait_for
+from lab.shell import run, wait_for
 
 TEN_MB = 10_000_000
 KEEPALIVE_S = 1.0
@@ -98,6 +99,25 @@ def test_a_crash_leaves_nothing_that_stops_the_next_start(chain: Fleet) -> None:
         chain.kill(name)
         chain.start(name)
     wait_for("traffic flows again", lambda: traffic.ping(chain.host("initiator"), RESPONDER, 1).received == 1, REJOIN_S)
+
+
+def test_a_host_waits_until_it_knows_its_next_hop(chain: Fleet) -> None:
+    """Its datagrams do so too, in its TUN device."""
+    initiator = chain.host("initiator")
+    assert chain.stop("initiator") == 0
+    plug("initiator", "down", chain)
+    initiator.run("ip", "neighbour", "flush", "dev", "eth0")
+    chain.start("initiator")
+    with ThreadPoolExecutor() as pool:
+        pings = pool.submit(traffic.ping, initiator, RESPONDER, 5)
+        time.sleep(1)
+        plug("initiator", "up", chain)
+        assert pings.result().received == 5
+
+
+def plug(host: str, state: str, chain: Fleet) -> None:
+    """Pulls the cable of a host at the bridge, or plugs it in again."""
+    run(["ip", "-n", chain.lab.inet, "link", "set", host, state])
 
 
 def test_the_kernel_answers_no_tunnel_packet(chain: Fleet) -> None:

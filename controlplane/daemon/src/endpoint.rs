@@ -127,9 +127,14 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
     };
     let shutdown = Shutdown::on_signals(thread::current())?;
     let nothing: OnThread = Arc::new(|| Ok(Box::new(())));
+    let mut closer = Closer::listen(config)?;
+    // Until there is a way for them, datagrams wait in the device, as the kernel's own wait for ARP.
+    while directions.neighbours.unknown() > 0 && !shutdown.requested() {
+        directions.refresh(clock.now());
+        thread::park_timeout(NAP);
+    }
     let mut team = Team::default();
     team.add(None, worker, &nothing, &shutdown)?;
-    let mut closer = Closer::listen(config)?;
     info!(role = ?config.role, tun = config.tun, "running");
     let mut reins = AllReins(vec![rein]);
     let mut next_second = Now(0);
