@@ -13,6 +13,7 @@
 //! `now` is monotonic, `wall` the Unix time in seconds. After every call of a `handle_*` method the caller empties
 //! [`Node::poll_action`] and asks [`Node::poll_timeout`] anew.
 
+mod away;
 mod checks;
 #[cfg(feature = "test-dump")]
 mod dump;
@@ -56,6 +57,7 @@ use crate::signal::destroy::Reason;
 use crate::signal::suite::{Kem, OnionKeys};
 use crate::timers::Timers;
 
+use away::Away;
 pub use checks::ConfigError;
 use exit::{Bindings, Responders};
 use life::Teller;
@@ -92,6 +94,7 @@ pub struct Node {
     bindings: Bindings,
     openings: Openings,
     lost: Lost,
+    away: Away,
     closing: Closing,
     leaving: Leaving,
     tickets: Option<Ticketing>,
@@ -138,6 +141,7 @@ impl Node {
             bindings: Bindings::default(),
             openings: Openings::new(config.onion_keys),
             lost: Lost::default(),
+            away: Away::default(),
             closing: Closing::default(),
             leaving: Leaving::default(),
             own,
@@ -239,6 +243,7 @@ impl Node {
             .map(|(peer, _)| *peer)
             .collect();
         self.end_lost(now);
+        self.end_away(now);
         self.say_last_words(now);
         self.leave(now);
         self.turn_slice(wall);
@@ -260,6 +265,7 @@ impl Node {
             .values()
             .map(Pvt::poll_timeout)
             .chain(self.lost.next_due())
+            .chain(self.away.next_due())
             .chain(self.closing.next_due())
             .chain(self.leaving.next_due())
             .chain(self.tickets_due())

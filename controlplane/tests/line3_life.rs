@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ain_controlplane::by_aivt::name;
+use ain_controlplane::limits::HOST_AWAY;
 use ain_controlplane::node::SourceOption;
 use ain_controlplane::request::Outcome;
 use ain_dataplane::id::Now;
@@ -188,6 +189,50 @@ fn line_3_the_responder_asks_for_the_end() {
         case.speak(3);
         assert_eq!(case.world.aivts(), nodes, "but for new traffic");
     });
+}
+
+/// Long before inactivity would: a host asks for it by IKE DELETE.
+#[test]
+fn line_3_a_host_without_a_tunnel_has_nothing_for_long() {
+    for_each_length(|nodes| {
+        for host in [0, nodes as u8 - 1] {
+            let mut case = Case::standing(nodes);
+            case.world.lose_host(host);
+            case.world.run_for(HOST_AWAY - MILLISECOND);
+            assert_eq!(case.world.aivts(), nodes, "it may be back in a moment");
+            case.world.run_for(Now::SECOND / 10);
+            case.assert_freed("when it is not");
+            case.world.run_for(70 * Now::SECOND);
+            case.assert_freed("and nothing is made again");
+            assert_eq!(case.world.delivered(0), Vec::<Vec<u8>>::new());
+            let next = datagram(initiator(), inside(case.last), 64, 100, 3);
+            case.world.send(0, &next);
+            case.world.run_for(Now::SECOND);
+            case.assert_freed("nor for new traffic");
+            let told = case.world.delivered(0);
+            assert_eq!(told.len(), usize::from(host > 0), "the other host hears of it");
+            assert!(told.iter().all(|icmp| icmp[20..22] == [3, 13]));
+        }
+    });
+}
+
+/// One that speaks to another and answers a third.
+#[test]
+fn line_3_a_host_without_a_tunnel_has_nothing_in_either_role() {
+    for weather in [FAIR, FOUL] {
+        let mut case = Case::new(3);
+        for (from, to) in [(0, 1), (1, 2)] {
+            case.world.send(from, &datagram(inside(from), inside(to), 64, 100, 1));
+            case.world.run_for(Now::SECOND);
+            assert_eq!(case.world.delivered(to).len(), 1);
+        }
+        assert_eq!(case.world.aivts(), 4);
+        case.world.weather = weather;
+        case.world.lose_host(1);
+        case.world
+            .run_for(HOST_AWAY + if weather == FAIR { Now::SECOND } else { LONG });
+        case.assert_freed("both");
+    }
 }
 
 /// Whatever becomes of the signals, timers free what they did not.

@@ -78,6 +78,14 @@ impl Bindings {
         self.by_token.insert(binding.token.tag(), last);
     }
 
+    /// AIVTs bound to the responder behind `tunnel`, oldest first.
+    pub(super) fn of_host(&self, tunnel: PeerId) -> impl Iterator<Item = AivtId> {
+        let bound = self.by_pair.values().filter(|binding| binding.tunnel == tunnel);
+        let mut ids: Vec<_> = bound.map(|binding| binding.owner).collect();
+        ids.sort();
+        ids.into_iter()
+    }
+
     /// How many the responder behind `tunnel` has.
     fn of_tunnel(&self, tunnel: PeerId) -> usize {
         self.per_tunnel.get(&tunnel).copied().unwrap_or(0)
@@ -207,10 +215,12 @@ impl Node {
         }
     }
 
-    /// Where datagrams to `destination` leave: through a responder's tunnel, else into the Internet if this node is an open exit.
+    /// Where datagrams to `destination` leave: through a responder's tunnel unless it is gone, else into the Internet if this node is an open exit.
     fn way_to(&self, destination: IpAddr) -> Option<PeerId> {
-        let open = || self.is_open_to(destination).then_some(PeerId::INTERNET);
-        self.responder_tunnel(destination).or_else(open)
+        match self.responder_tunnel(destination) {
+            Some(tunnel) => (!self.away.has(tunnel)).then_some(tunnel),
+            None => self.is_open_to(destination).then_some(PeerId::INTERNET),
+        }
     }
 
     /// Whether the open exit reaches `destination`: never a node of the network.

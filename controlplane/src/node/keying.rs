@@ -1,4 +1,4 @@
-//! Keys of PVTs come and go: TVTs are born under the newest, and a PVT without any is down.
+//! Keys of tunnels come and go: TVTs are born under the newest of a PVT, a PVT without any is down, and a host without any is missed.
 
 use ain_dataplane::id::{Now, PeerId};
 
@@ -21,10 +21,12 @@ impl Node {
                 }
             }
             Keying::Up(peer) => {
+                self.away.welcome(peer);
                 if let Some(pvt) = self.pvts.get_mut(&peer) {
                     pvt.liveness.ask_at(now);
                 }
             }
+            Keying::Down(host) if self.settings.hosts.contains_key(&host) => self.away.miss(now, host),
             Keying::Down(peer) => {
                 if self.pvts.get_mut(&peer).is_some_and(|pvt| pvt.cut(now)) {
                     self.pvt_lost(now, peer);

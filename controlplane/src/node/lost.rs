@@ -96,10 +96,10 @@ impl Node {
         loss.from = links.last().filter(|_| more).and_then(|(spi, _)| spi.checked_add(1));
         for (_, id) in links.iter().filter(|(_, id)| *id <= loss.newest) {
             let Some(aivt) = self.aivts.by_id(*id) else { continue };
-            if self.others_can_be_told(aivt, loss.peer) {
-                // The neighbour may be back, and have made this one since, before its new process number came here.
-                let fresh = now.since(aivt.since) < FRESH && self.is_up(loss.peer);
-                let silent = if fresh { Teller::Here } else { side_of(aivt, loss.peer) };
+            // The neighbour may be back, and have made this one since, before its new process number came here.
+            let fresh = now.since(aivt.since) < FRESH && self.is_up(loss.peer);
+            let silent = if fresh { Teller::Here } else { side_of(aivt, loss.peer) };
+            if self.can_be_told(aivt, silent) {
                 self.end(now, *id, Reason::NextHopUnreachable, silent);
             } else {
                 loss.passed_over = true;
@@ -108,9 +108,15 @@ impl Node {
         links.len()
     }
 
-    fn others_can_be_told(&self, aivt: &Aivt, lost: PeerId) -> bool {
-        let mut others = aivt.links().map(|link| link.peer).filter(|peer| *peer != lost);
-        others.all(|peer| self.has_room_for(peer))
+    /// Whether all neighbours on `aivt` but the `silent` one would take another DESTROY.
+    pub(super) fn can_be_told(&self, aivt: &Aivt, silent: Teller) -> bool {
+        let upstream = aivt.upstream.as_ref().map(|upstream| upstream.link.peer);
+        let downstream = aivt.downstream.as_ref().map(|downstream| downstream.link.peer);
+        let told = [
+            upstream.filter(|_| silent != Teller::Upstream),
+            downstream.filter(|_| silent != Teller::Downstream),
+        ];
+        told.into_iter().flatten().all(|peer| self.has_room_for(peer))
     }
 
     /// Whether `peer` would take another DESTROY; half of the room is for other requests.
@@ -129,7 +135,7 @@ fn side_of(aivt: &Aivt, peer: PeerId) -> Teller {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use ain_dataplane::id::Spi;
@@ -141,7 +147,7 @@ mod tests {
     use super::*;
     use crate::action::{Action, Link};
     use crate::aivt::{Downstream, NEVER, Role, Stage, Upstream};
-    use crate::config::{Config, Neighbour, Peer, Quotas};
+    use crate::config::{Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption};
     use crate::directory::{Directory, Entry, NodeId, OnionKey};
     use crate::sa::Generation;
     use crate::share::NeighbourShare;
@@ -176,13 +182,22 @@ mod tests {
         frame.decode(datagram).unwrap()
     }
 
+    /// The node under test; its PVTs are up.
     fn node() -> Node {
+        let mut node = node_with(&[]);
+        hear(&mut node, Now(0));
+        node
+    }
+
+    /// With hosts of these prefixes, peers from 3 on, and 198.51/16 behind the first neighbour.
+    pub fn node_with(hosts: &[&str]) -> Node {
         let entry = |number: u8| Entry {
             onion_keys: vec![OnionKey::always(3, onion_key(number).public().to_vec())],
             neighbours: match number {
                 THIS => (0..THIS).map(id).collect(),
                 _ => vec![id(THIS)],
             },
+            exit_prefixes: Vec::from_iter((number == 0).then(|| "198.51.0.0/16".parse().unwrap())),
             ..Entry::new(format!("ain{number}"), identity(number), IpAddr::V4(address(number)))
         };
         let neighbour = |number: u8| {
@@ -192,6 +207,14 @@ mod tests {
                 share: NeighbourShare::default(),
             })
         };
+        let host = |prefix: &str| {
+            Peer::Host(Host {
+                prefixes: vec![prefix.parse().unwrap()],
+                role: HostRole::Both,
+                option: SourceOption::AsSent,
+                quota: None,
+            })
+        };
         let config = Config {
             id: id(THIS),
             onion_keys: onion_key(THIS).into(),
@@ -199,7 +222,10 @@ mod tests {
             directory: Directory::new((0..=THIS).map(entry).collect()).unwrap(),
             guards: Vec::new(),
             guard_time_s: 0,
-            peers: (0..THIS).map(neighbour).collect(),
+            peers: (0..THIS)
+                .map(neighbour)
+                .chain(hosts.iter().copied().map(host))
+                .collect(),
             min_nodes: 2,
             max_nodes: 6,
             profile: CellProfile::Standard,
@@ -210,12 +236,10 @@ mod tests {
             open_exit: None,
             tickets: None,
         };
-        let mut node = Node::new(config, Now(0), Box::new(ChaCha12Rng::seed_from_u64(7))).unwrap();
-        hear(&mut node, Now(0));
-        node
+        Node::new(config, Now(0), Box::new(ChaCha12Rng::seed_from_u64(7))).unwrap()
     }
 
-    fn hear(node: &mut Node, now: Now) {
+    pub fn hear(node: &mut Node, now: Now) {
         node.pvts.values_mut().for_each(|pvt| _ = pvt.liveness.heard(now));
     }
 
@@ -249,7 +273,8 @@ mod tests {
     }
 
     fn is_ending(node: &Node) -> bool {
-        node.lost.next_due().or(node.leaving.next_due()).is_some()
+        let due = node.lost.next_due().or(node.leaving.next_due());
+        due.or(node.away.next_due()).is_some()
     }
 
     /// Time passes from `now` until nothing more ends. In each millisecond neighbours but the silent one ACK so many requests.

@@ -9,6 +9,7 @@ use ain_dataplane::id::{AivtId, Now, Pair, PeerId};
 use super::{Node, Teller};
 use crate::action::{Action, Verdict};
 use crate::aivt::Role;
+use crate::flow::FlowNumber;
 use crate::limits::{CLOSING_EVERY, CLOSING_WORDS};
 use crate::request::{Answer, Close, Outcome, RequestError, open, wrap};
 use crate::signal::destroy::Reason;
@@ -27,6 +28,11 @@ impl Closing {
     /// When [`Node::say_last_words`] goes on.
     pub(super) fn next_due(&self) -> Option<Now> {
         self.due.front().map(|(due, _)| *due)
+    }
+
+    /// How many wait for an answer.
+    pub(super) fn len(&self) -> usize {
+        self.left.len()
     }
 
     fn take_due(&mut self, now: Now) -> Option<AivtId> {
@@ -77,11 +83,15 @@ impl Node {
 
     /// As initiator: the flow is forgotten by the packet path, so that new traffic begins it anew.
     fn close_own_flow(&mut self, now: Now, tunnel: PeerId, pair: Pair) -> bool {
-        let open = self
-            .flows
-            .with_pair(tunnel, pair)
-            .and_then(|number| Some((number, self.flows.by_number(number)?.id?)));
-        let Some((number, flow)) = open else { return false };
+        let known = self.flows.with_pair(tunnel, pair);
+        known.is_some_and(|number| self.close_open_flow(now, number))
+    }
+
+    /// The same; whether it was open.
+    pub(super) fn close_open_flow(&mut self, now: Now, number: FlowNumber) -> bool {
+        let Some(flow) = self.flows.by_number(number).and_then(|flow| flow.id) else {
+            return false;
+        };
         self.drop_flow(now, number, Reason::None);
         if let Some(flow) = self.flows.by_number_mut(number) {
             flow.forgive();
@@ -96,11 +106,16 @@ impl Node {
         let Some(id) = bound.filter(|_| self.responder_tunnel(answers.source) == Some(tunnel)) else {
             return false;
         };
+        self.close_bound(now, id);
+        true
+    }
+
+    /// The responder that `id` is bound to wishes its end.
+    pub(super) fn close_bound(&mut self, now: Now, id: AivtId) {
         if let Entry::Vacant(left) = self.closing.left.entry(id) {
             left.insert(CLOSING_WORDS);
             self.say_last_word(now, id);
         }
-        true
     }
 
     /// Says again what was not answered, or ends it.

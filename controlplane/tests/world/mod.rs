@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use ain_controlplane::action::Action;
 use ain_controlplane::node::Node;
 use ain_controlplane::request::{Answer, Close, open, wrap};
+use ain_controlplane::sa::{SaEvent, SaProtocol};
 use ain_controlplane::signal::ends::Ends;
 use ain_dataplane::command::Event;
 use ain_dataplane::engine::Engine;
@@ -278,6 +279,19 @@ impl World {
             .get_mut(&(100 + from))
             .unwrap()
             .send(self.now, [Buf::of(bytes)]);
+        self.settle();
+    }
+
+    /// AIN `node` loses the ESP associations of its first host's tunnel.
+    pub fn lose_host(&mut self, node: u8) {
+        let outer = outer_of(100 + node, self.family);
+        let machine = self.machines.get_mut(&(node + 1)).unwrap();
+        let (host, _) = machine.peers.iter().find(|(_, peer)| peer.remote == outer).unwrap();
+        let names = machine.associations.iter().map(|(name, _)| name);
+        let esp = names.filter(|name| (name.peer, name.protocol) == (host, SaProtocol::Esp));
+        for name in esp.collect::<Vec<_>>() {
+            machine.keys.push(SaEvent::Remove(name));
+        }
         self.settle();
     }
 
