@@ -141,53 +141,55 @@ static bool is_last(book_t *this, const sa_t *sa)
 	return last;
 }
 
+/** The SA of that name that charon has not deleted. */
+static sa_t *find_sa(book_t *this, const uint8_t *name)
+{
+	enumerator_t *all = this->sas->create_enumerator(this->sas);
+	sa_t *sa, *found = NULL;
+
+	while (!found && all->enumerate(all, &sa))
+	{
+		found = !sa->gone && memeq(sa->name, name, NAME_LEN) ? sa : NULL;
+	}
+	all->destroy(all);
+	return found;
+}
+
 bool book_keeps(book_t *this, const uint8_t *name)
 {
-	enumerator_t *all;
-	bool keeps = false;
+	bool keeps;
 	sa_t *sa;
 
 	this->mutex->lock(this->mutex);
-	all = this->sas->create_enumerator(this->sas);
-	while (!keeps && all->enumerate(all, &sa))
+	sa = find_sa(this, name);
+	keeps = sa && find_trap(this, sa->reqid) && is_last(this, sa);
+	if (keeps)
 	{
-		if (!sa->gone && memeq(sa->name, name, NAME_LEN) && find_trap(this, sa->reqid) && is_last(this, sa))
-		{
-			keeps = true;
-			fall(this, sa);
-			sa->gone = true;
-			sa->due = time_monotonic(NULL) + GRACE_S;
-		}
+		fall(this, sa);
+		sa->gone = true;
+		sa->due = time_monotonic(NULL) + GRACE_S;
 	}
-	all->destroy(all);
 	this->mutex->unlock(this->mutex);
 	return keeps;
 }
 
 void book_deleted(book_t *this, const uint8_t *name, bool told)
 {
-	enumerator_t *all;
-	bool found = false;
 	sa_t *sa;
 
 	this->mutex->lock(this->mutex);
-	all = this->sas->create_enumerator(this->sas);
-	while (!found && all->enumerate(all, &sa))
+	sa = find_sa(this, name);
+	if (sa)
 	{
-		if (!sa->gone && memeq(sa->name, name, NAME_LEN))
+		fall(this, sa);
+		sa->gone = true;
+		if (told)
 		{
-			found = true;
-			fall(this, sa);
-			sa->gone = true;
-			if (told)
-			{
-				this->sas->remove_at(this->sas, all);
-				free(sa);
-			}
+			this->sas->remove(this->sas, sa, NULL);
+			free(sa);
 		}
 	}
-	all->destroy(all);
-	if (!found && !told)
+	else if (!told)
 	{	/* a number that has never become an SA */
 		INIT(sa,
 			.gone = true,
