@@ -4,30 +4,27 @@
 //! ```text
 //!   DIR/strongswan.conf               plugins, sockets, patience
 //!   DIR/swanctl/swanctl.conf          a connection a tunnel, in it two children, and pre-shared keys
-//!   DIR/swanctl/{x509,x509ca,private} certificates and the node's private key
+//!   DIR/swanctl/{x509,x509ca,private} certificates and the node's private key: `ain-*`, what else is there is the operator's
 //! ```
 //! IKEv2 makes AH and ESP apart (RFC 7296 has no bundle): a child for ESP in tunnel mode, and one for AH in transport mode around it.
 //! The selectors of the latter are all addresses of the families inside, with protocol 50: charon takes a single address there for the
 //! end of the association (it is made for MIPv6), and Linux holds what is innermost against them.
 
+mod folder;
 mod swanctl;
 
 use std::fmt::Write as _;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::config::{Credentials, Host, IkePeer, Neighbour, NodeConfig, Tunnel};
-use crate::files;
+use crate::config::{Host, IkePeer, Neighbour, NodeConfig, Tunnel};
+use folder::replace;
 use swanctl::{Connection, End, Role};
 
-/// Longest file of a certificate or a key, bytes.
-const CREDENTIAL_BYTES_MAX: u64 = 64 << 10;
 /// All addresses of a family.
 const ANY: [&str; 2] = ["0.0.0.0/0", "::/0"];
 /// Room for the text of a tunnel, so that a string that grows leaves no copies of keys behind.
@@ -45,6 +42,9 @@ pub enum IkeConfigError {
     /// charon's configuration, and the shell that it has read its connections, take no such path.
     #[error("{0}: charon takes letters, digits and `/._-` alone in paths")]
     Path(PathBuf),
+    /// A folder is open to others, who could tell charon whom to believe.
+    #[error("{0}: others may write there: look at what is in it, then `chmod go-w`")]
+    Writable(PathBuf),
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -165,7 +165,7 @@ fn peers(config: &NodeConfig) -> impl Iterator<Item = Peer<'_>> {
 /// in words.
 ///
 /// # Errors
-/// [`IkeConfigError::Io`].
+/// [`IkeConfigError::Path`], [`IkeConfigError::Writable`], [`IkeConfigError::Io`].
 pub fn write(config: &NodeConfig, dir: &Path) -> Result<String, IkeConfigError> {
     let dir = std::path::absolute(dir).map_err(|source| failed(dir, source))?;
     for path in [&dir, &config.ike.socket] {
@@ -174,15 +174,9 @@ pub fn write(config: &NodeConfig, dir: &Path) -> Result<String, IkeConfigError> 
             return Err(IkeConfigError::Path(path.clone()));
         }
     }
+    folder::make(&dir)?;
     let swanctl = dir.join("swanctl");
-    for folder in ["x509", "x509ca", "private"] {
-        let folder = swanctl.join(folder);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|source| failed(&folder, source))?;
-    }
-    if let Some(credentials) = &config.ike.credentials {
-        copy_credentials(credentials, &swanctl)?;
-    }
+    folder::put(config.ike.credentials.as_ref(), &swanctl)?;
     let peers: Vec<Peer<'_>> = peers(config).collect();
     let connections: Vec<Connection<'_>> = (0..).zip(&peers).map(|(at, peer)| peer.here(config, at)).collect();
     let mut text = Zeroizing::new(String::with_capacity(TUNNEL_BYTES * (1 + connections.len())));
@@ -230,31 +224,6 @@ fn of_other_end(config: &NodeConfig, peer: &Peer<'_>, option: &str) -> Zeroizing
     .and_then(|()| swanctl::write(&mut text, &[peer.there(config)]))
     .expect("a string takes all");
     text
-}
-
-fn copy_credentials(credentials: &Credentials, swanctl: &Path) -> Result<(), IkeConfigError> {
-    let copy = |from: &Path, to: PathBuf| replace(&to, &read(from)?);
-    copy(&credentials.cert_file, swanctl.join("x509").join(swanctl::OWN_FILE))?;
-    copy(&credentials.key_file, swanctl.join("private").join(swanctl::OWN_FILE))?;
-    let authorities = credentials.ca_files.iter().enumerate();
-    authorities.into_iter().try_for_each(|(at, file)| {
-        let name = swanctl::authority(at);
-        copy(file, swanctl.join("x509ca").join(name))
-    })
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IkeConfigError> {
-    let bytes = std::fs::metadata(path).map_err(|source| failed(path, source))?.len();
-    if bytes > CREDENTIAL_BYTES_MAX {
-        return Err(failed(path, io::ErrorKind::FileTooLarge.into()));
-    }
-    std::fs::read(path)
-        .map(Zeroizing::new)
-        .map_err(|source| failed(path, source))
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), IkeConfigError> {
-    files::replace(path, bytes).map_err(|source| failed(path, source))
 }
 
 fn failed(path: &Path, source: io::Error) -> IkeConfigError {

@@ -10,8 +10,10 @@ use super::all_of;
 use crate::config::{Auth, Rekey, Tunnel};
 use crate::host_config::{AH_REQID, ESP_REQID};
 
+/// With it begin the names of all files of credentials that are copies.
+pub(super) const PREFIX: &str = "ain-";
 /// Certificate and private key of the end that is told.
-pub(super) const OWN_FILE: &str = "own.pem";
+pub(super) const OWN_FILE: &str = "ain-own.pem";
 /// Seconds that the negotiation of successors may take, at least.
 const REKEY_ROOM_S: u64 = 30;
 /// By how much the end that is not first rekeys later, at least.
@@ -23,7 +25,7 @@ const DPD_DELAY_S: u8 = 2;
 
 /// File of the authority in place `at`.
 pub(super) fn authority(at: usize) -> String {
-    format!("ca-{at}.pem")
+    format!("{PREFIX}ca-{at}.pem")
 }
 
 /// One end of a tunnel.

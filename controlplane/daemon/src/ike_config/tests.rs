@@ -1,5 +1,6 @@
 //! Line 2: what charon is told, here and at the other end.
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
@@ -23,7 +24,7 @@ fn line_2_files_for_charon_say_what_the_configuration_says() {
         "neighbour-ain2-esp { esp_proposals = aes128gcm16-x25519-esn mode = tunnel reqid = 1 local_ts = 203.0.113.1/32 remote_ts = 203.0.113.2/32",
         "neighbour-ain2-ah { ah_proposals = aescmac-x25519-esn mode = transport_proxy reqid = 2 local_ts = 0.0.0.0/0[esp] remote_ts = 0.0.0.0/0[esp]",
         "rekey_time = 5s life_time = 38s rand_time = 0s rekey_packets = 2147483648 life_packets = 3355443200 start_action = trap }",
-        "local { auth = pubkey id = \"ain1.example.org\" certs = own.pem } remote { auth = pubkey id = \"alice@example.org\" cacerts = ca-0.pem }",
+        "local { auth = pubkey id = \"ain1.example.org\" certs = ain-own.pem } remote { auth = pubkey id = \"alice@example.org\" cacerts = ain-ca-0.pem }",
         "host-alice-esp { esp_proposals = aes128gcm16-x25519-esn mode = tunnel reqid = 3 local_ts = 0.0.0.0/0 remote_ts = 10.0.0.1/32 rekey_time = 8s",
         "host-alice-ah { ah_proposals = sha256-x25519-esn",
         &format!(
@@ -41,15 +42,47 @@ fn line_2_files_for_charon_say_what_the_configuration_says() {
         "{settings}"
     );
     for (file, text) in [
-        ("x509/own.pem", "own.crt"),
-        ("private/own.pem", "own.key"),
-        ("x509ca/ca-0.pem", "ca.crt"),
+        ("x509/ain-own.pem", "own.crt"),
+        ("private/ain-own.pem", "own.key"),
+        ("x509ca/ain-ca-0.pem", "ca.crt"),
     ] {
         let copy = dir.join("swanctl").join(file);
         assert_eq!(std::fs::read_to_string(&copy).unwrap(), format!("text of {text}"));
         assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    write(&node(&samples), &dir).unwrap();
+}
+
+#[test]
+fn line_2_the_folder_keeps_no_credential_that_is_given_up_and_nothing_open() {
+    let samples = by_ike();
+    let mut config = node(&samples);
+    let dir = samples.path("charon");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let set_mode = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    write(&config, &dir).unwrap();
+    assert_eq!(mode(&dir), 0o700);
+    let private = dir.join("swanctl/private");
+    let operators = private.join("own.pem");
+    std::fs::write(&operators, "of the operator").unwrap();
+    std::fs::write(private.join("ain-own.pem.new"), "of a write that was cut off").unwrap();
+
+    set_mode(&dir, 0o755);
+    set_mode(&private, 0o755);
+    config.ike.credentials = None;
+    write(&config, &dir).unwrap();
+    assert_eq!([mode(&dir), mode(&private)], [0o755, 0o700]);
+    let left = |folder: &str| -> Vec<_> {
+        let entries = std::fs::read_dir(dir.join("swanctl").join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    assert_eq!(left("private"), [operators]);
+    assert!(left("x509").is_empty() && left("x509ca").is_empty());
+
+    for open in [&dir, &private] {
+        set_mode(open, 0o720);
+        assert!(matches!(write(&config, &dir), Err(IkeConfigError::Writable(named)) if named == *open));
+        set_mode(open, 0o700);
+    }
 }
 
 #[test]
@@ -58,7 +91,7 @@ fn line_2_the_other_end_is_told_the_mirror_image() {
     let text = flat(&of_host(&config, "alice").unwrap());
     for wanted in [
         "local_addrs = 192.0.2.10 remote_addrs = 203.0.113.1",
-        "local { auth = pubkey id = \"alice@example.org\" certs = own.pem } remote { auth = pubkey id = \"ain1.example.org\"",
+        "local { auth = pubkey id = \"alice@example.org\" certs = ain-own.pem } remote { auth = pubkey id = \"ain1.example.org\"",
         "local_ts = 10.0.0.1/32 remote_ts = 0.0.0.0/0",
         "mode = transport_proxy reqid = 2 local_ts = 0.0.0.0/0[esp] remote_ts = 0.0.0.0/0[esp]",
         "rekey_time = 5s",
