@@ -6,11 +6,13 @@ with the node and over taps, and the packet path does not feel it.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from lab import configs, topology, traffic, wire
@@ -90,6 +92,8 @@ def test_line5_the_kernel_is_reached_and_answers(at: tuple[Kind, Fleet]) -> None
         assert heard.protocols and not heard.protocols & {PROTO_AH, PROTO_ESP}
         assert all(now > then for now, then in zip(exceptions(fleet), seen, strict=True))
         assert fleet.drops(NODE, "for_the_kernel") == 0
+        workers, all_cores = cores(fleet, "ain-worker"), os.sched_getaffinity(0)
+        assert cores(fleet, "ain-taps") == (all_cores - workers or all_cores)
     else:
         assert exceptions(fleet) == [0, 0]
     # TCP learns by loss how fast it may be.
@@ -168,6 +172,13 @@ def test_line5_a_tap_goes_with_its_node_and_comes_again(family: int) -> None:
 def note(kind: Kind, fleet: Fleet, case: str, verdict: str) -> None:
     """A row of the table."""
     rows.append(Row(case, f"Linux kernel; {kind}", f"IPv{fleet.network.family}", "-", verdict))
+
+
+def cores(fleet: Fleet, name: str) -> set[int]:
+    """Those on which the node's threads of that name may run."""
+    tasks = Path(f"/proc/{fleet.running[NODE].pid}/task").iterdir()
+    named = [int(task.name) for task in tasks if (task / "comm").read_text().startswith(name)]
+    return {core for thread in named for core in os.sched_getaffinity(thread)}
 
 
 def exceptions(fleet: Fleet) -> list[float]:

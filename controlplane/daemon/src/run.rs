@@ -21,7 +21,7 @@ use ain_dataplane::publish::published;
 use ain_dataplane::table::flow_table;
 use ain_worker::idle::{Adaptive, IdlePolicy};
 use ain_worker::kernel::KernelEnd;
-use ain_worker::pin::set_up_thread;
+use ain_worker::pin::{keep_off, set_up_thread};
 use ain_worker::run::{Clock, Worker, reins};
 use anyhow::{Context, ensure};
 use rand::rngs::{StdRng, SysRng};
@@ -57,6 +57,7 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
             "the node starts with the directory that it took last, for the one that is configured cannot be used: {problems}"
         );
     }
+    keep_off(&config.workers.cores).context("workers.cores")?;
     room::place::<Portable>(&config)?;
     let crypto = Chosen::choose(config.workers.crypto).context("workers.crypto")?;
     benchmark::claim(&config.state_dir, config.benchmark.is_some())?;

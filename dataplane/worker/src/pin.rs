@@ -4,7 +4,9 @@ use std::ffi::CString;
 
 use core_affinity::CoreId;
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::prctl;
+use nix::unistd::Pid;
 
 use crate::limits::CORES;
 
@@ -54,11 +56,29 @@ pub fn set_up_thread(thread: &str, core: Option<usize>) -> Result<(), PinError> 
     }
 }
 
+/// Leaves `cores` to others: the calling thread stays off them, and so do the threads that it starts from now on and that are pinned
+/// nowhere. If it may use no other core, nothing changes.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn keep_off(cores: &[u16]) -> nix::Result<()> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let mut left = CpuSet::new();
+    for core in (0..CpuSet::count()).filter(|core| cores.iter().all(|other| usize::from(*other) != *core)) {
+        if allowed.is_set(core)? {
+            left.set(core)?;
+        }
+    }
+    if left == CpuSet::new() {
+        return Ok(());
+    }
+    sched_setaffinity(this, &left)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sched::{CpuSet, sched_getaffinity};
-    use nix::unistd::Pid;
 
     fn allowed() -> Vec<usize> {
         let set = sched_getaffinity(Pid::from_raw(0)).expect("affinity");
@@ -74,6 +94,16 @@ mod tests {
         assert_eq!(allowed(), [last]);
         assert_eq!(prctl::get_name().expect("name").to_str(), Ok("ain-worker-7"));
         assert_eq!(prctl::get_timerslack().expect("slack"), 1);
+    }
+
+    #[test]
+    fn threads_that_a_thread_starts_keep_off_cores_too() {
+        let all = allowed();
+        let numbers: Vec<u16> = all.iter().map(|core| u16::try_from(*core).expect("a core")).collect();
+        keep_off(&numbers).expect("nothing is left: unchanged");
+        assert_eq!(allowed(), all);
+        keep_off(&numbers[1..]).expect("one is left");
+        assert_eq!(std::thread::spawn(allowed).join().expect("a thread"), all[..1]);
     }
 
     #[test]
