@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from lab import charon, configs, traffic
+from lab import charon, configs, router, traffic
 from lab.configs import Network
 from lab.inner import Address
 from lab.interop import Row, rows
 from lab.linux import Linux
 from lab.processes import Fleet
 from lab.shell import run, wait_for
-from lab.topology import Host
+from lab.topology import OUTER, Host
 from test_interop_linux import tcp
 
 STRONGSWAN = "strongSwan 5.9.8"
@@ -171,24 +171,42 @@ def renewed(fleet: Fleet, node: str) -> bool:
 
 @pytest.mark.limit(90)
 def test_line2_what_cannot_be_is_refused_clearly() -> None:
-    network = chain()
+    network = chain(family=4)
     with Fleet(network) as fleet:
         until_answered(fleet)
         own = charon.folder(fleet.lab, "ain3") / "swanctl" / "swanctl.conf"
         good = own.read_text()
-
-        def again(text: str) -> None:
-            fleet.kill("ain3-charon")
-            own.write_text(text)
-            fleet.start_charon("ain3")
-
-        # charon shows the other end a NAT that is none.
-        again(good.replace("mobike = no", "mobike = no\n        encap = yes"))
-        wait_for("a NAT is refused", lambda: any("ain refuses:" in line and "NAT" in line for line in said(fleet, "ain3")), UP_S)
-        again(re.sub("secret = 0x..", "secret = 0x", good))
+        fleet.stop("ain3-charon")
+        own.write_text(re.sub("secret = 0x..", "secret = 0x", good))
+        fleet.start_charon("ain3")
         wait_for("a key is refused", lambda: any("MAC mismatched" in line for line in said(fleet, "ain2")), UP_S)
-    told("a NAT on the way", network, "refused: AH crosses none")
+        hide(fleet, "ain3")
+        wait_for("a NAT is found", lambda: any("local host is behind NAT" in line for line in said(fleet, "ain3")), UP_S)
+        for node in ("ain2", "ain3"):
+            wait_for(f"{node} refuses it", lambda node=node: any("ain refuses: a NAT stands" in line for line in said(fleet, node)), UP_S)
+        # Of ain3's one tunnel, and of those of ain2, which still has its other one.
+        wait_for("no association is left", lambda: [installed(fleet, node) for node in ("ain2", "ain3")] == [4, 0], UP_S)
+    told("a NAT on the way", network, "refused by both ends: AH crosses none")
     told("another PSK", network, "refused: MAC mismatched")
+
+
+def hide(fleet: Fleet, node: str) -> None:
+    """Puts a node behind a router that translates addresses, and tells it the address that it has there."""
+    fleet.kill(f"{node}-charon")
+    fleet.kill(node)
+    router.hide(fleet.lab, fleet.host(node))
+    file = fleet.lab.directory / f"{node}.toml"
+    net = f"{fleet.network.outer(node)}/{OUTER[4].prefixlen}"
+    assert f'"{net}"' in file.read_text()
+    file.write_text(file.read_text().replace(f'"{net}"', f'"{router.INSIDE}"'))
+    charon.configure(fleet.lab, node, fleet.ain)
+    fleet.start(node, wait=False)
+    fleet.start_charon(node)
+
+
+def installed(fleet: Fleet, node: str) -> float:
+    """How many associations of IKE a node has."""
+    return fleet.counters(node)["ain_ike_associations"]
 
 
 @pytest.mark.limit(180)
