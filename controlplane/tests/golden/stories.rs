@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 
+use ain_controlplane::signal::suite::x_wing;
 use ain_controlplane::table_writer::{Rate, TunnelShape};
 use ain_dataplane::count::SlotUse;
 use ain_dataplane::id::Now;
@@ -21,6 +22,7 @@ pub fn tell(golden: &mut Golden) {
     tunnels(golden);
     for family in [Family::V4, Family::V6] {
         network(golden, family);
+        parts(golden, family);
         padded(golden, family);
         rates(golden, family);
     }
@@ -122,6 +124,22 @@ fn network(golden: &mut Golden, family: Family) {
         "answer",
     ] {
         assert!(seen.contains(kind), "no {kind}: {seen:?}");
+    }
+}
+
+/// A creating signal of suite 4 as the entrance sends it to its neighbour.
+fn parts(golden: &mut Golden, family: Family) {
+    let mut plan = Network::chain(2);
+    plan.family = family;
+    (plan.kem, plan.onion_key) = (x_wing::KEM, |node| x_wing::onion_key(&[node as u8 + 1; 32]));
+    let mut world = World::new(&plan, 1);
+    world.passed = Some(Vec::new());
+    world.send(0, &datagram(Ipv4Addr::new(198, 51, 0, 1), inside(1), 64, 100, 1));
+    let mut passed = world.passed.take().unwrap_or_default();
+    passed.retain(|one| kind_of(one) == "create");
+    assert_eq!(passed.len(), 6);
+    for part in passed {
+        golden.add("create-parts", &joint_of_world(family, part.ends), &part.frame);
     }
 }
 
