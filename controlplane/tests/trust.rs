@@ -2,10 +2,15 @@
 
 mod net;
 
+use ain_controlplane::associations::Keying;
+use ain_controlplane::config::SpiSecret;
+use ain_controlplane::generation::AhPair;
+use ain_controlplane::sa::Generation;
 use ain_controlplane::signal::destroy::Reason;
 use ain_controlplane::signal::frame::{Kind, Message};
-use ain_dataplane::id::{Now, PeerId};
-use net::{Net, Plan, sender};
+use ain_dataplane::id::{Now, PeerId, Spi};
+use ain_dataplane::usage::SaUse;
+use net::{AH_SPI, Net, Plan, sender};
 
 /// SPI and message id of the first CREATE that went from `from` to `to`.
 fn create_on(net: &Net, from: usize, to: usize) -> (u32, u32) {
@@ -54,6 +59,36 @@ fn a_captured_create_is_refused_when_it_comes_again() {
     let refused = net.node(1).counts().refused.of(Reason::ReplayedCreate);
     assert_eq!(replay(&mut net, 1, 8).refused.of(Reason::ReplayedCreate), refused + 1);
     assert_eq!(joined, 1);
+    net.settle();
+}
+
+#[test]
+fn a_create_under_keys_that_the_neighbour_lacks_is_refused_and_its_flow_goes_on_under_others() {
+    let mut net = Net::new(Plan::chain(3), 31);
+    let (sender, peer, generation) = (sender(0, 2, 1), net.peer(0, 1), Generation(7));
+    let lacked = AhPair {
+        generation,
+        spi_in: Spi::new(AH_SPI + 1).unwrap(),
+        spi_out: Spi::new(AH_SPI + 1).unwrap(),
+        spi_secret: SpiSecret::derive(b"one end", b"the other"),
+        spi_counter: None,
+        heard: SaUse::new(0),
+    };
+    net.drive(0, |node, now, _| node.handle_keying(now, Keying::Begun(peer, lacked)));
+    assert_eq!(net.send_until_arrival(&sender, 500), None);
+    let (asked, refused) = (net.node(0).counts().sent.of(Kind::Create), net.node(1).counts().refused);
+    assert_eq!((refused.of(Reason::ProtocolError), refused.total()), (asked, asked));
+    assert_eq!(
+        net.node(0).counts().failed.of(Reason::ProtocolError),
+        asked,
+        "each was ACKed and sent once"
+    );
+    assert!(asked > 0 && net.snapshot(1).is_empty());
+    net.drive(0, |node, now, _| {
+        node.handle_keying(now, Keying::Over(peer, generation))
+    });
+    net.send_until_arrival(&sender, 5000)
+        .expect("under the keys that both have");
     net.settle();
 }
 
