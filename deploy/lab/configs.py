@@ -45,6 +45,7 @@ class Tunnel:
     node: str
     inner: inner.Address
     responder: bool = False
+    more: tuple[inner.Address, ...] = ()  # inner addresses that the host has too
     option: str = "random-private"
     ah: str = "hmac-sha2-256-128"
     esp: str = "aes-128-gcm-16"
@@ -56,6 +57,11 @@ class Tunnel:
     def role(self) -> str:
         """As the files have it."""
         return "responder" if self.responder else "initiator"
+
+    @property
+    def inners(self) -> tuple[inner.Address, ...]:
+        """All inner addresses of the host."""
+        return (self.inner, *self.more)
 
 
 @dataclass
@@ -186,7 +192,7 @@ def write(lab: Lab, network: Network, ain: Path) -> None:
     if network.ike or network.host_ike:
         credentials.write(lab.directory, network)
     for node in network.nodes:
-        exits = [str(inner.of(t.inner).exit_prefix) for t in network.tunnels if t.responder and t.node == node]
+        exits = [str(inner.of(one).exit_prefix) for t in network.tunnels if t.responder and t.node == node for one in t.inners]
         printed = make_keys(lab.directory, node, network.outer(node), ain)
         drafts[node] = directory_entry(network, node, printed, exits)
         write_private(lab.directory / f"{node}.toml", node_file(network, node))
@@ -300,7 +306,7 @@ def host_tunnel(network: Network, tunnel: Tunnel) -> str:
 name = "{tunnel.host}"
 role = "{tunnel.role}"
 {option}remote = "{network.outer(tunnel.host)}"
-addresses = ["{inner.host_net(tunnel.inner)}"]
+addresses = {json.dumps([inner.host_net(one) for one in tunnel.inners])}
 inner_mtu = {tunnel.inner_mtu}
 esn = {str(tunnel.esn).lower()}
 ah = "{tunnel.ah}"

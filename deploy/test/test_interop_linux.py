@@ -42,11 +42,11 @@ CASES = [
 def test_line3_linux_kernels_talk_through_three_ains(inner_family: int, outer_family: int, ah: str, esp: str) -> None:
     network = configs.chain(3, inner_family=inner_family)
     network.family = outer_family
-    network.tunnels = [replace(tunnel, ah=ah, esp=esp) for tunnel in network.tunnels]
+    network.tunnels = [replace(tunnel, ah=ah, esp=esp, more=(other_family(tunnel),)) for tunnel in network.tunnels]
     network.linux = tuple(tunnel.host for tunnel in network.tunnels)
     with Fleet(network) as fleet:
         talk(fleet)
-    rows.append(Row("host tunnels, three AINs: ping, TCP, UDP", LINUX, families(outer_family, inner_family), f"{ah}, {esp}", "both ways, nothing lost"))
+    rows.append(Row("host tunnels, three AINs: ping, TCP, UDP; ping in the other family", LINUX, families(outer_family, inner_family), f"{ah}, {esp}", "both ways, nothing lost"))
 
 
 @pytest.mark.limit(90)
@@ -68,6 +68,12 @@ def test_line3_a_linux_kernel_ends_a_pvt(family: int, ah: str) -> None:
     rows.append(Row("PVT: KEEPALIVE", LINUX, families(family, family), f"{ah}, aes-128-gcm-16", "up; down without answers"))
 
 
+def other_family(tunnel: configs.Tunnel) -> inner.Address:
+    """What the host is called there."""
+    other = inner.FAMILIES[10 - tunnel.inner.version]
+    return other.responder if tunnel.responder else other.private
+
+
 def families(outer: int, inside: int) -> str:
     """As the table has them."""
     return f"IPv{outer}, inner IPv{inside}"
@@ -83,6 +89,7 @@ def talk(fleet: Fleet) -> None:
         assert traffic.ping(initiator, address, 20, 0.02).received == 20
         tcp(initiator, responder, address)
         udp(initiator, responder, address)
+        assert all(traffic.ping(initiator, more, 5).received == 5 for more in to.more)
     assert ip_address((responder.folder / "source").read_text()) in inner.of(address).drawn
 
 

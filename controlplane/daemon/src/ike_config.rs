@@ -39,6 +39,12 @@ pub enum IkeConfigError {
     /// Its keys are made by hand.
     #[error("the tunnel of `{0}` has keys made by hand: no `ike`; see `ain host-config`")]
     ByHand(String),
+    /// Linux's AH by IKE would carry a part of what is inside (decision 0025).
+    #[error(
+        "the tunnel of `{0}` has a family inside that is not the outer one: with keys by IKE, Linux puts AH around that one alone; a \
+         tunnel for each family over itself, or keys made by hand"
+    )]
+    Families(String),
     /// charon's configuration, and the shell that it has read its connections, take no such path.
     #[error("{0}: charon takes letters, digits and `/._-` alone in paths")]
     Path(PathBuf),
@@ -193,37 +199,45 @@ pub fn write(config: &NodeConfig, dir: &Path) -> Result<String, IkeConfigError> 
 /// What the IKE daemon of the host called `name` is told, secret where the two ends share a key.
 ///
 /// # Errors
-/// There is no such host, or it has hand-made keys.
+/// There is no such host, it has hand-made keys, or strongSwan on Linux cannot carry its traffic.
 pub fn of_host(config: &NodeConfig, name: &str) -> Result<Zeroizing<String>, IkeConfigError> {
     let host = config.hosts.iter().find(|host| host.name == name);
     let host = host.ok_or_else(|| IkeConfigError::Unknown("hosts", name.to_owned()))?;
     let peer = Peer::of_host(host).ok_or_else(|| IkeConfigError::ByHand(name.to_owned()))?;
-    Ok(of_other_end(config, &peer, &format!("--host {name}")))
+    of_other_end(config, &peer, ("--host", name))
 }
 
 /// The same for the neighbour called `name`, if that is no AIN of ours but a kernel: its PVT alone, for signals.
 ///
 /// # Errors
-/// There is no such neighbour, or it has hand-made keys.
+/// There is no such neighbour, it has hand-made keys, or strongSwan on Linux cannot carry its traffic.
 pub fn of_neighbour(config: &NodeConfig, name: &str) -> Result<Zeroizing<String>, IkeConfigError> {
     let neighbour = config.neighbours.iter().find(|neighbour| neighbour.node == name);
     let neighbour = neighbour.ok_or_else(|| IkeConfigError::Unknown("neighbours", name.to_owned()))?;
     let peer = Peer::of_neighbour(config, neighbour).ok_or_else(|| IkeConfigError::ByHand(name.to_owned()))?;
-    Ok(of_other_end(config, &peer, &format!("--neighbour {name}")))
+    of_other_end(config, &peer, ("--neighbour", name))
 }
 
-fn of_other_end(config: &NodeConfig, peer: &Peer<'_>, option: &str) -> Zeroizing<String> {
+fn of_other_end(
+    config: &NodeConfig,
+    peer: &Peer<'_>,
+    (option, name): (&str, &str),
+) -> Result<Zeroizing<String>, IkeConfigError> {
+    let is_outer = |net: &IpNet| net.addr().is_ipv4() == peer.tunnel.local.is_ipv4();
+    if !peer.inside.iter().flatten().all(is_outer) {
+        return Err(IkeConfigError::Families(name.to_owned()));
+    }
     let mut text = Zeroizing::new(String::with_capacity(TUNNEL_BYTES));
     writeln!(
         text,
         "# The other end of a tunnel with {}, for strongSwan on Linux: /etc/swanctl/conf.d/ain.conf, of mode 0600, then\n\
-         # `swanctl --load-all`. Addresses, routes and policies of the kernel: what `ain host-config {option}` prints, once in a boot.\n\
+         # `swanctl --load-all`. Addresses, routes and policies of the kernel: what `ain host-config {option} {name}` prints, once in a boot.\n\
          # strongSwan is to leave routes alone: `install_routes = no` in strongswan.conf.",
         config.name
     )
     .and_then(|()| swanctl::write(&mut text, &[peer.there(config)]))
     .expect("a string takes all");
-    text
+    Ok(text)
 }
 
 fn failed(path: &Path, source: io::Error) -> IkeConfigError {

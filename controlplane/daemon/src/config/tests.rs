@@ -100,7 +100,7 @@ impl Samples {
     }
 
     /// Replaces `from`, which must be there, by `to`.
-    fn edit(&self, file: &str, from: &str, to: &str) -> &Self {
+    pub(crate) fn edit(&self, file: &str, from: &str, to: &str) -> &Self {
         let text = fs::read_to_string(self.path(file)).unwrap();
         assert!(text.contains(from), "{file} has no {from}");
         fs::write(self.path(file), text.replacen(from, to, 1)).unwrap();

@@ -112,6 +112,17 @@ fn line_2_the_other_end_is_told_the_mirror_image() {
 }
 
 #[test]
+fn line_2_linux_is_not_told_what_it_would_carry_a_part_of() {
+    for inside in ["\"10.0.0.1/32\", \"fd00::1/128\"", "\"fd00::1/128\"", ""] {
+        let samples = by_ike();
+        samples.edit("ain.toml", "\"10.0.0.1/32\"", inside);
+        let config = node(&samples);
+        assert!(matches!(of_host(&config, "alice"), Err(IkeConfigError::Families(name)) if name == "alice"));
+        write(&config, &samples.path("charon")).unwrap();
+    }
+}
+
+#[test]
 fn line_2_kernel_policies_ask_for_both_kinds_of_states() {
     let config = node(&by_ike());
     let commands = crate::host_config::of_host(&config, "alice", "eth0").unwrap();
