@@ -259,7 +259,7 @@ pub fn add_tunnel<C: Backend, B>(writer: &mut TableWriter<C, B>, sas: &[SaSpec; 
         shape: TunnelShape::default(),
     })?;
     for sa in sas {
-        writer.add_sa(sa)?;
+        writer.add_sa(sa, None)?;
     }
     Ok(slot)
 }

@@ -130,7 +130,7 @@ impl World {
             };
             writer.add_tunnel(&tunnel).expect("tunnel");
             for spec in ah_pair(peer) {
-                writer.add_sa(&spec).expect("association");
+                writer.add_sa(&spec, None).expect("association");
             }
         }
         let mut world = Self {

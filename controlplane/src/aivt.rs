@@ -188,6 +188,14 @@ impl Aivt {
         self.since.max(seen)
     }
 
+    /// The generation that its TVT to `peer` was born under.
+    pub fn generation_with(&self, peer: PeerId) -> Option<Generation> {
+        let upstream = self.upstream.iter().map(|one| (one.link.peer, one.generation));
+        let downstream = self.downstream.iter().map(|one| (one.link.peer, one.generation));
+        let mut both = upstream.chain(downstream);
+        both.find(|(other, _)| *other == peer).map(|(_, generation)| generation)
+    }
+
     /// Its TVTs at this node, one or two.
     pub fn links(&self) -> impl Iterator<Item = Link> {
         let upstream = self.upstream.as_ref().map(|upstream| upstream.link);

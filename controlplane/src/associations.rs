@@ -30,6 +30,8 @@ pub enum Keying {
     Begun(PeerId, AhPair),
     /// TVTs are not born under this generation any more. Those that stand keep it.
     Over(PeerId, Generation),
+    /// Those that stand have kept this generation for too long: it is over, and so are many after it.
+    Outlived(PeerId, Generation),
     /// All four kinds of associations are there.
     Up(PeerId),
     /// They are not, any more.
@@ -136,14 +138,15 @@ impl Associations {
         writer: &mut TableWriter<C, B>,
     ) {
         let name = spec.name();
-        if let Some(oldest) = self.in_the_way(name) {
-            self.remove(now, oldest, writer);
-            source.handle_expired(oldest, Expiry::Hard);
-        }
-        let used = match writer.add_sa(&spec) {
+        let oldest = self.in_the_way(name);
+        let used = match writer.add_sa(&spec, oldest) {
             Ok(used) => used,
             Err(error) => return source.handle_added(name, Err(error)),
         };
+        if let Some(oldest) = oldest {
+            self.forget(now, oldest);
+            source.handle_expired(oldest, Expiry::Hard);
+        }
         source.handle_added(name, Ok(Arc::clone(&used)));
         if let Some(newest) = self.newest_like(name) {
             newest.superseded = Some(now);
@@ -266,8 +269,9 @@ impl Associations {
         let ended: Vec<_> = known.map(|(name, _)| *name).collect();
         for (peer, generation) in ended {
             self.generations.remove(&(peer, generation));
-            writer.end_generation(peer, generation);
             self.news.push_back(Keying::Over(peer, generation));
+            let oldest = writer.end_generation(peer, generation);
+            self.news.extend(oldest.map(|oldest| Keying::Outlived(peer, oldest)));
         }
     }
 

@@ -133,6 +133,12 @@ pub const SA_GRACE: u64 = 60 * Now::SECOND;
 /// How long an AH pair is known after its associations: past the last repetition of a CREATE that was sent under it, 7 waits later, and
 /// the time until its answer.
 pub const GENERATION_GRACE: u64 = 7 * RETRANSMIT_FIRST_MAX + CREATE_TIMEOUT_RELAY;
+/// Key generations of one peer that are not over: twice those within [`GENERATION_GRACE`] of a tunnel whose both ends rekey it every two
+/// seconds. While half of all key slots are taken, no peer gets another one beyond [`ain_dataplane::limits::SAS_OF_A_KIND`].
+pub const GENERATIONS_OF_A_PEER: usize = 128;
+/// Key generations of one peer that are over and that AIVTs still use. When there are more, the AIVTs of the oldest one end: of those that
+/// are younger than so many rekeyings, none does.
+pub const GENERATIONS_KEPT: usize = 64;
 /// SPI counter values reserved on disk at a time.
 pub const SPI_BLOCK: u32 = 1 << 16;
 /// Values left in the reserved block when the next one is asked for.

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 
 use ain_controlplane::lifetime::{Amounts, Expiry, Lifetime};
-use ain_controlplane::limits::{GENERATION_GRACE, SA_GRACE};
+use ain_controlplane::limits::{GENERATION_GRACE, GENERATIONS_KEPT, GENERATIONS_OF_A_PEER, SA_GRACE};
 use ain_controlplane::sa::{Generation, Numbers, SaDirection, SaEvent, SaKind, SaName, SaProtocol, SaSpec};
 use ain_controlplane::table_writer::{Rate, TunnelShape};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
@@ -23,6 +23,7 @@ use plan::Plan;
 use sim::chain::{AS_THEY_COME, Chain, initiator, responder};
 use sim::{GMAC, Machine, datagram, key, outer_of};
 use world::{MILLISECOND, Weather, World, inside};
+use zeroize::Zeroizing;
 
 /// Seconds after which the plan's nodes end an idle AIVT.
 const INACTIVITY_S: u32 = 300;
@@ -39,6 +40,7 @@ fn half(
     let (peer, _) = machine.peers.iter().find(|(_, peer)| peer.remote == other).unwrap();
     let upwards = (ends.0 < ends.1) == (direction == SaDirection::Out);
     let seed = (round as u8).wrapping_mul(4) ^ ends.0 ^ ends.1 ^ u8::from(upwards) << 1;
+    let era = 16 * (round / 64) as u8;
     let numbers = match direction {
         SaDirection::In => Numbers::fresh_in(),
         SaDirection::Out => Numbers::fresh_out(machine.engines.len() as u8),
@@ -52,11 +54,11 @@ fn half(
                 generation,
                 spi_counter: None,
             };
-            (kind, key(7, seed, algorithm.key_bytes()))
+            (kind, key(7 + era, seed, algorithm.key_bytes()))
         }
         SaProtocol::Esp => {
             let algorithm = AeadAlgorithm::Aes256Gcm16;
-            (SaKind::Esp(algorithm), key(9, seed, algorithm.key_bytes()))
+            (SaKind::Esp(algorithm), key(9 + era, seed, algorithm.key_bytes()))
         }
     };
     SaSpec {
@@ -69,6 +71,18 @@ fn half(
         numbers,
         lifetime,
     }
+}
+
+/// Makes a pair of AH associations at the first of two machines, which the other one knows nothing of; whether it could be.
+fn rekey_alone(world: &mut World, ends: (u8, u8), round: u32) -> bool {
+    let (now, machine) = (world.now, world.machines.get_mut(&ends.0).unwrap());
+    for direction in [SaDirection::In, SaDirection::Out] {
+        let spec = half(machine, ends, (direction, SaProtocol::Ah), round, Lifetime::NONE);
+        machine.keys.push(SaEvent::Add(spec));
+    }
+    machine.associations.handle(now, &mut machine.keys, &mut machine.writer);
+    machine.settle(now);
+    machine.keys.take_added().iter().all(|(_, outcome)| outcome.is_ok())
 }
 
 /// Gives a machine what its source has, and its workers.
@@ -245,6 +259,106 @@ fn line_1_limits_ask_for_a_successor_once_and_then_take_the_pvt_down() {
     world.run_for(30 * Now::SECOND);
     assert!(send(&mut world) >= 1);
     world.assert_no_drops_but(&[DropReason::NoAssociation, DropReason::UnknownSpi]);
+}
+
+#[test]
+fn line_1_a_peer_that_rekeys_without_end_leaves_keys_to_others() {
+    let mut world = World::new(&Plan::chain(2), 1);
+    let mut rounds = 1..;
+    let made = rounds
+        .by_ref()
+        .take_while(|round| rekey_alone(&mut world, (1, 2), *round));
+    assert_eq!(
+        1 + made.count(),
+        GENERATIONS_OF_A_PEER,
+        "with the first, which was made by hand"
+    );
+    assert!(
+        world.machines[&1].associations.is_up(PeerId(0)),
+        "it keeps those that it has"
+    );
+    assert!(rekey_alone(&mut world, (1, 100), 1), "and the host gets others");
+    world.run_for(GENERATION_GRACE + Now::SECOND);
+    assert!(
+        rekey_alone(&mut world, (1, 2), rounds.next().unwrap()),
+        "as it does once the old ones are over"
+    );
+}
+
+#[test]
+fn line_1_an_association_that_cannot_be_takes_no_place() {
+    let mut world = World::new(&Plan::chain(2), 1);
+    (1..SAS_OF_A_KIND as u32).for_each(|round| assert!(rekey_alone(&mut world, (1, 2), round)));
+    let names = |world: &World| {
+        world.machines[&1]
+            .associations
+            .iter()
+            .map(|(name, _)| name)
+            .collect::<Vec<_>>()
+    };
+    let before = names(&world);
+    let (now, machine) = (world.now, world.machines.get_mut(&1).unwrap());
+    for direction in [SaDirection::In, SaDirection::Out] {
+        let spec = half(machine, (1, 2), (direction, SaProtocol::Ah), 99, Lifetime::NONE);
+        let key = Zeroizing::new(vec![0; 3]);
+        machine.keys.push(SaEvent::Add(SaSpec { key, ..spec }));
+    }
+    machine.associations.handle(now, &mut machine.keys, &mut machine.writer);
+    assert!(machine.keys.take_added().iter().all(|(_, outcome)| outcome.is_err()));
+    assert_eq!(
+        (names(&world), world.machines.get_mut(&1).unwrap().keys.take_expired()),
+        (before, Vec::new())
+    );
+    assert!(rekey_alone(&mut world, (1, 2), 99));
+    assert_eq!(
+        world.machines.get_mut(&1).unwrap().keys.take_expired().len(),
+        2,
+        "the oldest ones give way"
+    );
+}
+
+/// One AIVT under each generation: the two oldest ones are too old in the end.
+#[test]
+fn line_1_aivts_that_outlive_many_rekeyings_are_made_again() {
+    const ROUNDS: u32 = GENERATIONS_KEPT as u32 + 2;
+    let mut world = World::new(&Plan::chain(2), 1);
+    let mut traffic = Traffic { sent: 0, arrived: 0 };
+    let mut speak = |world: &mut World, flows: u32| {
+        for flow in 0..=flows as u8 {
+            traffic.sent += 1;
+            let source = Ipv4Addr::new(198, 51, 0, 1 + flow);
+            world.send(0, &datagram(source, inside(1), 64, 200, flow));
+        }
+        world.run_for(5 * Now::SECOND);
+        traffic.arrived += world.delivered(1).len() as u32;
+        assert_eq!(traffic.arrived, traffic.sent);
+    };
+    speak(&mut world, 0);
+    for round in 1..=ROUNDS {
+        for direction in [SaDirection::In, SaDirection::Out] {
+            for ends in [(1, 2), (2, 1)] {
+                add(&mut world, ends, (direction, SaProtocol::Ah), round);
+            }
+        }
+        world.run_for(2 * Now::SECOND);
+        speak(&mut world, round);
+    }
+    assert_eq!(world.nodes[&1].counts().ended.total(), 0);
+    for _ in 0..(SA_GRACE + GENERATION_GRACE) / (5 * Now::SECOND) + 2 {
+        speak(&mut world, ROUNDS);
+    }
+    for ain in 1..=2 {
+        let counts = world.nodes[&ain].counts();
+        assert_eq!((counts.ended.total(), counts.pvt_downs), (2, 0), "AIN {ain}");
+        let of_host = 2;
+        assert_eq!(
+            world.machines[&ain].writer.keys_in_use(),
+            2 * (GENERATIONS_KEPT + 1) + of_host,
+            "AIN {ain}"
+        );
+    }
+    assert_eq!(world.aivts(), 2 * (ROUNDS as usize + 1));
+    world.assert_no_drops_but(&[]);
 }
 
 /// An exchange of charon's that fails half-way, or that loses against the peer's own, leaves the association before it, for good.

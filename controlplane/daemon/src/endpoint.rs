@@ -82,7 +82,7 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
     })?;
     let sas = &config.tunnel.keys;
     for spec in translate::associations(GATEWAY, (&config.tunnel, sas), 1, &mut durable)? {
-        let used = writer.add_sa(&spec)?;
+        let used = writer.add_sa(&spec, None)?;
         translate::follow(&mut durable, sas, spec.name(), &used);
     }
     let mut gateway = translate::peer(0, &config.tunnel, PeerKind::Gateway, WorkerId(0));

@@ -218,6 +218,12 @@ fn families(report: &Report) -> Vec<MetricFamily> {
         [(vec![], report.flows)],
     );
     all.gauge(
+        "ah_keys",
+        "AH key schedules in use: of associations, and of AIVTs that were made under earlier ones.",
+        &[],
+        [(vec![], report.ah_keys)],
+    );
+    all.gauge(
         "open_exit_mappings",
         "External ports of the open exit in use.",
         &[],

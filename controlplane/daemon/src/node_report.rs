@@ -49,6 +49,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             neighbours: neighbours.collect(),
             aivts: aivts.collect(),
             flows: snapshot.flows as u64,
+            ah_keys: self.writer.keys_in_use() as u64,
             wallet: snapshot.wallet as u64,
             control: vec![
                 Sum::new("rebuilds", counts.rebuilds),

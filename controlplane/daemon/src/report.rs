@@ -153,6 +153,9 @@ pub struct Report {
     pub aivts: Vec<AivtSum>,
     /// Flows that have, or wait for, an AIVT at this entrance.
     pub flows: u64,
+    /// AH key schedules in use: of associations, and of AIVTs that were made under earlier ones.
+    #[serde(default)]
+    pub ah_keys: u64,
     /// Tickets of other nodes that this entrance holds.
     #[serde(default)]
     pub wallet: u64,
@@ -282,6 +285,7 @@ impl Report {
             }
         }
         writeln!(out, "  flows {:>32}", self.flows)?;
+        writeln!(out, "  ah keys {:>30}", self.ah_keys)?;
         if self.open_exit_mappings_made > 0 {
             let (now, made) = (self.open_exit_mappings, self.open_exit_mappings_made);
             writeln!(out, "  open exit {now:>28} mappings, {made} since the start")?;
@@ -386,6 +390,7 @@ pub(crate) mod tests {
                 count: 4,
             }],
             flows: 3,
+            ah_keys: 10,
             control: vec![Sum::new("rebuilds", 2)],
             directories: vec![Sum::new("refused", 2)],
             ended: vec![Sum::new("inactive", 5)],
@@ -444,6 +449,7 @@ pub(crate) mod tests {
             "ah_icv",
             "2888 bytes",
             "rebuilds",
+            "ah keys                             10",
             "ike charon is there, tunnels 2 up, 1 down, associations 8",
             "BENCHMARK: 12 static AIVTs with keys that everybody knows, anti-replay OFF",
         ] {

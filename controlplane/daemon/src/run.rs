@@ -124,7 +124,8 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     let clock = Clock::start();
     let capacity = room::of_each_worker(&config);
     let (table, reader) = flow_table(
-        capacity.tvts as usize + config.tunnels().count() * SAS_OF_A_KIND,
+        // One more of a tunnel while it takes the place of another.
+        capacity.tvts as usize + config.tunnels().count() * (SAS_OF_A_KIND + 1),
         [rng.next_u64(), rng.next_u64()],
     );
     let mut writer = TableWriter::new(table, workers, capacity);

@@ -104,7 +104,7 @@ fn tunnel(writer: &mut TableWriter<Portable, VecBuf>, (own, other): (End, End), 
             numbers,
             lifetime: Lifetime::NONE,
         };
-        writer.add_sa(&spec).expect("association");
+        writer.add_sa(&spec, None).expect("association");
     }
     slot.expect("tunnel")
 }

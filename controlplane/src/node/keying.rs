@@ -20,6 +20,7 @@ impl Node {
                     pvt.generations.end(generation);
                 }
             }
+            Keying::Outlived(peer, generation) => self.generation_outlived(now, peer, generation),
             Keying::Up(peer) => {
                 self.away.welcome(peer);
                 if let Some(pvt) = self.pvts.get_mut(&peer) {

@@ -1,7 +1,9 @@
-//! The end of AIVTs whose neighbour is gone: some at a time, and only those whose other neighbour can be told.
+//! The end of AIVTs whose neighbour is gone, or whose key generation has been over for too long: some at a time, and only those whose
+//! neighbours can be told.
 //!
 //! ```text
-//!   neighbour lost ──► Loss { peer, newest, from }      TVTs to the peer, by SPI:   ended │ from ──► looked at next
+//!   neighbour lost      ──► Loss { peer, newest, from }      TVTs to the peer, by SPI:   ended │ from ──► looked at next
+//!   generation outlived ──┘
 //! ```
 //!
 //! A neighbour that holds back its ACKs leaves no room for more DESTROYs. AIVTs to it are passed over and looked at again, so that
@@ -14,18 +16,21 @@ use ain_dataplane::id::{AivtId, Now, PeerId};
 use super::{Node, Teller};
 use crate::aivt::Aivt;
 use crate::limits::{ENDS_AT_A_TIME, FRESH, LOST_EVERY, PENDING_REQUESTS};
+use crate::sa::Generation;
 use crate::signal::destroy::Reason;
 
-/// Neighbours whose AIVTs are still to be ended.
+/// Neighbours whose AIVTs, all or some, are still to be ended.
 #[derive(Default)]
 pub(super) struct Lost {
     losses: VecDeque<Loss>,
     due: Now,
 }
 
-/// A neighbour that went away.
+/// A neighbour that went away, or whose TVTs of one generation shall end.
 struct Loss {
     peer: PeerId,
+    /// This generation; none: it went away.
+    generation: Option<Generation>,
     /// It has forgotten AIVTs up to this, and knows those made since.
     newest: AivtId,
     /// First SPI that was not looked at; `None` after the last.
@@ -35,11 +40,14 @@ struct Loss {
 }
 
 impl Lost {
-    /// `peer` has forgotten all AIVTs up to `newest`. However often it does, it is in the queue once.
-    pub(super) fn note(&mut self, peer: PeerId, newest: AivtId) {
-        self.losses.retain(|loss| loss.peer != peer);
+    /// `peer` has forgotten all AIVTs up to `newest`; or those of one generation shall end. However often it is told, it is in the
+    /// queue once.
+    fn note(&mut self, peer: PeerId, generation: Option<Generation>, newest: AivtId) {
+        self.losses
+            .retain(|loss| (loss.peer, loss.generation) != (peer, generation));
         self.losses.push_back(Loss {
             peer,
+            generation,
             newest,
             from: Some(0),
             passed_over: false,
@@ -60,7 +68,13 @@ impl Node {
             pvt.drop_requests();
         }
         self.forget_openings(peer);
-        self.lost.note(peer, self.aivts.newest());
+        self.lost.note(peer, None, self.aivts.newest());
+        self.end_lost(now);
+    }
+
+    /// TVTs to `peer` that were born under `generation` end, and entrances make others.
+    pub(super) fn generation_outlived(&mut self, now: Now, peer: PeerId, generation: Generation) {
+        self.lost.note(peer, Some(generation), self.aivts.newest());
         self.end_lost(now);
     }
 
@@ -96,16 +110,28 @@ impl Node {
         loss.from = links.last().filter(|_| more).and_then(|(spi, _)| spi.checked_add(1));
         for (_, id) in links.iter().filter(|(_, id)| *id <= loss.newest) {
             let Some(aivt) = self.aivts.by_id(*id) else { continue };
-            // The neighbour may be back, and have made this one since, before its new process number came here.
-            let fresh = now.since(aivt.since) < FRESH && self.is_up(loss.peer);
-            let silent = if fresh { Teller::Here } else { side_of(aivt, loss.peer) };
+            let Some((reason, silent)) = self.end_by(now, loss, aivt) else {
+                continue;
+            };
             if self.can_be_told(aivt, silent) {
-                self.end(now, *id, Reason::NextHopUnreachable, silent);
+                self.end(now, *id, reason, silent);
             } else {
                 loss.passed_over = true;
             }
         }
         links.len()
+    }
+
+    /// Why `aivt` ends by `loss`, and who is not told; none: it does not.
+    fn end_by(&self, now: Now, loss: &Loss, aivt: &Aivt) -> Option<(Reason, Teller)> {
+        if let Some(generation) = loss.generation {
+            let is_of_it = aivt.generation_with(loss.peer) == Some(generation);
+            return is_of_it.then_some((Reason::ResourceLimit, Teller::Here));
+        }
+        // The neighbour may be back, and have made this one since, before its new process number came here.
+        let fresh = now.since(aivt.since) < FRESH && self.is_up(loss.peer);
+        let silent = if fresh { Teller::Here } else { side_of(aivt, loss.peer) };
+        Some((Reason::NextHopUnreachable, silent))
     }
 
     /// Whether all neighbours on `aivt` but the `silent` one would take another DESTROY.
@@ -149,7 +175,6 @@ pub(super) mod tests {
     use crate::aivt::{Downstream, NEVER, Role, Stage, Upstream};
     use crate::config::{Config, Host, HostRole, Neighbour, Peer, Quotas, SourceOption};
     use crate::directory::{Directory, Entry, NodeId, OnionKey};
-    use crate::sa::Generation;
     use crate::share::NeighbourShare;
     use crate::signal::frame::{Frame, Kind, Message, Signal};
     use crate::signal::suite::{OnionPrivateKey, x25519};

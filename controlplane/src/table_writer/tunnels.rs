@@ -12,7 +12,7 @@ use ain_crypto::{Backend, MacAlgorithm};
 use ain_dataplane::command::{Command, IvSource};
 use ain_dataplane::entry::AhKey;
 use ain_dataplane::id::{KeySlot, PeerId, Spi, WorkerId};
-use ain_dataplane::limits::SAS_OF_A_KIND;
+use ain_dataplane::limits::{KEY_SLOTS, SAS_OF_A_KIND};
 use ain_dataplane::reserve::{Grant, Reserved};
 use ain_dataplane::sa::{SeqNo, TunnelWindow};
 use ain_dataplane::table::{InsertError, Target, TargetKind};
@@ -21,6 +21,7 @@ use ain_dataplane::usage::SaUse;
 
 use super::{TableError, TableWriter, TunnelShape, shape};
 use crate::action::KeyedLink;
+use crate::limits::{GENERATIONS_KEPT, GENERATIONS_OF_A_PEER};
 use crate::sa::{Generation, Numbers, SaDirection, SaKind, SaName, SaProtocol, SaSpec};
 
 /// An ESP+AH tunnel, which has no associations yet.
@@ -53,6 +54,7 @@ struct TunnelKeys {
     shape: TunnelShape,
     /// Associations in the packet path.
     sas: Vec<SaName>,
+    /// Oldest first.
     generations: Vec<KeyPair>,
 }
 
@@ -113,17 +115,20 @@ impl<C: Backend, B> TableWriter<C, B> {
         self.peers.insert(peer, PeerKeys { owner, tunnel: None });
     }
 
-    /// Installs an association of a tunnel that is there; what tells its use. Of outbound ones the newest is used.
+    /// Installs an association of a tunnel that is there, in the place of `instead_of` if that is one of its kind; what tells its use.
+    /// Of outbound ones the newest is used.
     ///
     /// # Errors
-    /// [`TableError`]; nothing is installed then. [`TableError::Full`] too where [`SAS_OF_A_KIND`] are there: take one out first.
-    pub fn add_sa(&mut self, spec: &SaSpec) -> Result<Arc<SaUse>, TableError> {
+    /// [`TableError`]; nothing has changed then. [`TableError::Full`] too where [`SAS_OF_A_KIND`] are there and none gives way, or the
+    /// peer has as many key generations as it may.
+    pub fn add_sa(&mut self, spec: &SaSpec, instead_of: Option<SaName>) -> Result<Arc<SaUse>, TableError> {
         let name = spec.name();
         let tunnel = self.tunnel_of(name.peer)?;
         if tunnel.sas.contains(&name) {
             return Err(TableError::InUse);
         }
-        let kept = |sa: &&SaName| (sa.direction, sa.protocol) == (name.direction, name.protocol);
+        let kept =
+            |sa: &&SaName| (sa.direction, sa.protocol) == (name.direction, name.protocol) && Some(**sa) != instead_of;
         if tunnel.sas.iter().filter(kept).count() >= SAS_OF_A_KIND {
             return Err(TableError::Full("association of a tunnel"));
         }
@@ -149,6 +154,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             }
         };
         let (owner, slot) = self.place_of(name.peer)?;
+        instead_of.into_iter().for_each(|oldest| self.remove_sa(oldest));
         self.command(owner, Command::AddSa(slot, sa));
         self.tunnel_of(name.peer)?.sas.push(name);
         Ok(used)
@@ -171,11 +177,27 @@ impl<C: Backend, B> TableWriter<C, B> {
     }
 
     /// No TVT is made under `generation` any more, none of whose associations is left; its keys go with the last one that there is.
-    pub fn end_generation(&mut self, peer: PeerId, generation: Generation) {
+    /// Returns the oldest generation of the peer that only TVTs still use, if there are more than [`GENERATIONS_KEPT`] of these.
+    pub fn end_generation(&mut self, peer: PeerId, generation: Generation) -> Option<Generation> {
         if let Some(pair) = self.key_pair(peer, generation) {
             pair.is_over = true;
         }
         self.free_keys(peer, generation);
+        let kept = &self.tunnel_of(peer).ok()?.generations;
+        let mut kept = kept.iter().filter(|pair| pair.is_over);
+        let oldest = kept.next()?.generation;
+        (kept.count() >= GENERATIONS_KEPT).then_some(oldest)
+    }
+
+    /// Whether `peer` may have another key generation: none has so many that others have no room for theirs.
+    fn may_begin(&mut self, peer: PeerId) -> Result<bool, TableError> {
+        let bound = if self.keys_in_use() < KEY_SLOTS / 2 {
+            GENERATIONS_OF_A_PEER
+        } else {
+            SAS_OF_A_KIND
+        };
+        let generations = self.tunnel_of(peer)?.generations.iter();
+        Ok(generations.filter(|pair| !pair.is_over).count() < bound)
     }
 
     /// Whether an AH association from `peer` may have this SPI: no other and no TVT has it.
@@ -185,7 +207,7 @@ impl<C: Backend, B> TableWriter<C, B> {
 
     /// Slots of key schedules in use.
     pub fn keys_in_use(&self) -> usize {
-        ain_dataplane::limits::KEY_SLOTS - self.key_slots.free.len()
+        KEY_SLOTS - self.key_slots.free.len()
     }
 
     /// Publishes the key of an AH association and makes its entry; inbound it is in the flow table too.
@@ -206,6 +228,9 @@ impl<C: Backend, B> TableWriter<C, B> {
             .is_some_and(|pair| pair.is_over || pair.slots[side].is_some())
         {
             return Err(TableError::InUse);
+        }
+        if self.key_pair(spec.peer, generation).is_none() && !self.may_begin(spec.peer)? {
+            return Err(TableError::Full("key generation of this peer"));
         }
         let slot = self.key_slots.free.pop().ok_or(TableError::Full("AH key"))?;
         let target = self.target_of(spec.peer)?;
@@ -296,7 +321,7 @@ impl<C: Backend, B> TableWriter<C, B> {
         let Some(at) = tunnel.generations.iter().position(unused) else {
             return;
         };
-        let pair = tunnel.generations.swap_remove(at);
+        let pair = tunnel.generations.remove(at);
         for slot in pair.slots.into_iter().flatten() {
             for worker in 0..self.backlog.len() {
                 self.command(WorkerId(worker as u8), Command::RemoveKey(slot));

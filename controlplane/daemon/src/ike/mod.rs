@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod message;
+pub mod pairs;
 pub mod server;
 pub mod source;
 

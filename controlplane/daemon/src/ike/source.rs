@@ -4,10 +4,7 @@
 //!   charon ─SPI─► drawn here, kept until its ADD ─ADD─► checked ─► SaEvent::Add ─► packet path ─► OK
 //!                                                                     Soft, Hard ◄── lifetimes ─► EXPIRE
 //! ```
-//! An inbound and an outbound AH association are one key generation. charon makes them one after the other, inbound first, and who
-//! answers a rekeying makes the outbound one only when the old one is deleted; where both ends rekey at once, two inbound ones wait for
-//! one outbound one, and charon says of each whether this end began: so an outbound one belongs to the newest inbound one of its kind
-//! without a partner.
+//! An inbound and an outbound AH association are one key generation ([`super::pairs`]).
 //!
 //! Keys are taken once: this process numbers from 1 under each, and a process after it never hears of them.
 
@@ -16,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ain_controlplane::lifetime::Expiry;
-use ain_controlplane::sa::{Generation, Numbers, SaDirection, SaEvent, SaKind, SaName, SaProtocol, SaSource, SaSpec};
+use ain_controlplane::sa::{Numbers, SaDirection, SaEvent, SaKind, SaName, SaProtocol, SaSource, SaSpec};
 use ain_controlplane::table_writer::TableError;
 use ain_dataplane::id::{Now, PeerId, Spi};
 use ain_dataplane::usage::SaUse;
@@ -26,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::check::{IkeTunnel, Refusal, check, check_policy, lifetime};
 use super::message::{Add, Direction, Name, Protocol, Reply, Request};
+use super::pairs::Pairs;
 
 /// How long associations of a charon that is gone work while its successor makes new ones, nanoseconds.
 const OLD_SESSION: u64 = 60 * Now::SECOND;
@@ -60,14 +58,8 @@ struct Held {
     last_s: u64,
     /// When it ends, if a charon that is gone has made it.
     old_until: Option<Now>,
-}
-
-/// Half of an AH pair.
-struct Half {
-    name: SaName,
-    /// This end began the exchange that made it.
-    initiator: bool,
-    generation: Generation,
+    /// See [`Pairs::generation`].
+    is_alone: bool,
 }
 
 /// An SPI given out.
@@ -85,9 +77,7 @@ pub struct IkeSource {
     session: Option<u64>,
     held: BTreeMap<SaName, Held>,
     reserved: VecDeque<Reserved>,
-    /// Halves of AH pairs that wait for the other one, oldest first.
-    halves: Vec<Half>,
-    generations: u32,
+    pairs: Pairs,
     events: VecDeque<SaEvent>,
     /// ADDs whose answer the packet path knows: id, and who sends to whom.
     asked: BTreeMap<SaName, (u32, (IpAddr, IpAddr))>,
@@ -105,8 +95,7 @@ impl IkeSource {
             session: None,
             held: BTreeMap::new(),
             reserved: VecDeque::new(),
-            halves: Vec::new(),
-            generations: Generation::HAND_MADE.0,
+            pairs: Pairs::default(),
             events: VecDeque::new(),
             asked: BTreeMap::new(),
             replies: VecDeque::new(),
@@ -226,7 +215,7 @@ impl IkeSource {
         self.session = Some(session);
         self.replies.clear();
         self.reserved.clear();
-        self.halves.clear();
+        self.pairs.clear();
         for held in self.held.values_mut() {
             held.old_until.get_or_insert(now.plus(OLD_SESSION));
         }
@@ -312,13 +301,17 @@ impl IkeSource {
         if name.direction == SaDirection::In && !self.take_reserved(name) {
             return Err(Refusal::StrangeSpi);
         }
-        let kind = match name.protocol {
-            SaProtocol::Esp => SaKind::Esp(esp),
-            SaProtocol::Ah => SaKind::Ah {
-                algorithm: ah,
-                generation: self.generation(name, add.flags.initiator),
-                spi_counter: None,
-            },
+        let (kind, is_alone) = match name.protocol {
+            SaProtocol::Esp => (SaKind::Esp(esp), false),
+            SaProtocol::Ah => {
+                let (generation, is_alone) = self.pairs.generation(name, add.flags.initiator);
+                let kind = SaKind::Ah {
+                    algorithm: ah,
+                    generation,
+                    spi_counter: None,
+                };
+                (kind, is_alone)
+            }
         };
         let lifetime = lifetime(&add);
         let key = match name.protocol {
@@ -331,6 +324,7 @@ impl IkeSource {
             seen: 0,
             last_s: 0,
             old_until: None,
+            is_alone,
         };
         self.held.insert(name, held);
         self.events.push_back(SaEvent::Add(SaSpec {
@@ -354,29 +348,6 @@ impl IkeSource {
         let is_it = |given: &Reserved| (given.peer, given.protocol, given.spi) == (name.peer, name.protocol, name.spi);
         let at = self.reserved.iter().position(is_it);
         at.and_then(|at| self.reserved.remove(at)).is_some()
-    }
-
-    /// That of the newest half without a partner that `name` is the partner of, or a new one.
-    fn generation(&mut self, name: SaName, initiator: bool) -> Generation {
-        let is_partner = |half: &Half| {
-            let Half {
-                name: other,
-                initiator: began,
-                ..
-            } = half;
-            other.peer == name.peer && other.direction != name.direction && *began == initiator
-        };
-        if let Some(at) = self.halves.iter().rposition(is_partner) {
-            return self.halves.remove(at).generation;
-        }
-        self.generations += 1;
-        let generation = Generation(self.generations);
-        self.halves.push(Half {
-            name,
-            initiator,
-            generation,
-        });
-        generation
     }
 
     fn query(&self, name: &Name) -> Result<Reply, Refusal> {
@@ -418,7 +389,7 @@ impl IkeSource {
 
     fn forget(&mut self, name: SaName) {
         self.held.remove(&name);
-        self.halves.retain(|half| half.name != name);
+        self.pairs.forget(name);
     }
 }
 
@@ -438,21 +409,26 @@ impl SaSource for IkeSource {
         let Some((id, ends)) = self.asked.remove(&sa) else {
             return;
         };
-        let reply = match outcome {
+        let (reply, is_alone) = match outcome {
             Ok(used) => {
                 debug!(?sa, "an association by IKE");
                 self.counts.installed += 1;
-                if let Some(held) = self.held.get_mut(&sa) {
+                let held = self.held.get_mut(&sa);
+                let is_alone = held.is_some_and(|held| {
                     held.used = Some(used);
-                }
-                Reply::Done
+                    held.is_alone
+                });
+                (Reply::Done, is_alone)
             }
             Err(error) => {
                 self.forget(sa);
-                self.refuse(ends, &Refusal::NotInstalled(error.to_string()))
+                (self.refuse(ends, &Refusal::NotInstalled(error.to_string())), false)
             }
         };
         self.replies.push_back((id, reply));
+        if is_alone {
+            self.handle_expired(sa, Expiry::Soft);
+        }
     }
 
     fn handle_expired(&mut self, sa: SaName, expiry: Expiry) {

@@ -111,6 +111,7 @@ impl Site {
             .map(|keying| match keying {
                 Keying::Begun(..) => "begun",
                 Keying::Over(..) => "over",
+                Keying::Outlived(..) => "outlived",
                 Keying::Up(_) => "up",
                 Keying::Down(_) => "down",
             })

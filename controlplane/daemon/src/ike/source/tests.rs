@@ -1,6 +1,9 @@
 //! Line 2: what charon asks for, and what becomes of it.
 
+use std::collections::BTreeSet;
+
 use ain_controlplane::lifetime::Amounts;
+use ain_controlplane::sa::Generation;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -134,6 +137,14 @@ impl Bench {
     fn delete_ah_in(&mut self, name: SaName) {
         let name = add(Direction::In, Protocol::Ah, name.spi.value()).name;
         assert_eq!(self.ask(SECOND, Request::Delete(name)), Reply::Done);
+    }
+
+    /// The SPI of the association for which charon is asked for a successor.
+    fn told_soft(&mut self) -> Option<u32> {
+        match self.source.poll_reply()? {
+            (0, Reply::Expire { spi, hard: false, .. }) => Some(spi),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn generation(&self, name: SaName) -> Generation {
@@ -273,6 +284,26 @@ fn line_2_halves_of_an_ah_pair_find_each_other() {
 }
 
 #[test]
+fn line_2_a_peer_that_rekeys_twice_before_it_deletes_crosses_no_pairs() {
+    let mut bench = Bench::new();
+    let first = [bench.ah_in(false), bench.ah_out(0x1000, false)];
+    let waiting = [bench.ah_in(false), bench.ah_in(false)];
+    let mut alone = Vec::new();
+    for spi in [0x1001, 0x1002] {
+        alone.push(bench.ah_out(spi, false));
+        assert_eq!(bench.told_soft(), Some(spi));
+    }
+    // What was asked for.
+    let last = [bench.ah_in(true), bench.ah_out(0x1003, true)];
+    assert_eq!(bench.told_soft(), None);
+    for pair in [first, last] {
+        assert_eq!(bench.generation(pair[0]), bench.generation(pair[1]));
+    }
+    let generations: BTreeSet<_> = bench.added.iter().map(|spec| bench.generation(spec.name())).collect();
+    assert_eq!(generations.len(), 1 + waiting.len() + alone.len() + 1);
+}
+
+#[test]
 fn line_2_what_is_not_configured_is_refused_in_words() {
     let mut bench = Bench::new();
     let spi = bench.spi(Protocol::Esp);
@@ -349,7 +380,7 @@ fn line_2_what_is_not_configured_is_refused_in_words() {
 #[test]
 fn line_2_spis_are_drawn_once_and_not_those_of_tvts() {
     let mut bench = Bench::new();
-    let drawn: std::collections::BTreeSet<u32> = (0..100).map(|_| bench.spi(Protocol::Ah)).collect();
+    let drawn: BTreeSet<u32> = (0..100).map(|_| bench.spi(Protocol::Ah)).collect();
     assert_eq!(drawn.len(), 100);
     let again = Bench::new().spi(Protocol::Ah);
     assert!(drawn.contains(&again), "the same generator draws the same");
