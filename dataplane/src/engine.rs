@@ -177,7 +177,10 @@ impl<C: Backend, B: PacketBuf> Engine<C, B> {
 
     fn add_sa(&mut self, slot: u32, sa: Association<C>, io: &mut impl Outside<C, B>) {
         let old = match self.tunnels.entry_mut(slot) {
-            Some(tunnel) => tunnel.put(sa),
+            Some(tunnel) => {
+                sa.used().put_in_place();
+                tunnel.put(sa)
+            }
             None => Some(sa),
         };
         retire(old.map(Retired::Sa), io);

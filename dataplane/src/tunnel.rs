@@ -155,6 +155,18 @@ pub enum Association<C: Backend> {
     EspOut(Box<EspOut<C>>),
 }
 
+impl<C: Backend> Association<C> {
+    /// What tells its use.
+    pub(crate) fn used(&self) -> &SaUse {
+        match self {
+            Self::AhIn(sa) => &sa.used,
+            Self::AhOut(sa) => &sa.used,
+            Self::EspIn(sa) => &sa.used,
+            Self::EspOut(sa) => &sa.used,
+        }
+    }
+}
+
 /// What is found by its SPI.
 pub(crate) trait HasSpi {
     fn spi(&self) -> Spi;

@@ -1,7 +1,7 @@
-//! What a security association has carried, told without a lock: its owner counts, the control thread reads.
+//! What a security association has carried, and whether it can, told without a lock: its owner writes, the control thread reads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Use of one association since it was made in this process. Its owner alone writes; everybody may read, and may see one figure a
 /// packet older than another.
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// of their own, are not among them.
 #[derive(Debug, Default)]
 pub struct SaUse {
+    in_place: AtomicBool,
     packets: AtomicU64,
     octets: AtomicU64,
     highest: Arc<AtomicU64>,
@@ -23,6 +24,16 @@ impl SaUse {
             highest: Arc::new(AtomicU64::new(highest)),
             ..Self::default()
         })
+    }
+
+    /// Whether its owner has it, and takes and makes packets with it.
+    pub fn is_in_place(&self) -> bool {
+        self.in_place.load(Ordering::Relaxed)
+    }
+
+    /// Its owner has it: for the owner alone.
+    pub fn put_in_place(&self) {
+        self.in_place.store(true, Ordering::Relaxed);
     }
 
     /// Authentic packets.

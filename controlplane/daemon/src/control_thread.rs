@@ -48,7 +48,7 @@ use crate::upkeep::Update;
 
 /// Longest sleep: commands, numbers and requests are looked at this often at least.
 const NAP: Duration = Duration::from_millis(5);
-/// The same while workers are taking entries in: CREATED waits for them at every hop, and they do not wake this thread.
+/// The same while workers are taking entries in: CREATED waits for them at every hop, charon's ADD too, and they do not wake this thread.
 const INSTALLING_NAP: Duration = Duration::from_micros(100);
 /// How long a report may take.
 const REPORT_WAIT: Duration = Duration::from_secs(2);
@@ -284,7 +284,12 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                     .node
                     .poll_timeout()
                     .map_or(u64::MAX, |at| at.since(self.clock.now()));
-                let nap = if self.writer.is_installing() {
+                let asked = self
+                    .sources
+                    .ike
+                    .as_ref()
+                    .is_some_and(|ike| ike.source().is_installing());
+                let nap = if asked || self.writer.is_installing() {
                     INSTALLING_NAP
                 } else {
                     NAP
@@ -352,7 +357,6 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         for _ in 0..IKE_A_ROUND {
             self.associations.handle(now, &mut self.sources, &mut self.writer);
             let Some(ike) = &mut self.sources.ike else { break };
-            // The other end may send under a new association as soon as charon knows that it is there.
             self.writer.pump(&mut self.reins);
             ike.reply();
             if !ike.step(now, |peer, spi| self.writer.is_free(peer, spi)) {

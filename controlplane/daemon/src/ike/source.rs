@@ -29,6 +29,8 @@ use super::pairs::Pairs;
 const OLD_SESSION: u64 = 60 * Now::SECOND;
 /// SPIs given out and not used yet; the oldest makes room.
 const RESERVED_MAX: usize = 1024;
+/// How long charon waits for a worker to take in an association, seconds: an answer has three.
+const INSTALLING_S: u8 = 1;
 /// SPIs drawn for one request at most.
 const DRAWS: usize = 64;
 
@@ -69,6 +71,15 @@ struct Reserved {
     spi: Spi,
 }
 
+/// An association on its way to the worker that owns its tunnel. The other end may send under it as soon as charon is answered.
+struct Installing {
+    id: u32,
+    name: SaName,
+    used: Arc<SaUse>,
+    /// How often [`IkeSource::handle_timeout`] has met it.
+    seconds: u8,
+}
+
 /// The associations that charon makes.
 pub struct IkeSource {
     process: u64,
@@ -82,6 +93,8 @@ pub struct IkeSource {
     /// ADDs whose answer the packet path knows: id, and who sends to whom.
     asked: BTreeMap<SaName, (u32, (IpAddr, IpAddr))>,
     replies: VecDeque<(u32, Reply)>,
+    /// What follows once the packet path has associations.
+    installing: VecDeque<Installing>,
     counts: IkeCounts,
 }
 
@@ -99,6 +112,7 @@ impl IkeSource {
             events: VecDeque::new(),
             asked: BTreeMap::new(),
             replies: VecDeque::new(),
+            installing: VecDeque::new(),
             counts: IkeCounts::default(),
         }
     }
@@ -185,7 +199,21 @@ impl IkeSource {
 
     /// The next answer, or with id 0 what charon has not asked.
     pub fn poll_reply(&mut self) -> Option<(u32, Reply)> {
+        let is_over = |one: &Installing| one.used.is_in_place() || one.seconds > INSTALLING_S;
+        while self.installing.front().is_some_and(is_over)
+            && let Some(one) = self.installing.pop_front()
+        {
+            self.replies.push_back((one.id, Reply::Done));
+            if self.held.get(&one.name).is_some_and(|held| held.is_alone) {
+                self.handle_expired(one.name, Expiry::Soft);
+            }
+        }
         self.replies.pop_front()
+    }
+
+    /// Whether an answer waits for a worker.
+    pub fn is_installing(&self) -> bool {
+        !self.installing.is_empty()
     }
 
     /// A reply did not reach charon: what it has not asked for waits until it is there again. For an answer nobody waits.
@@ -203,6 +231,7 @@ impl IkeSource {
                 held.last_s = wall;
             }
         }
+        self.installing.iter_mut().for_each(|one| one.seconds += 1);
         self.end_all(|held| held.old_until.is_some_and(|until| now >= until));
     }
 
@@ -214,6 +243,7 @@ impl IkeSource {
         self.counts.sessions += 1;
         self.session = Some(session);
         self.replies.clear();
+        self.installing.clear();
         self.reserved.clear();
         self.pairs.clear();
         for held in self.held.values_mut() {
@@ -409,25 +439,25 @@ impl SaSource for IkeSource {
         let Some((id, ends)) = self.asked.remove(&sa) else {
             return;
         };
-        let (reply, is_alone) = match outcome {
+        match outcome {
             Ok(used) => {
                 debug!(?sa, "an association by IKE");
                 self.counts.installed += 1;
-                let held = self.held.get_mut(&sa);
-                let is_alone = held.is_some_and(|held| {
-                    held.used = Some(used);
-                    held.is_alone
+                if let Some(held) = self.held.get_mut(&sa) {
+                    held.used = Some(Arc::clone(&used));
+                }
+                self.installing.push_back(Installing {
+                    id,
+                    name: sa,
+                    used,
+                    seconds: 0,
                 });
-                (Reply::Done, is_alone)
             }
             Err(error) => {
                 self.forget(sa);
-                (self.refuse(ends, &Refusal::NotInstalled(error.to_string())), false)
+                let reply = self.refuse(ends, &Refusal::NotInstalled(error.to_string()));
+                self.replies.push_back((id, reply));
             }
-        };
-        self.replies.push_back((id, reply));
-        if is_alone {
-            self.handle_expired(sa, Expiry::Soft);
         }
     }
 

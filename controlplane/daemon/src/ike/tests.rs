@@ -1,5 +1,6 @@
 //! Line 2: from a plugin's socket to the packet path's tables.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,16 +8,23 @@ use ain_controlplane::associations::{Associations, Keying};
 use ain_controlplane::sa::SaDirection;
 use ain_controlplane::table_writer::{TableWriter, TunnelShape, TunnelSpec};
 use ain_crypto::Portable;
-use ain_dataplane::engine::Capacity;
+use ain_dataplane::engine::{Capacity, Engine};
+use ain_dataplane::handoff::Mesh;
 use ain_dataplane::id::WorkerId;
-use ain_dataplane::table::flow_table;
-use ain_worker::vec_buf::VecBuf;
+use ain_dataplane::peers::Peers;
+use ain_dataplane::publish::published;
+use ain_dataplane::table::{Reader, flow_table};
+use ain_dataplane::wire::cell::CellProfile;
+use ain_worker::idle::{Adaptive, IdlePolicy};
+use ain_worker::run::{Clock, Reins, Worker, reins};
+use ain_worker::vec_buf::{VecBuf, VecPool};
 use rand::SeedableRng;
 
 use super::message::{Direction, Name, Protocol};
 use super::server::tests::Client;
 use super::source::tests::{HERE, PEER, THERE, add, hello, tunnel};
 use super::*;
+use crate::control_thread::AllReins;
 
 const CAPACITY: Capacity = Capacity {
     tvts: 8,
@@ -24,21 +32,63 @@ const CAPACITY: Capacity = Capacity {
     flows: 8,
 };
 
-/// A node's control thread as far as charon is concerned, and a plugin that connects to it.
+/// A node's control thread as far as charon is concerned, its worker, and a plugin that connects to it.
 struct Site {
     _dir: tempfile::TempDir,
     sources: Sources,
     associations: Associations,
     writer: TableWriter<Portable, VecBuf>,
+    reins: AllReins<Portable, VecBuf>,
+    worker: Option<Worker<Portable, VecPool>>,
+    running: Option<thread::JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
     client: Client,
     next_id: u32,
 }
 
+fn worker(table: Reader) -> (Reins<Portable, VecBuf>, Worker<Portable, VecPool>) {
+    let profile = CellProfile::Standard;
+    let (_publisher, mut peers) = published(Peers::new(Vec::new(), profile), 1);
+    let (reins, bit) = reins();
+    let worker = Worker {
+        engine: Engine::new(WorkerId(0), Portable::default(), table, CAPACITY, profile),
+        ports: Vec::new(),
+        device: None,
+        kernel: Vec::new(),
+        pool: VecPool::new(1, 1500),
+        peers: peers.remove(0),
+        bit,
+        mesh: Mesh::new(1, 2).into_ends().remove(0),
+        control: thread::current(),
+        idle: IdlePolicy::Adaptive(Adaptive::default()),
+        clock: Clock::start(),
+    };
+    (reins, worker)
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.running
+            .take()
+            .into_iter()
+            .for_each(|worker| worker.join().unwrap());
+    }
+}
+
 impl Site {
     fn new() -> Self {
+        let mut site = Self::waiting();
+        site.start_worker();
+        site
+    }
+
+    /// Its worker does nothing yet.
+    fn waiting() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ike.sock");
-        let (table, _reader) = flow_table(64, [1, 2]);
+        let (table, reader) = flow_table(64, [1, 2]);
+        let (reins, worker) = worker(reader);
         let mut writer = TableWriter::new(table, 1, CAPACITY);
         let spec = TunnelSpec {
             peer: PEER,
@@ -56,28 +106,60 @@ impl Site {
             },
             associations: Associations::default(),
             writer,
+            reins: AllReins(vec![reins]),
+            worker: Some(worker),
+            running: None,
+            stop: Arc::default(),
             client: Client::connect(&path),
             next_id: 0,
         }
     }
 
-    /// The answer to `request` at `now`: what follows the header.
-    fn ask(&mut self, now: Now, request: &Request) -> Vec<u8> {
+    fn start_worker(&mut self) {
+        let (worker, stop) = (self.worker.take().unwrap(), Arc::clone(&self.stop));
+        self.running = Some(thread::spawn(move || worker.run(&stop)));
+    }
+
+    /// What the control thread does; whether charon has asked for something.
+    fn round(&mut self, now: Now) -> bool {
+        let ike = self.sources.ike.as_mut().unwrap();
+        let asked = ike.step(now, |peer, spi| self.writer.is_free(peer, spi));
+        self.associations.handle(now, &mut self.sources, &mut self.writer);
+        self.writer.pump(&mut self.reins);
+        self.sources.ike.as_mut().unwrap().reply();
+        asked
+    }
+
+    fn is_installing(&self) -> bool {
+        self.sources.ike.as_ref().unwrap().source().is_installing()
+    }
+
+    fn send(&mut self, now: Now, request: &Request) {
         self.next_id += 1;
         self.client.send(&request.encode(self.next_id));
+        self.until(now, Self::round);
+    }
+
+    /// Rounds until `done`.
+    fn until(&mut self, now: Now, done: impl Fn(&mut Self, Now) -> bool) {
         let begun = Instant::now();
-        loop {
-            self.associations.handle(now, &mut self.sources, &mut self.writer);
-            let ike = self.sources.ike.as_mut().unwrap();
-            ike.reply();
-            if ike.step(now, |peer, spi| self.writer.is_free(peer, spi)) {
-                self.associations.handle(now, &mut self.sources, &mut self.writer);
-                self.sources.ike.as_mut().unwrap().reply();
-                break;
-            }
+        while !done(self, now) {
             assert!(begun.elapsed() < Duration::from_secs(20), "the request is lost");
-            thread::park_timeout(Duration::from_millis(20));
+            thread::park_timeout(Duration::from_millis(1));
         }
+    }
+
+    /// The answer to `request` at `now`: what follows the header.
+    fn ask(&mut self, now: Now, request: &Request) -> Vec<u8> {
+        self.send(now, request);
+        self.answer(now)
+    }
+
+    fn answer(&mut self, now: Now) -> Vec<u8> {
+        self.until(now, |site, now| {
+            site.round(now);
+            !site.is_installing()
+        });
         let answer = self.client.receive();
         assert_eq!(answer[1], 128, "{}", String::from_utf8_lossy(&answer[8..]));
         assert_eq!(answer[4..8], self.next_id.to_be_bytes());
@@ -152,6 +234,37 @@ fn line_2_a_tunnel_comes_up_rekeys_and_goes() {
         .for_each(|name| drop(site.ask(at(54), &Request::Delete(*name))));
     assert!(!site.associations.is_up(PEER));
     assert!(site.news().contains(&"down"));
+}
+
+#[test]
+fn line_2_charon_is_answered_when_the_worker_has_the_association() {
+    let mut site = Site::waiting();
+    site.ask(Now(1), &hello(1));
+    let request = Request::Spi {
+        protocol: Protocol::Esp,
+        source: THERE.parse().unwrap(),
+        destination: HERE.parse().unwrap(),
+    };
+    let spi = u32::from_be_bytes(site.ask(Now(1), &request).try_into().unwrap());
+    site.send(Now(1), &Request::Add(Box::new(add(Direction::In, Protocol::Esp, spi))));
+    site.round(Now(1));
+    assert!(site.is_installing(), "it does nothing");
+    site.sources.ike.as_mut().unwrap().every_second(Now(1), 1);
+    site.round(Now(1));
+    assert!(site.is_installing(), "for a second");
+    site.sources.ike.as_mut().unwrap().every_second(Now(1), 1);
+    assert!(
+        site.answer(Now(1)).is_empty(),
+        "a worker that stalls holds nobody up for long"
+    );
+    site.send(
+        Now(1),
+        &Request::Add(Box::new(add(Direction::Out, Protocol::Esp, 0x1000))),
+    );
+    site.round(Now(1));
+    assert!(site.is_installing());
+    site.start_worker();
+    assert!(site.answer(Now(1)).is_empty());
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Line 3: hosts that are gone, and what they leave behind.
+
 use ain_dataplane::id::{FlowId, Pair, Spi};
 
 use super::super::lost::tests::{hear, node_with};

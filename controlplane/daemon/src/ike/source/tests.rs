@@ -80,6 +80,7 @@ impl Bench {
             match event {
                 SaEvent::Add(spec) => {
                     let used = SaUse::new(0);
+                    used.put_in_place();
                     self.source.handle_added(spec.name(), Ok(Arc::clone(&used)));
                     self.added.push(spec);
                     self.used.push(used);
