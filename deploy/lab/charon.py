@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from .topology import Lab
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "/usr/sbin/charon-systemd"
 SHARED = "/tmp/shared"  # the folder of a Linux as it sees it itself
+INSIDE = f"STRONGSWAN_CONF={SHARED}/strongswan.conf SWANCTL_DIR={SHARED}/swanctl"
 LINUX_CONF = f"""
 charon {{
     load_modular = no
@@ -71,7 +74,27 @@ def start_inside(host: Linux, connections: str) -> None:
     (host.folder / "swanctl").mkdir()
     (host.folder / "swanctl" / "swanctl.conf").write_text(connections)
     (host.folder / "strongswan.conf").write_text(LINUX_CONF)
-    host.start(f"export STRONGSWAN_CONF={SHARED}/strongswan.conf SWANCTL_DIR={SHARED}/swanctl; exec {PROGRAM}")
+    host.start(f"export {INSIDE}; exec {PROGRAM}")
+
+
+def swanctl_inside(host: Linux, *words: str) -> None:
+    """Has the charon in a Linux do what `swanctl` can ask for."""
+    host.script(f"{INSIDE} /usr/sbin/swanctl {shlex.join(words)} --uri unix:///tmp/charon.vici")
+
+
+def delete_inside(host: Linux) -> None:
+    """Ends the tunnel of a Linux by IKE DELETE. Its charon forgets the connection first, or the other end would make it again."""
+    conf = host.folder / "swanctl" / "swanctl.conf"
+    connections = conf.read_text()
+    conf.write_text("")
+    swanctl_inside(host, "--load-conns")
+    swanctl_inside(host, "--terminate", "--ike", re.findall(r"(?m)^    (\S+) {", connections)[0])
+    conf.write_text(connections)
+
+
+def restore_inside(host: Linux) -> None:
+    """Has the charon in a Linux know its connection again, so that the other end can make the tunnel."""
+    swanctl_inside(host, "--load-conns")
 
 
 def swanctl(lab: Lab, node: str, *words: str) -> str:

@@ -27,6 +27,7 @@ STRONGSWAN = "strongSwan 5.9.8"
 ESP = "aes-128-gcm-16"
 ONE_MB = 1_000_000
 UP_S = 30
+ENDED_S = 30
 REKEYED_S = 60
 REKEY_S = 5
 LINUX_PINGS_A_SECOND = 50  # half as often as its clock ticks
@@ -225,10 +226,16 @@ def test_line3_strongswan_inside_linux_rekeys_under_traffic() -> None:
         made = successors(fleet) - begun
         assert drops(fleet) == before
         refused = [line for host in (initiator, responder) for line in faults(host)]
+        # A host that deletes its tunnel ends what it has, long before inactivity would; back again, it gets more for new traffic.
+        charon.delete_inside(initiator)
+        wait_for("every AIN has freed its part", lambda: not any(map(fleet.aivts, network.nodes)), ENDED_S)
+        charon.restore_inside(initiator)
+        again = until_answered(fleet)
     lost = seen.sent - seen.received
     verdict = f"{made} successors; TCP whole, {lost} of {seen.sent} pings lost; no drops"
     print(verdict, refused)
     family, algorithm = f"IPv{network.family}", f"PSK; {network.ah}, {ESP}"
+    rows.append(Row("a host deletes its tunnel by IKE", f"{STRONGSWAN} in Linux", family, algorithm, f"its AIVT ends; back in {again:.1f} s"))
     rows.append(Row(f"host tunnels and PVTs rekeyed every {REKEY_S} s", f"{STRONGSWAN} in Linux", family, algorithm, verdict))
     # Two children of each of four tunnels.
     assert made >= 8 * (REKEYED_S // (2 * REKEY_S))
