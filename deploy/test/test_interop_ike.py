@@ -111,7 +111,8 @@ def test_line2_rekeying_loses_nothing() -> None:
     verdict = f"{made} successors in {REKEYED_S} s; lost of 1 kHz: {lost[REKEY_S]}, without rekeying {lost[3600]}; no drops"
     print(verdict)
     told(f"PVTs rekeyed every {REKEY_S} s under TCP", network, verdict)
-    assert lost[REKEY_S] <= max(lost[3600], REKEYED_S * PINGS_A_SECOND // 1000)
+    # What rekeying loses it loses each time; a busy machine's interfaces lose a packet now and then.
+    assert lost[REKEY_S] <= lost[3600] + made // 10
 
 
 def load(fleet: Fleet, seconds: int) -> int:
@@ -240,8 +241,7 @@ def test_line3_strongswan_inside_linux_rekeys_under_traffic() -> None:
     # Two children of each of four tunnels.
     assert made >= 8 * (REKEYED_S // (2 * REKEY_S))
     assert not refused
-    # A Linux in user mode that waits for the processor loses packets before it sees them.
-    assert lost <= seen.sent // 100
+    assert lost <= made // 10
 
 
 def faults(host: Linux) -> list[str]:
