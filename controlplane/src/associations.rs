@@ -2,7 +2,8 @@
 //! the control node which keys its PVTs have.
 //!
 //! ```text
-//!   inbound   newest ── another is added ──► older, kept for SA_GRACE: packets under way were made for it ──► gone
+//!   inbound   newest ── another is added, and the outbound one with it ──► older, kept for SA_GRACE: packets under way, and an end
+//!             that has yet to hear of the new ones, use it ──► gone
 //!   outbound  in use ── another is added ──► older, kept as long ──► gone
 //!                        the newest is gone ──► the one before it is the newest again
 //!   AH pair   known to the node ── its last association gone ──► kept for GENERATION_GRACE: a CREATE under way names it ──► over
@@ -118,6 +119,11 @@ impl Associations {
         self.up.contains(&peer)
     }
 
+    /// Whether an association of this name is in the packet path.
+    pub fn has(&self, name: SaName) -> bool {
+        self.held.contains_key(&name)
+    }
+
     /// The associations in the packet path and their use.
     pub fn iter(&self) -> impl Iterator<Item = (SaName, &Arc<SaUse>)> {
         self.held.iter().map(|(name, held)| (*name, &held.used))
@@ -150,6 +156,11 @@ impl Associations {
         source.handle_added(name, Ok(Arc::clone(&used)));
         if let Some(newest) = self.newest_like(name) {
             newest.superseded = Some(now);
+        }
+        if name.direction == SaDirection::Out
+            && let Some(before) = self.last_superseded(name)
+        {
+            before.superseded = Some(now);
         }
         self.made += 1;
         let held = Held {
@@ -185,6 +196,14 @@ impl Associations {
         let like = self.like(name.peer, name.direction, name.protocol);
         let newest = like.max_by_key(|(_, held)| held.number)?.0;
         self.held.get_mut(&newest)
+    }
+
+    /// The inbound association before the newest one of the tunnel and protocol of `name`.
+    fn last_superseded(&mut self, name: SaName) -> Option<&mut Held> {
+        let like = self.like(name.peer, SaDirection::In, name.protocol);
+        let older = like.filter(|(_, held)| held.superseded.is_some());
+        let last = older.max_by_key(|(_, held)| held.number)?.0;
+        self.held.get_mut(&last)
     }
 
     /// Notes half of a pair, and tells of the pair once it is whole.

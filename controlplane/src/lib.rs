@@ -15,6 +15,7 @@ pub mod directory;
 pub mod flow;
 pub mod generation;
 pub mod guard;
+pub mod hand_made;
 pub mod key_schedule;
 pub mod lifetime;
 pub mod limits;

@@ -130,6 +130,9 @@ pub const EXPIRES_STEP_S: u64 = 600;
 pub const SA_LOOK_EVERY: u64 = Now::SECOND / 4;
 /// How long an association is kept beside its successor, unless its source ends it earlier.
 pub const SA_GRACE: u64 = 60 * Now::SECOND;
+/// How long outbound hand-made keys are kept back while the other end is not heard under the new ones: the time that an operator has to
+/// give them to it. Shorter than [`SA_GRACE`], or the old inbound ones would end first.
+pub const HAND_MADE_PATIENCE: u64 = SA_GRACE * 3 / 4;
 /// How long an AH pair is known after its associations: past the last repetition of a CREATE that was sent under it, 7 waits later, and
 /// the time until its answer.
 pub const GENERATION_GRACE: u64 = 7 * RETRANSMIT_FIRST_MAX + CREATE_TIMEOUT_RELAY;

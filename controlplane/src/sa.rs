@@ -5,8 +5,8 @@
 //!            ◄── added, expired ──────
 //! ```
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::id::{PeerId, Spi};
@@ -37,7 +37,7 @@ pub struct SaName {
 pub struct Generation(pub u32);
 
 impl Generation {
-    /// That of hand-made keys.
+    /// That of hand-made keys until they are replaced.
     pub const HAND_MADE: Self = Self(0);
 }
 
@@ -73,8 +73,8 @@ impl SaKind {
 pub enum Numbers {
     /// To this node.
     In {
-        /// Highest number accepted by an earlier process; it and those below are refused. 0: none was.
-        resume_after: u64,
+        /// Highest number accepted so far, by an earlier process to begin with: it and those below are refused. 0: none was.
+        highest: Arc<AtomicU64>,
     },
     /// To the peer.
     Out {
@@ -90,8 +90,10 @@ const WORKER_SHIFT: u32 = 56;
 
 impl Numbers {
     /// Inbound, under a key that was made for this process.
-    pub const fn fresh_in() -> Self {
-        Self::In { resume_after: 0 }
+    pub fn fresh_in() -> Self {
+        Self::In {
+            highest: Arc::default(),
+        }
     }
 
     /// Outbound from `workers` workers, under a key that was made for this process: all numbers, without a file.
@@ -162,43 +164,4 @@ pub trait SaSource {
     /// `sa`, which may be another source's, has reached a limit. [`Expiry::Soft`]: a successor is wanted; told once. [`Expiry::Hard`]: it has ended, by its lifetime or
     /// because its successors have taken its place for long enough.
     fn handle_expired(&mut self, sa: SaName, expiry: Expiry);
-}
-
-/// A source that gives what it was given, hand-made keys for instance, and keeps what it hears until somebody asks.
-#[derive(Default)]
-pub struct Given {
-    events: VecDeque<SaEvent>,
-    added: Vec<(SaName, Result<Arc<SaUse>, TableError>)>,
-    expired: Vec<(SaName, Expiry)>,
-}
-
-impl Given {
-    /// Gives this next.
-    pub fn push(&mut self, event: SaEvent) {
-        self.events.push_back(event);
-    }
-
-    /// What came of associations since the last call.
-    pub fn take_added(&mut self) -> Vec<(SaName, Result<Arc<SaUse>, TableError>)> {
-        std::mem::take(&mut self.added)
-    }
-
-    /// What has expired since the last call.
-    pub fn take_expired(&mut self) -> Vec<(SaName, Expiry)> {
-        std::mem::take(&mut self.expired)
-    }
-}
-
-impl SaSource for Given {
-    fn poll_event(&mut self) -> Option<SaEvent> {
-        self.events.pop_front()
-    }
-
-    fn handle_added(&mut self, sa: SaName, outcome: Result<Arc<SaUse>, TableError>) {
-        self.added.push((sa, outcome));
-    }
-
-    fn handle_expired(&mut self, sa: SaName, expiry: Expiry) {
-        self.expired.push((sa, expiry));
-    }
 }

@@ -20,8 +20,13 @@ pub struct SaUse {
 impl SaUse {
     /// Nothing carried, numbers up to `highest` used by an earlier process.
     pub fn new(highest: u64) -> Arc<Self> {
+        Self::sharing(Arc::new(AtomicU64::new(highest)))
+    }
+
+    /// The same; `highest` follows, for who keeps it on disk.
+    pub fn sharing(highest: Arc<AtomicU64>) -> Arc<Self> {
         Arc::new(Self {
-            highest: Arc::new(AtomicU64::new(highest)),
+            highest,
             ..Self::default()
         })
     }
@@ -51,11 +56,6 @@ impl SaUse {
         self.highest.load(Ordering::Relaxed)
     }
 
-    /// The same, for who keeps it on disk.
-    pub fn shared_highest(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.highest)
-    }
-
     /// One more packet; for the owner alone, which needs no locked instruction.
     pub fn count(&self, octets: usize, highest: u64) {
         self.packets.store(self.packets() + 1, Ordering::Relaxed);
@@ -70,8 +70,9 @@ mod tests {
 
     #[test]
     fn counts_and_goes_on_from_an_earlier_process() {
-        let used = SaUse::new(7);
-        let saved = used.shared_highest();
+        let saved = Arc::new(AtomicU64::new(7));
+        let used = SaUse::sharing(Arc::clone(&saved));
+        assert_eq!(used.highest(), 7);
         used.count(100, 8);
         used.count(50, 9);
         assert_eq!((used.packets(), used.octets(), used.highest()), (2, 150, 9));

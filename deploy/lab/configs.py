@@ -142,6 +142,10 @@ class Network:
         spi, key = self.keys[place]
         return f'{{ spi = {spi}, key = "{key}" }}'
 
+    def renew(self, one: str, other: str) -> None:
+        """Forgets the keys of a tunnel: the next files have others."""
+        self.keys = {place: sa for place, sa in self.keys.items() if {one, other} != set(place[1:])}
+
     def keys_of(self, own: str, other: str, ah: str, esp: str, auth: str) -> str:
         """Whence a tunnel's keys are, seen from `own`."""
         if not auth:
@@ -195,10 +199,17 @@ def write(lab: Lab, network: Network, ain: Path) -> None:
         exits = [str(inner.of(one).exit_prefix) for t in network.tunnels if t.responder and t.node == node for one in t.inners]
         printed = make_keys(lab.directory, node, network.outer(node), ain)
         drafts[node] = directory_entry(network, node, printed, exits)
-        write_private(lab.directory / f"{node}.toml", node_file(network, node))
+        write_one(lab, network, node)
     sign(lab.directory, drafts, ain)
     for tunnel in network.tunnels:
-        write_private(lab.directory / f"{tunnel.host}.toml", endpoint_file(network, tunnel))
+        write_one(lab, network, tunnel.host)
+
+
+def write_one(lab: Lab, network: Network, name: str) -> Path:
+    """Writes the file of a node or a host."""
+    path, tunnels = lab.directory / f"{name}.toml", {tunnel.host: tunnel for tunnel in network.tunnels}
+    write_private(path, endpoint_file(network, tunnels[name]) if name in tunnels else node_file(network, name))
+    return path
 
 
 def sign(directory: Path, drafts: dict[str, str], ain: Path) -> None:

@@ -164,6 +164,11 @@ class Fleet(InLab):
         """Asks a process to end; returns its exit status."""
         return self.lab.stop(self.running.pop(name))
 
+    def reload(self, name: str) -> subprocess.CompletedProcess[str]:
+        """What `ain reload` says of a node or a host."""
+        words = [str(self.ain), "reload", "--config", str(self.lab.directory / f"{name}.toml")]
+        return self.host(name).run(*words, check=False)
+
     def close_aivt(self, host: str, source: Address, destination: Address) -> subprocess.CompletedProcess[str]:
         """What `ain endpoint --close` says in `host`."""
         words = [str(self.ain), "endpoint", "--config", str(self.lab.directory / f"{host}.toml")]

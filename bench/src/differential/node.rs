@@ -1,6 +1,8 @@
 //! The node under test: a real engine, told of the tunnels by the real table writer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use ain_controlplane::sa::{Numbers, SaSpec};
 use ain_controlplane::table_writer::TableError;
@@ -123,7 +125,7 @@ fn spec(shape: &Shape, peer: PeerId, ours: &Tunnel) -> [SaSpec; 4] {
         key: Zeroizing::new(key.to_vec()),
         esn: ours.esn,
         numbers: Numbers::In {
-            resume_after: ours.start,
+            highest: Arc::new(AtomicU64::new(ours.start)),
         },
         ..sa
     };

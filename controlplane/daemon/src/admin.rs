@@ -1,7 +1,7 @@
-//! The unix socket of `ain status` and of `ain endpoint --close`: some words in, one answer out.
+//! The unix socket of `ain status`, `ain reload` and `ain endpoint --close`: some words in, one answer out.
 //!
-//! `status` is answered with a [`Report`] in JSON. In a build with the feature `test-dump`, which is for tests and says so at its
-//! start, `dump` is answered with all tables of the node.
+//! `status` is answered with a [`Report`] in JSON, `reload` with what came of it. In a build with the feature `test-dump`, which is for
+//! tests and says so at its start, `dump` is answered with all tables of the node.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +15,7 @@ use thiserror::Error;
 use tracing::debug;
 
 use crate::listen::{ListenError, SocketFile, listen};
+use crate::reload::{self, Reloader};
 use crate::report::{Report, Source};
 
 /// Time a client, or the node, may take for one step.
@@ -53,8 +54,11 @@ pub enum AdminError {
 ///
 /// # Errors
 /// See [`AdminError`].
-pub fn serve(path: &Path, source: Arc<dyn Source>) -> Result<SocketFile, AdminError> {
-    serve_words(path, move |words| report_or_dump(words, &*source))
+pub fn serve(path: &Path, source: Arc<dyn Source>, reloader: Arc<Reloader>) -> Result<SocketFile, AdminError> {
+    serve_words(path, move |words| match words {
+        reload::REQUEST => reloader.reload(),
+        _ => report_or_dump(words, &*source),
+    })
 }
 
 /// As [`serve`], with whatever `answer` says to the words of a request.
@@ -177,7 +181,8 @@ mod tests {
     }
 
     fn start(path: &Path, report: Result<Report, Stalled>) -> Result<SocketFile, AdminError> {
-        serve(path, Arc::new(Fixed(report)))
+        let source = Fixed(report);
+        serve_words(path, move |words| report_or_dump(words, &source))
     }
 
     #[test]

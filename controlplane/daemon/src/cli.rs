@@ -60,6 +60,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have a running node, or endpoint, read its configuration again and take the hand-made keys that have changed
+    Reload {
+        /// Its configuration
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Check a configuration: a node's, the network's directory or a host's
     Check {
         /// The file
@@ -171,6 +177,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             _ => crate::endpoint::endpoint(&config),
         },
         Command::Status { socket, json } => status(&socket, json),
+        Command::Reload { config } => {
+            println!("{}", crate::reload::ask(&config)?);
+            Ok(())
+        }
         Command::Check { file } => check(&file),
         Command::Entry { config } => {
             print!("{}", own_entry(&config)?);

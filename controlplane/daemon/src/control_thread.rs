@@ -15,7 +15,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ain_controlplane::action::Action;
-use ain_controlplane::associations::Associations;
+use ain_controlplane::associations::{Associations, Keying};
 use ain_controlplane::benchmark::Benchmark;
 use ain_controlplane::node::Node;
 use ain_controlplane::sa::Generation;
@@ -32,15 +32,16 @@ use ain_worker::run::{Clock, Reins};
 use tracing::{debug, info, warn};
 
 use crate::benchmark;
-use crate::config::secret::KeyMaterial;
 use crate::config::unix_seconds;
 use crate::durable::Durable;
 use crate::guards;
+use crate::hand_made::{self, NewKeys, Obstacle, Place};
 use crate::hardware::PortView;
 use crate::ike::Sources;
 use crate::neighbours::Neighbours;
 use crate::openers::Openers;
 use crate::rates::RateWatch;
+use crate::reload::ReloadCounts;
 use crate::report::{CryptoReport, Report, Source, Stalled};
 use crate::shutdown::Shutdown;
 use crate::ticket_log::TicketLog;
@@ -162,8 +163,8 @@ pub struct ControlThread<C: Backend, A: BufPool> {
     pub associations: Associations,
     /// Where they come from.
     pub sources: Sources,
-    /// AH keys of PVTs with hand-made keys, both directions, under which SPIs are reserved.
-    pub spi_keys: BTreeMap<PeerId, [KeyMaterial; 2]>,
+    /// What came of reloads.
+    pub reloads: Arc<ReloadCounts>,
     /// Empty buffers, for signals.
     pub pool: A,
     /// Counters of the workers.
@@ -188,6 +189,8 @@ pub struct ControlThread<C: Backend, A: BufPool> {
 pub enum Request {
     /// A report.
     Report(Sender<Report>),
+    /// Other hand-made keys.
+    ReplaceKeys(Vec<NewKeys>, Sender<Result<(), Obstacle>>),
     /// All tables.
     #[cfg(feature = "test-dump")]
     Dump(Sender<String>),
@@ -207,10 +210,24 @@ impl Asker {
     }
 
     fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T, Stalled> {
+        let answered = self.send(request)?;
+        answered.recv_timeout(REPORT_WAIT).map_err(|_| Stalled)
+    }
+
+    fn send<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<Receiver<T>, Stalled> {
         let (answer, answered) = channel();
         self.requests.try_send(request(answer)).map_err(|_| Stalled)?;
         self.control.unpark();
-        answered.recv_timeout(REPORT_WAIT).map_err(|_| Stalled)
+        Ok(answered)
+    }
+
+    /// Has `keys` take the place of those before. Waits for as long as it takes: the outcome must be known.
+    ///
+    /// # Errors
+    /// The control thread takes no requests.
+    pub fn replace_keys(&self, keys: Vec<NewKeys>) -> Result<Result<(), Obstacle>, Stalled> {
+        let answered = self.send(|answer| Request::ReplaceKeys(keys, answer))?;
+        answered.recv().map_err(|_| Stalled)
     }
 }
 
@@ -347,13 +364,14 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         }
         self.writer.pump(&mut self.reins);
         while let Ok(request) = self.requests.try_recv() {
-            self.answer(request, started);
+            self.answer(now, request, started);
         }
         busy
     }
 
     /// Associations come and go.
     fn rekey(&mut self, now: Now) {
+        self.sources.hand_made.handle_timeout(now);
         for _ in 0..IKE_A_ROUND {
             self.associations.handle(now, &mut self.sources, &mut self.writer);
             let Some(ike) = &mut self.sources.ike else { break };
@@ -364,11 +382,12 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             }
         }
         while let Some(keying) = self.associations.poll_keying() {
+            if let Keying::Over(peer, generation) = keying {
+                self.durable.end_generation((peer, generation));
+            }
             self.node.handle_keying(now, keying);
         }
-        for (sa, expiry) in self.sources.hand_made.take_expired() {
-            warn!(?sa.direction, ?sa.protocol, ?expiry, "a hand-made key is used up: make a new one");
-        }
+        hand_made::warn_of(&mut self.sources.hand_made);
     }
 
     fn update(&mut self, update: Update) {
@@ -486,10 +505,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
     }
 
     fn reserve_spis(&mut self, peer: PeerId, generation: Generation, up_to: u32) {
-        let Some([one, other]) = self.spi_keys.get(&peer) else {
-            return;
-        };
-        match self.durable.reserve_spis([one, other], up_to) {
+        match self.durable.reserve_spis((peer, generation), up_to) {
             Ok(()) => self.node.handle_spis_reserved(peer, generation, up_to),
             Err(error) => {
                 warn!(%error, "SPIs not reserved");
@@ -523,10 +539,23 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
         debug!(now = now.0, aivts = self.writer.in_use()[0], "second");
     }
 
-    fn answer(&self, request: Request, started: Instant) {
+    fn replace_keys(&mut self, now: Now, keys: &[NewKeys]) -> Result<(), Obstacle> {
+        let place = &mut Place {
+            workers: self.reins.0.len() as u8,
+            writer: &mut self.writer,
+            durable: &mut self.durable,
+        };
+        hand_made::replace(now, keys, (&mut self.sources.hand_made, &self.associations), place)?;
+        self.rekey(now);
+        self.writer.pump(&mut self.reins);
+        Ok(())
+    }
+
+    fn answer(&mut self, now: Now, request: Request, started: Instant) {
         // An asker that has gone away is no trouble.
         let _gone = match request {
             Request::Report(answer) => answer.send(self.report(started)).is_err(),
+            Request::ReplaceKeys(keys, answer) => answer.send(self.replace_keys(now, &keys)).is_err(),
             #[cfg(feature = "test-dump")]
             Request::Dump(answer) => answer.send(self.dump()).is_err(),
         };

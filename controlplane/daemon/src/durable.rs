@@ -5,9 +5,12 @@
 //!   accepted:  written to `accepted` before the control thread acts on what came, synced   never accepted twice
 //!              each second
 //! ```
+//! What the packet path has let go of is not followed any more; its numbers stay on disk for a key that comes back.
+//!
 //! What a worker accepts and keeps to itself (datagrams of hosts) is written within one round of the control thread: a process that
 //! is killed forgets some milliseconds of it at most, a machine that loses power a second.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -15,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ain_controlplane::sa::Generation;
+use ain_dataplane::id::PeerId;
 use ain_dataplane::reserve::Grant;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -48,11 +53,16 @@ pub enum DurableError {
     /// Damaged.
     #[error("{0}: damaged; make new keys for every tunnel, then remove the state directory")]
     Damaged(PathBuf),
+    /// Associations or TVTs of this process have the key.
+    #[error("the key is in use, or was until lately; take a new one")]
+    KeyInUse,
+    /// The key was another association's, that of the other direction.
+    #[error("the key has been used in the other direction; take a new one")]
+    OtherWay,
 }
 
 /// One reserved number and the workers' grants of it.
 struct Granted {
-    tag: Tag,
     /// Grants with what lies above the counter in each.
     shares: Vec<(u64, Arc<Grant>)>,
     /// Where the furthest share stood at the last look.
@@ -71,12 +81,18 @@ impl Granted {
     fn limit(&self) -> u64 {
         self.shares.first().map_or(0, |(base, grant)| grant.limit() - base)
     }
+
+    fn is_used(&self) -> bool {
+        self.shares.iter().any(|(_, grant)| Arc::strong_count(grant) > 1)
+    }
 }
 
 /// The durable numbers of one process.
 pub struct Durable {
     state: State,
-    granted: Vec<Granted>,
+    granted: BTreeMap<Tag, Granted>,
+    /// Names of both AH keys of generations under which SPIs are reserved.
+    spis: BTreeMap<(PeerId, Generation), [Tag; 2]>,
     accepted: Accepted,
     latest_create: Arc<AtomicU64>,
     /// What of it is written for certain.
@@ -95,13 +111,12 @@ impl Durable {
         if (accepted.records.len() as u64) < state.value(Tag::accepted_records()) {
             return Err(DurableError::Damaged(accepted.path));
         }
-        let latest_create = Arc::new(AtomicU64::new(accepted.value(&LATEST_CREATE)));
-        accepted.follow(LATEST_CREATE, Arc::clone(&latest_create));
-        let tickets_since = Arc::new(AtomicU64::new(accepted.value(&TICKETS_SINCE)));
-        accepted.follow(TICKETS_SINCE, Arc::clone(&tickets_since));
+        let latest_create = accepted.go_on(LATEST_CREATE)?;
+        let tickets_since = accepted.go_on(TICKETS_SINCE)?;
         Ok(Self {
             state,
-            granted: Vec::new(),
+            granted: BTreeMap::new(),
+            spis: BTreeMap::new(),
             accepted,
             create_written: latest_create.load(Ordering::Relaxed),
             latest_create,
@@ -109,37 +124,38 @@ impl Durable {
         })
     }
 
-    /// Sequence numbers of the outbound SA with this key.
+    /// Sequence numbers of the outbound SA with this key; there are none before the next [`Self::top_up`].
     ///
     /// # Errors
-    /// See [`DurableError`].
+    /// [`DurableError::KeyInUse`], [`DurableError::OtherWay`].
     pub fn sequence(&mut self, key: &KeyMaterial) -> Result<Arc<Grant>, DurableError> {
+        if self.accepted.value(&name_of(key)) > 0 {
+            return Err(DurableError::OtherWay);
+        }
         let grants = self.grant(Tag::of_key(Quantity::OutboundSequence, key), 1, &[0])?;
         Ok(Arc::clone(&grants[0]))
     }
 
-    /// Explicit IVs under this key, one grant a worker.
+    /// Explicit IVs under this key, one grant a worker; there are none before the next [`Self::top_up`].
     ///
     /// # Errors
-    /// See [`DurableError`].
+    /// [`DurableError::KeyInUse`].
     pub fn ivs(&mut self, key: &KeyMaterial, workers: u8) -> Result<Vec<Arc<Grant>>, DurableError> {
         let bases: Vec<u64> = (0..u64::from(workers)).map(|worker| worker << WORKER_SHIFT).collect();
         self.grant(Tag::of_key(Quantity::Iv, key), 0, &bases)
     }
 
     fn grant(&mut self, tag: Tag, least: u64, bases: &[u64]) -> Result<Vec<Arc<Grant>>, DurableError> {
+        if self.granted.get(&tag).is_some_and(Granted::is_used) {
+            return Err(DurableError::KeyInUse);
+        }
         let next = self.state.value(tag).max(least);
-        let limit = self.state.reserve(tag, BLOCK)?;
         let shares: Vec<_> = bases
             .iter()
-            .map(|base| (*base, Grant::new(base + next, base + limit)))
+            .map(|base| (*base, Grant::new(base + next, base + next)))
             .collect();
         let grants = shares.iter().map(|(_, grant)| Arc::clone(grant)).collect();
-        self.granted.push(Granted {
-            tag,
-            shares,
-            seen: next,
-        });
+        self.granted.insert(tag, Granted { shares, seen: next });
         Ok(grants)
     }
 
@@ -148,22 +164,23 @@ impl Durable {
     /// # Errors
     /// See [`DurableError`]; then nothing is extended.
     pub fn top_up(&mut self) -> Result<(), DurableError> {
+        self.granted.retain(|_, granted| granted.is_used());
         let mut extended = Vec::new();
-        for (at, granted) in self.granted.iter_mut().enumerate() {
+        for (tag, granted) in &mut self.granted {
             let (next, limit) = (granted.next(), granted.limit());
             if limit.saturating_sub(next) <= BLOCK / 2 {
                 let pace = next.saturating_sub(granted.seen).saturating_mul(4).max(BLOCK);
                 let limit = next.max(limit).saturating_add(pace.next_multiple_of(BLOCK));
-                self.state.raise(granted.tag, limit);
-                extended.push((at, limit));
+                self.state.raise(*tag, limit);
+                extended.push((*tag, limit));
             }
             granted.seen = next;
         }
         if !extended.is_empty() {
             self.state.save()?;
         }
-        for (at, limit) in extended {
-            for (base, grant) in &self.granted[at].shares {
+        for (tag, limit) in extended {
+            for (base, grant) in &self.granted[&tag].shares {
                 grant.extend(base + limit);
             }
         }
@@ -171,18 +188,35 @@ impl Durable {
     }
 
     /// The first SPI counter value of a PVT never reserved, under either of its AH keys: a TVT copies both.
-    pub fn spi_counter(&self, ah_keys: [&KeyMaterial; 2]) -> u32 {
-        let reserved = spi_tags(ah_keys).map(|tag| self.state.value(tag));
-        u32::try_from(reserved[0].max(reserved[1])).unwrap_or(u32::MAX)
+    ///
+    /// # Errors
+    /// [`DurableError::KeyInUse`].
+    pub fn spi_counter(&self, ah_keys: [&KeyMaterial; 2]) -> Result<u32, DurableError> {
+        let tags = spi_tags(ah_keys);
+        if self.spis.values().flatten().any(|tag| tags.contains(tag)) {
+            return Err(DurableError::KeyInUse);
+        }
+        let reserved = tags.map(|tag| self.state.value(tag));
+        Ok(u32::try_from(reserved[0].max(reserved[1])).unwrap_or(u32::MAX))
     }
 
-    /// Reserves SPI counter values of a PVT with these AH keys up to `up_to`.
+    /// From now on SPIs may be reserved for this generation, which has these AH keys.
+    pub fn begin_generation(&mut self, of: (PeerId, Generation), ah_keys: [&KeyMaterial; 2]) {
+        self.spis.insert(of, spi_tags(ah_keys));
+    }
+
+    /// None will be any more.
+    pub fn end_generation(&mut self, of: (PeerId, Generation)) {
+        self.spis.remove(&of);
+    }
+
+    /// Reserves SPI counter values up to `up_to`.
     ///
     /// # Errors
     /// See [`DurableError`]; then they may not be used.
-    pub fn reserve_spis(&mut self, ah_keys: [&KeyMaterial; 2], up_to: u32) -> Result<(), DurableError> {
-        for tag in spi_tags(ah_keys) {
-            self.state.raise(tag, u64::from(up_to));
+    pub fn reserve_spis(&mut self, of: (PeerId, Generation), up_to: u32) -> Result<(), DurableError> {
+        for tag in self.spis.get(&of).into_iter().flatten() {
+            self.state.raise(*tag, u64::from(up_to));
         }
         Ok(self.state.save()?)
     }
@@ -225,14 +259,15 @@ impl Durable {
         self.sync_accepted()
     }
 
-    /// The highest number accepted on the inbound SA with this key before this start.
-    pub fn accepted(&self, key: &KeyMaterial) -> u64 {
-        self.accepted.value(&name_of(key))
-    }
-
-    /// Follows the highest number accepted on that SA from now on.
-    pub fn follow(&mut self, key: &KeyMaterial, highest: Arc<AtomicU64>) {
-        self.accepted.follow(name_of(key), highest);
+    /// The highest number accepted so far on the inbound SA with this key, to be raised by who accepts more; it is kept from now on.
+    ///
+    /// # Errors
+    /// [`DurableError::KeyInUse`], [`DurableError::OtherWay`].
+    pub fn highest(&mut self, key: &KeyMaterial) -> Result<Arc<AtomicU64>, DurableError> {
+        if self.state.value(Tag::of_key(Quantity::OutboundSequence, key)) > 0 {
+            return Err(DurableError::OtherWay);
+        }
+        self.accepted.go_on(name_of(key))
     }
 
     /// Writes what has been accepted since the last call; the kernel keeps it if the process dies.
@@ -325,23 +360,32 @@ impl Accepted {
             .map_or(0, |record| record.written)
     }
 
-    fn follow(&mut self, name: [u8; 16], highest: Arc<AtomicU64>) {
-        match self.records.iter_mut().find(|record| record.name == name) {
-            Some(record) => record.highest = Some(highest),
-            None => self.records.push(Record {
+    /// The number of this name, which nobody else raises.
+    fn go_on(&mut self, name: [u8; 16]) -> Result<Arc<AtomicU64>, DurableError> {
+        let at = self.records.iter().position(|record| record.name == name);
+        let at = at.unwrap_or_else(|| {
+            self.records.push(Record {
                 name,
                 written: 0,
-                highest: Some(highest),
-            }),
+                highest: None,
+            });
+            self.records.len() - 1
+        });
+        let record = &mut self.records[at];
+        let written = record.written;
+        let highest = record.highest.get_or_insert_with(|| Arc::new(AtomicU64::new(written)));
+        if Arc::get_mut(highest).is_none() {
+            return Err(DurableError::KeyInUse);
         }
+        Ok(Arc::clone(highest))
     }
 
     fn write(&mut self) -> Result<(), DurableError> {
         for (at, record) in self.records.iter_mut().enumerate() {
-            let highest = record
-                .highest
-                .as_ref()
-                .map_or(0, |highest| highest.load(Ordering::Relaxed));
+            let Some(shared) = &mut record.highest else { continue };
+            // The cheap look first: most are in use.
+            let is_last = Arc::strong_count(shared) == 1 && Arc::get_mut(shared).is_some();
+            let highest = shared.load(Ordering::Relaxed);
             if highest > record.written {
                 let bytes = encode(&record.name, highest);
                 let written = self.file.write_all_at(&bytes, (at * RECORD) as u64);
@@ -351,6 +395,9 @@ impl Accepted {
                 })?;
                 record.written = highest;
                 self.unsynced = true;
+            }
+            if is_last {
+                record.highest = None;
             }
         }
         Ok(())
@@ -399,153 +446,4 @@ fn decode(bytes: &[u8; RECORD]) -> Option<Record> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(byte: u8) -> KeyMaterial {
-        KeyMaterial::new(vec![byte; 20])
-    }
-
-    #[test]
-    fn grants_never_overlap_across_starts() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut first = Durable::open(dir.path()).unwrap();
-        let sequence = first.sequence(&key(1)).unwrap();
-        let ivs = first.ivs(&key(1), 2).unwrap();
-        assert_eq!((sequence.next(), sequence.limit()), (1, BLOCK));
-        assert_eq!((ivs[1].next(), ivs[1].limit()), (1 << 56, (1 << 56) + BLOCK));
-        first.top_up().unwrap();
-        let limit = sequence.limit();
-        drop(first);
-        let mut second = Durable::open(dir.path()).unwrap();
-        assert_eq!(second.sequence(&key(1)).unwrap().next(), limit);
-        assert_eq!(second.ivs(&key(1), 1).unwrap()[0].next(), ivs[0].limit());
-        assert_eq!(second.sequence(&key(2)).unwrap().next(), 1, "another key begins anew");
-    }
-
-    #[test]
-    fn a_half_used_grant_is_extended_on_disk_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut durable = Durable::open(dir.path()).unwrap();
-        let grant = durable.sequence(&key(1)).unwrap();
-        let mut reserved = ain_dataplane::reserve::Reserved::new(Arc::clone(&grant));
-        let before = grant.limit();
-        durable.top_up().unwrap();
-        assert_eq!(grant.limit(), before, "not needed yet");
-        (0..BLOCK / 2).for_each(|_| assert!(reserved.take().is_some()));
-        durable.top_up().unwrap();
-        assert!(grant.limit() >= before + BLOCK);
-        assert_eq!(
-            durable.state.value(Tag::of_key(Quantity::OutboundSequence, &key(1))),
-            grant.limit()
-        );
-    }
-
-    #[test]
-    fn accepted_numbers_survive_a_killed_process() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut durable = Durable::open(dir.path()).unwrap();
-        let (one, two) = (Arc::new(AtomicU64::new(7)), Arc::new(AtomicU64::new(0)));
-        durable.follow(&key(2), two);
-        durable.follow(&key(1), one.clone());
-        durable.write_accepted().unwrap();
-        one.store(9, Ordering::Relaxed);
-        durable.write_accepted().unwrap();
-        drop(durable);
-        let durable = Durable::open(dir.path()).unwrap();
-        assert_eq!(
-            (
-                durable.accepted(&key(1)),
-                durable.accepted(&key(2)),
-                durable.accepted(&key(3))
-            ),
-            (9, 0, 0)
-        );
-    }
-
-    #[test]
-    fn a_file_of_accepted_numbers_that_was_cut_short_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut durable = Durable::open(dir.path()).unwrap();
-        for byte in 1..=3 {
-            durable.follow(&key(byte), Arc::new(AtomicU64::new(u64::from(byte))));
-        }
-        durable.write_accepted().unwrap();
-        durable.sync_accepted().unwrap();
-        drop(durable);
-        let path = dir.path().join(FILE);
-        let good = std::fs::read(&path).unwrap();
-        for records in 0..3 {
-            std::fs::write(&path, &good[..records * RECORD]).unwrap();
-            assert!(
-                matches!(Durable::open(dir.path()), Err(DurableError::Damaged(_))),
-                "{records} left"
-            );
-        }
-        std::fs::write(&path, &good).unwrap();
-        assert_eq!(Durable::open(dir.path()).unwrap().accepted(&key(3)), 3);
-    }
-
-    #[test]
-    fn spis_are_reserved_under_both_keys() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut durable = Durable::open(dir.path()).unwrap();
-        durable.reserve_spis([&key(1), &key(2)], 500).unwrap();
-        drop(durable);
-        let durable = Durable::open(dir.path()).unwrap();
-        let counters = [[1, 2], [2, 1], [3, 2], [1, 3]].map(|[one, two]| durable.spi_counter([&key(one), &key(two)]));
-        assert_eq!(counters, [500; 4]);
-        assert_eq!(durable.spi_counter([&key(3), &key(4)]), 0);
-    }
-
-    #[test]
-    fn creating_signals_of_an_earlier_life_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut durable = Durable::open(dir.path()).unwrap();
-        assert_eq!(durable.replay_floor(), 0, "nothing was accepted before the first start");
-        durable.note_create(900).unwrap();
-        durable.note_create(890).unwrap();
-        drop(durable);
-        assert_eq!(Durable::open(dir.path()).unwrap().replay_floor(), 901);
-    }
-
-    #[test]
-    fn line_2_a_creating_signal_is_noted_when_it_is_written_and_not_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut durable = Durable::open(dir.path()).unwrap();
-        durable.note_create(900).unwrap();
-        // The kernel takes no more: the file is open for reading alone.
-        let reading = File::open(dir.path().join(FILE)).unwrap();
-        let writing = std::mem::replace(&mut durable.accepted.file, reading);
-        for _ in 0..3 {
-            assert!(durable.note_create(950).is_err());
-            assert!(durable.note_create(900).is_ok(), "written before");
-        }
-        durable.accepted.file = writing;
-        durable.note_create(950).unwrap();
-        drop(durable);
-        assert_eq!(Durable::open(dir.path()).unwrap().replay_floor(), 951);
-    }
-
-    #[test]
-    fn damage_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut durable = Durable::open(dir.path()).unwrap();
-        durable.follow(&key(1), Arc::new(AtomicU64::new(7)));
-        durable.write_accepted().unwrap();
-        drop(durable);
-        let path = dir.path().join(FILE);
-        let good = std::fs::read(&path).unwrap();
-        for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
-            std::fs::write(&path, &bad).unwrap();
-            assert!(
-                matches!(Accepted::open(&path), Err(DurableError::Damaged(_))),
-                "byte {at}"
-            );
-            std::fs::write(&path, &good[..at]).unwrap();
-            assert_eq!(Accepted::open(&path).is_err(), at % RECORD != 0, "{at} bytes left");
-        }
-    }
-}
+mod tests;

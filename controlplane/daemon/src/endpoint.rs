@@ -5,9 +5,12 @@ mod close;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use ain_controlplane::associations::{Associations, Keying};
+use ain_controlplane::hand_made::HandMadeSource;
 use ain_controlplane::table_writer::{Rate, TableWriter, TunnelSpec};
 use ain_crypto::{Backend, Portable};
 use ain_dataplane::command::Event;
@@ -23,21 +26,23 @@ use ain_dataplane::wire::cell::CellProfile;
 use ain_worker::af_packet::AfPacketPort;
 use ain_worker::run::{Clock, Device, Worker, reins};
 use ain_worker::tun::TunPort;
-use ain_worker::vec_buf::VecPool;
+use ain_worker::vec_buf::{VecBuf, VecPool};
 use anyhow::{Context, anyhow, ensure};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tracing::{info, warn};
 
-pub use close::close;
+pub use close::{close, socket};
 
-use crate::config::EndpointConfig;
-use crate::control_thread::{AllReins, Directions};
+use crate::config::{EndpointConfig, read};
+use crate::control_thread::{AllReins, Asker, Directions, Request};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
+use crate::hand_made::{self, Place};
 use crate::hardware::OnThread;
 use crate::interface;
 use crate::neighbours::{Neighbours, Target};
+use crate::reload::{self, Known, Reloader};
 use crate::run::{idle_policy, protect_memory};
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
@@ -61,15 +66,18 @@ const NAP: Duration = Duration::from_millis(5);
 /// [`crate::config::report::Problems`] for the file; what could not be had, otherwise.
 pub fn endpoint(path: &Path) -> anyhow::Result<()> {
     protect_memory()?;
-    let config = EndpointConfig::load(path, SystemTime::now())?;
+    let text = read(path)?;
+    let config = EndpointConfig::of_text(path, &text, SystemTime::now())?;
+    let file = (path, Known::of(&text, [(GATEWAY, &config.tunnel.keys)].into_iter()));
+    drop(text);
     match Chosen::choose(config.crypto).context("endpoint.crypto")? {
         #[cfg(feature = "ipsec-mb")]
-        Chosen::IpsecMb(_) => start(&config, ipsec_mb_sys::IpsecMb::new()?),
-        Chosen::Portable => start(&config, Portable::default()),
+        Chosen::IpsecMb(_) => start(file, &config, ipsec_mb_sys::IpsecMb::new()?),
+        Chosen::Portable => start(file, &config, Portable::default()),
     }
 }
 
-fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> {
+fn start<C: Backend>((path, known): (&Path, Known), config: &EndpointConfig, backend: C) -> anyhow::Result<()> {
     let mut durable = Durable::open(&config.state_dir)?;
     let mut random = SysRng;
     let seed = [random.try_next_u64()?, random.try_next_u64()?];
@@ -80,11 +88,9 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
         owner: WorkerId(0),
         shape: config.tunnel.shape,
     })?;
-    let sas = &config.tunnel.keys;
-    for spec in translate::associations(GATEWAY, (&config.tunnel, sas), 1, &mut durable)? {
-        let used = writer.add_sa(&spec, None)?;
-        translate::follow(&mut durable, sas, spec.name(), &used);
-    }
+    let clock = Clock::start();
+    let by_hand = [(GATEWAY, &config.tunnel, &config.tunnel.keys)].into_iter();
+    let (mut associations, mut keys) = hand_made::install(clock.now(), by_hand, &mut place(&mut writer, &mut durable))?;
     let mut gateway = translate::peer(0, &config.tunnel, PeerKind::Gateway, WorkerId(0));
     gateway.tunnel = slot;
 
@@ -106,7 +112,6 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
         1,
     );
     let mut directions = Directions::new(Neighbours::new(vec![target])?, publisher);
-    let clock = Clock::start();
     let (rein, bit) = reins();
     let one = || anyhow!("one worker");
     let worker = Worker {
@@ -127,7 +132,10 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
     };
     let shutdown = Shutdown::on_signals(thread::current())?;
     let nothing: OnThread = Arc::new(|| Ok(Box::new(())));
-    let mut closer = Closer::listen(config)?;
+    let (asker, requests) = Asker::new(thread::current());
+    let reloader = Arc::new(Reloader::new(path, reload::of_endpoint, known, Arc::new(asker)));
+    reload::on_hangup(Arc::clone(&reloader))?;
+    let mut closer = Closer::listen(config, reloader)?;
     // Until there is a way for them, datagrams wait in the device, as the kernel's own wait for ARP.
     while directions.neighbours.unknown() > 0 && !shutdown.requested() {
         directions.refresh(clock.now());
@@ -139,7 +147,14 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
     let mut reins = AllReins(vec![rein]);
     let mut next_second = Now(0);
     while !shutdown.requested() {
-        directions.refresh(clock.now());
+        let now = clock.now();
+        directions.refresh(now);
+        rekey(
+            now,
+            &requests,
+            (&mut keys, &mut associations),
+            place(&mut writer, &mut durable),
+        );
         writer.pump(&mut reins);
         while let Some(event) = reins.0[0].events.pop() {
             if let Event::ForNode(_, datagram) = event {
@@ -151,7 +166,6 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
                 writer.signal(GATEWAY, buf);
             }
         }
-        let now = clock.now();
         let mut kept = durable.write_accepted().and_then(|()| durable.top_up());
         if now >= next_second {
             kept = kept.and_then(|()| durable.sync_accepted());
@@ -166,4 +180,37 @@ fn start<C: Backend>(config: &EndpointConfig, backend: C) -> anyhow::Result<()> 
     durable.close()?;
     ensure!(!shutdown.failed(), "the worker ended before it was told to");
     Ok(())
+}
+
+const fn place<'a, C: Backend>(
+    writer: &'a mut TableWriter<C, VecBuf>,
+    durable: &'a mut Durable,
+) -> Place<'a, C, VecBuf> {
+    Place {
+        workers: 1,
+        writer,
+        durable,
+    }
+}
+
+/// Takes other keys if there are any, and gives the packet path those whose time has come.
+fn rekey<C: Backend>(
+    now: Now,
+    requests: &Receiver<Request>,
+    (keys, associations): (&mut HandMadeSource, &mut Associations),
+    mut place: Place<'_, C, VecBuf>,
+) {
+    while let Ok(Request::ReplaceKeys(new, answer)) = requests.try_recv() {
+        let outcome = hand_made::replace(now, &new, (keys, associations), &mut place);
+        // An asker that has gone away is no trouble.
+        let _gone = answer.send(outcome);
+    }
+    keys.handle_timeout(now);
+    associations.handle(now, keys, place.writer);
+    while let Some(keying) = associations.poll_keying() {
+        if let Keying::Over(peer, generation) = keying {
+            place.durable.end_generation((peer, generation));
+        }
+    }
+    hand_made::warn_of(keys);
 }

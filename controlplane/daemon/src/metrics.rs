@@ -413,6 +413,12 @@ fn signalling(all: &mut Families, report: &Report) {
         "outcome",
         &report.directories,
     );
+    all.sums(
+        "reloads",
+        "Reloads of the configuration, taken or refused.",
+        "outcome",
+        &report.reloads,
+    );
     let opened = report
         .neighbours
         .iter()

@@ -39,6 +39,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                 count: *count as u64,
             })
         });
+        let [taken, refused] = self.reloads.read();
         let mut report = Report {
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -69,6 +70,7 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
                 Sum::new("taken", self.directories[0]),
                 Sum::new("refused", self.directories[1]),
             ],
+            reloads: vec![Sum::new("taken", taken), Sum::new("refused", refused)],
             ended: reasons(&counts.ended),
             failed: reasons(&counts.failed),
             ike: self.sources.ike.as_ref().map(|ike| ike_report(ike, &self.associations)),

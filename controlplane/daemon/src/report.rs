@@ -164,6 +164,9 @@ pub struct Report {
     /// New directories since the start, taken and refused.
     #[serde(default)]
     pub directories: Vec<Sum>,
+    /// Reloads of the configuration since the start, taken and refused.
+    #[serde(default)]
+    pub reloads: Vec<Sum>,
     /// AIVTs that stood and ended, by reason.
     pub ended: Vec<Sum>,
     /// AIVTs that never stood, by reason.
@@ -308,6 +311,7 @@ impl Report {
             ("aivt ended", &self.ended),
             ("aivt failed", &self.failed),
             ("ike", self.ike.as_ref().map_or(&none, |ike| &ike.events)),
+            ("reload", &self.reloads),
             ("control", &self.control),
         ];
         for (title, sums) in groups {
@@ -393,6 +397,7 @@ pub(crate) mod tests {
             ah_keys: 10,
             control: vec![Sum::new("rebuilds", 2)],
             directories: vec![Sum::new("refused", 2)],
+            reloads: vec![Sum::new("taken", 3)],
             ended: vec![Sum::new("inactive", 5)],
             failed: vec![Sum::new("expired", 6)],
             signals: SignalReport {

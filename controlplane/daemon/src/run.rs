@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
-use ain_controlplane::associations::Associations;
 use ain_controlplane::node::Node;
-use ain_controlplane::sa::SaEvent;
 use ain_controlplane::table_writer::{Rate, Steering, TableWriter, TunnelSpec};
 use ain_crypto::{Backend, Portable};
 use ain_dataplane::engine::Engine;
@@ -28,15 +26,17 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, RngExt, SeedableRng};
 use tracing::{info, warn};
 
-use crate::config::{Idle, KEPT_DIRECTORY, Keys, NodeConfig, OpenExit};
+use crate::config::{Idle, KEPT_DIRECTORY, NodeConfig, OpenExit, read};
 use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
+use crate::hand_made::{self, Place};
 use crate::hardware::{Hardware, PortView};
 use crate::ike::{Ike, Sources};
 use crate::neighbours::{Neighbours, Target};
 use crate::openers::Openers;
 use crate::rates::RateWatch;
+use crate::reload::{self, Known, Reloader};
 use crate::shared_interface::KernelSilence;
 use crate::shutdown::Shutdown;
 use crate::team::Team;
@@ -50,7 +50,13 @@ use crate::{admin, benchmark, guards, ike, metrics, room, secrets, tickets, tran
 /// [`crate::config::report::Problems`] for the file; what could not be had, otherwise.
 pub fn node(path: &Path) -> anyhow::Result<()> {
     protect_memory()?;
-    let config = NodeConfig::load(path, SystemTime::now())?;
+    let text = read(path)?;
+    let config = NodeConfig::of_text(path, &text, SystemTime::now())?;
+    let by_hand = config
+        .tunnels()
+        .filter_map(|(peer, _, tunnel)| Some((peer, tunnel.hand_made()?)));
+    let file = (path, Known::of(&text, by_hand));
+    drop(text);
     warn_of_test_builds();
     if let Some(problems) = &config.directory_refused {
         warn!(
@@ -69,8 +75,10 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     let hardware = crate::hardware::kernel::open(&config)?;
     match crypto {
         #[cfg(feature = "ipsec-mb")]
-        Chosen::IpsecMb(_) => start(config, durable, hardware, crypto, || Ok(ipsec_mb_sys::IpsecMb::new()?)),
-        Chosen::Portable => start(config, durable, hardware, crypto, || Ok(Portable::default())),
+        Chosen::IpsecMb(_) => start((file, config), durable, hardware, crypto, || {
+            Ok(ipsec_mb_sys::IpsecMb::new()?)
+        }),
+        Chosen::Portable => start((file, config), durable, hardware, crypto, || Ok(Portable::default())),
     }
 }
 
@@ -105,7 +113,7 @@ fn warn_of_test_builds() {
 
 /// `backend` makes one for each worker, of the kind that `chosen` names.
 fn start<C: Backend, A: BufPool + Send + 'static>(
-    config: NodeConfig,
+    ((path, known), config): ((&Path, Known), NodeConfig),
     mut durable: Durable,
     mut hardware: Hardware<A>,
     chosen: Chosen,
@@ -139,7 +147,15 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     }
     let mut rates = RateWatch::default();
     let mut peers = install_tunnels(&config, workers, &mut writer, &mut rates)?;
-    let (associations, mut sources) = install_hand_made(&config, (clock.now(), workers), &mut writer, &mut durable)?;
+    let place = &mut Place {
+        workers,
+        writer: &mut writer,
+        durable: &mut durable,
+    };
+    let by_hand = config
+        .tunnels()
+        .filter_map(|(peer, _, tunnel)| Some((peer, tunnel, tunnel.hand_made()?)));
+    let (associations, hand_made) = hand_made::install(clock.now(), by_hand, place)?;
     if let (Some(own), Some(entry)) = (node_config.own_peer(), config.own_entry()) {
         writer.add_own(own, WorkerId(0));
         peers.push(translate::own_peer(entry.address, WorkerId(0)));
@@ -198,23 +214,23 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
     }
     let _silence = KernelSilence::hold().context("raw sockets that keep the kernel from answering AH and ESP")?;
     let (asker, requests) = Asker::new(thread::current());
-    let asker: Arc<dyn crate::report::Source> = Arc::new(asker);
-    let _admin = admin::serve(&config.admin_socket, Arc::clone(&asker))?;
+    let asker = Arc::new(asker);
+    let reloader = Arc::new(Reloader::new(path, reload::of_node, known, Arc::clone(&asker)));
+    reload::on_hangup(Arc::clone(&reloader))?;
+    let asker: Arc<dyn crate::report::Source> = asker;
+    let _admin = admin::serve(&config.admin_socket, Arc::clone(&asker), Arc::clone(&reloader))?;
     if let Some(address) = config.metrics {
         let bound = metrics::serve(address, &asker).with_context(|| format!("metrics on {address}"))?;
         info!(%bound, "metrics");
     }
-    sources.ike = start_ike(&config, workers, StdRng::from_rng(&mut seeds))?;
+    let sources = Sources {
+        hand_made,
+        ike: start_ike(&config, workers, StdRng::from_rng(&mut seeds))?,
+    };
     let neighbours = Neighbours::new(targets(&config))?;
+    // Their keys are in the packet path.
+    drop((config.neighbours, config.hosts));
     let (_upkeep, updates) = upkeep.start()?;
-    let spi_keys = config
-        .neighbours
-        .into_iter()
-        .zip(0..)
-        .filter_map(|(one, id)| match one.tunnel.keys {
-            Keys::ByHand(sas) => Some((PeerId(id), [sas.ah_in.key, sas.ah_out.key])),
-            Keys::ByIke(_) => None,
-        });
     info!(name = config.name, workers, "running");
     let durable = ControlThread {
         name: config.name,
@@ -231,7 +247,7 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         directories: [0; 2],
         associations,
         sources,
-        spi_keys: spi_keys.collect(),
+        reloads: reloader.counts(),
         pool: hardware.control_pool,
         counters,
         rates,
@@ -289,32 +305,6 @@ fn install_tunnels<C: Backend, B>(
         }
     }
     Ok(peers)
-}
-
-/// Associations with hand-made keys are in the packet path before anything else happens, and their numbers on disk from then on.
-fn install_hand_made<C: Backend, B>(
-    config: &NodeConfig,
-    (now, workers): (Now, u8),
-    writer: &mut TableWriter<C, B>,
-    durable: &mut Durable,
-) -> anyhow::Result<(Associations, Sources)> {
-    let (mut associations, mut sources) = (Associations::default(), Sources::default());
-    for (peer, _, tunnel) in config.tunnels() {
-        if let Some(sas) = tunnel.hand_made() {
-            let keys = translate::associations(peer, (tunnel, sas), workers, durable)?;
-            keys.into_iter()
-                .for_each(|key| sources.hand_made.push(SaEvent::Add(key)));
-        }
-    }
-    associations.handle(now, &mut sources, writer);
-    let tunnels: Vec<_> = config.tunnels().map(|(_, _, tunnel)| tunnel).collect();
-    for (name, outcome) in sources.hand_made.take_added() {
-        let used = outcome?;
-        if let Some(sas) = tunnels[usize::from(name.peer.0)].hand_made() {
-            translate::follow(durable, sas, name, &used);
-        }
-    }
-    Ok((associations, sources))
 }
 
 /// charon's socket, if there is a tunnel with keys by IKE.

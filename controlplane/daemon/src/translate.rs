@@ -5,21 +5,15 @@ use std::sync::Arc;
 
 use ain_controlplane::config as control;
 use ain_controlplane::guard::Guard;
-use ain_controlplane::lifetime::Lifetime;
-use ain_controlplane::sa::{Generation, Numbers, SaDirection, SaKind, SaName, SaProtocol, SaSpec};
 use ain_controlplane::share::{AivtsPerSlice, NeighbourShare};
 use ain_controlplane::signal::suite::OnionKeys;
-use ain_crypto::MacAlgorithm;
-use ain_dataplane::id::{PeerId, PortId, WorkerId};
+use ain_dataplane::id::{PortId, WorkerId};
 use ain_dataplane::nat;
 use ain_dataplane::peers::{HostPolicy, Peer, PeerKind, Uplink, Uplinks};
-use ain_dataplane::usage::SaUse;
 use ain_dataplane::wire::cell;
-use anyhow::{Context, ensure};
-use zeroize::Zeroizing;
+use anyhow::Context;
 
-use crate::config::secret::KeyMaterial;
-use crate::config::{self, AnonymityOption, CellProfile, HandMade, Host, Neighbour, NodeConfig, Role, Sa, Tunnel};
+use crate::config::{self, AnonymityOption, CellProfile, Host, Neighbour, NodeConfig, Role, Tunnel};
 use crate::durable::Durable;
 use crate::onion_key;
 
@@ -144,7 +138,7 @@ fn host(config: &NodeConfig, one: &Host) -> control::Host {
     }
 }
 
-/// What the packet path is told of each peer, in order of [`PeerId`]; slots and link-layer addresses come later.
+/// What the packet path is told of each peer, in order of [`PeerId`](ain_dataplane::id::PeerId); slots and link-layer addresses come later.
 pub fn peers(config: &NodeConfig, workers: u8) -> Vec<Peer> {
     let neighbours = config
         .neighbours
@@ -207,64 +201,4 @@ pub fn own_peer(address: IpAddr, owner: WorkerId) -> Peer {
 
 fn port_id(place: usize) -> PortId {
     PortId(u8::try_from(place).unwrap_or(u8::MAX))
-}
-
-/// The four associations of a tunnel with hand-made keys, with numbers that no earlier process has used.
-///
-/// # Errors
-/// When the state cannot be written.
-pub fn associations<K>(
-    peer: PeerId,
-    (tunnel, sas): (&Tunnel<K>, &HandMade),
-    workers: u8,
-    durable: &mut Durable,
-) -> anyhow::Result<[SaSpec; 4]> {
-    ensure!(workers > 0, "no worker");
-    let spi_counter = durable.spi_counter([&sas.ah_in.key, &sas.ah_out.key]);
-    let ah_ivs = match tunnel.ah {
-        MacAlgorithm::Aes128Gmac => durable.ivs(&sas.ah_out.key, workers)?,
-        MacAlgorithm::HmacSha256_128 | MacAlgorithm::AesCmac96 => Vec::new(),
-    };
-    let ah = SaKind::Ah {
-        algorithm: tunnel.ah,
-        generation: Generation::HAND_MADE,
-        spi_counter: Some(spi_counter),
-    };
-    let sa = |sa: &Sa, kind, numbers| SaSpec {
-        peer,
-        spi: sa.spi,
-        kind,
-        key: material(&sa.key),
-        esn: tunnel.esn,
-        numbers,
-        lifetime: Lifetime::NONE,
-    };
-    let inbound = |durable: &Durable, key: &KeyMaterial| Numbers::In {
-        resume_after: durable.accepted(key),
-    };
-    let outbound = |durable: &mut Durable, key: &KeyMaterial, ah_ivs| -> anyhow::Result<Numbers> {
-        let grant = durable.sequence(key)?;
-        Ok(Numbers::Out { grant, ah_ivs })
-    };
-    let esp = SaKind::Esp(tunnel.esp);
-    Ok([
-        sa(&sas.ah_in, ah, inbound(durable, &sas.ah_in.key)),
-        sa(&sas.esp_in, esp, inbound(durable, &sas.esp_in.key)),
-        sa(&sas.ah_out, ah, outbound(durable, &sas.ah_out.key, ah_ivs)?),
-        sa(&sas.esp_out, esp, outbound(durable, &sas.esp_out.key, Vec::new())?),
-    ])
-}
-
-/// Makes hand-made associations known as durable: what has been accepted on `name`, one of `sas`, is kept from now on.
-pub fn follow(durable: &mut Durable, sas: &HandMade, name: SaName, used: &SaUse) {
-    let key = match (name.direction, name.protocol) {
-        (SaDirection::In, SaProtocol::Ah) => &sas.ah_in.key,
-        (SaDirection::In, SaProtocol::Esp) => &sas.esp_in.key,
-        (SaDirection::Out, _) => return,
-    };
-    durable.follow(key, used.shared_highest());
-}
-
-fn material(key: &KeyMaterial) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(key.expose().to_vec())
 }

@@ -133,7 +133,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             return Err(TableError::Full("association of a tunnel"));
         }
         let used = match &spec.numbers {
-            Numbers::In { resume_after } => SaUse::new(*resume_after),
+            Numbers::In { highest } => SaUse::sharing(Arc::clone(highest)),
             Numbers::Out { grant, .. } => SaUse::new(grant.next().saturating_sub(1)),
         };
         let sa = match spec.kind {
@@ -143,9 +143,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             SaKind::Esp(algorithm) => {
                 let key = C::aead_key(algorithm, &spec.key)?;
                 match &spec.numbers {
-                    Numbers::In { resume_after } => {
-                        Association::EspIn(Box::new(self.inbound(spec, key, *resume_after, &used)))
-                    }
+                    Numbers::In { .. } => Association::EspIn(Box::new(self.inbound(spec, key, &used))),
                     Numbers::Out { grant, .. } => {
                         let iv_mask = iv_mask(&spec.key);
                         Association::EspOut(Box::new(outbound(spec, EspOutKey { key, iv_mask }, grant, &used)))
@@ -257,15 +255,10 @@ impl<C: Backend, B> TableWriter<C, B> {
         }
         let shape = self.tunnel_of(spec.peer)?.shape;
         Ok(match &spec.numbers {
-            Numbers::In { resume_after } => {
+            Numbers::In { .. } => {
                 self.publish_key(slot, key, &[], 0);
                 let veil = shape.is_carrier().then(|| shape::veil(&spec.key));
-                Association::AhIn(Box::new(self.inbound(
-                    spec,
-                    AhInKey { slot, veil },
-                    *resume_after,
-                    used,
-                )))
+                Association::AhIn(Box::new(self.inbound(spec, AhInKey { slot, veil }, used)))
             }
             Numbers::Out { grant, ah_ivs } => {
                 let ivs = if algorithm == MacAlgorithm::Aes128Gmac {
@@ -280,9 +273,9 @@ impl<C: Backend, B> TableWriter<C, B> {
         })
     }
 
-    fn inbound<K>(&self, spec: &SaSpec, key: K, resume_after: u64, used: &Arc<SaUse>) -> SaIn<K> {
+    fn inbound<K>(&self, spec: &SaSpec, key: K, used: &Arc<SaUse>) -> SaIn<K> {
         let window = if self.anti_replay {
-            TunnelWindow::resume_after(SeqNo(resume_after))
+            TunnelWindow::resume_after(SeqNo(used.highest()))
         } else {
             TunnelWindow::off()
         };

@@ -10,10 +10,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use ain_controlplane::associations::Associations;
+use ain_controlplane::hand_made::HandMadeSource;
 use ain_controlplane::lifetime::Lifetime;
-use ain_controlplane::sa::{Generation, Given, Numbers, SaEvent, SaKind, SaSpec};
+use ain_controlplane::sa::{Generation, Numbers, SaEvent, SaKind, SaSpec};
 use ain_controlplane::table_writer::{Rate, TableWriter, TunnelShape, TunnelSpec, Workers};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::command::{Command, Event, Handoff};
@@ -176,7 +178,7 @@ pub struct Machine {
     pub engines: Vec<Engine<Crypto, Buf>>,
     pub writer: TableWriter<Crypto, Buf>,
     pub associations: Associations,
-    pub keys: Given,
+    pub keys: HandMadeSource,
     pub peers: Peers,
     pub io: Io,
     /// Outbound numbers of each tunnel: AH, ESP.
@@ -274,7 +276,7 @@ impl Machine {
         let mac = mac_of(number);
         let rates: Vec<bool> = towards.iter().map(|to| to.shape.rate != Rate::None).collect();
         let (mut peers, mut grants) = (Vec::new(), Vec::new());
-        let (mut associations, mut keys) = (Associations::default(), Given::default());
+        let (mut associations, mut keys) = (Associations::default(), HandMadeSource::default());
         for (id, to) in (0..).map(PeerId).zip(towards) {
             let tunnel = TunnelSpec {
                 peer: id,
@@ -307,9 +309,7 @@ impl Machine {
         };
         let io = Io::default();
         associations.handle(Now(1), &mut keys, &mut writer);
-        for (_, outcome) in keys.take_added() {
-            outcome.expect("room");
-        }
+        assert!(keys.take_refused().is_empty(), "room");
         Self {
             mac,
             engines,
@@ -454,7 +454,9 @@ fn sas(peer: PeerId, to: &Towards, workers: u8, resume_after: u64, grants: &[Arc
     let Numbers::Out { ah_ivs, .. } = Numbers::fresh_out(workers) else {
         unreachable!()
     };
-    let inbound = || Numbers::In { resume_after };
+    let inbound = || Numbers::In {
+        highest: Arc::new(AtomicU64::new(resume_after)),
+    };
     let outbound = |grant: &Arc<Grant>, ah_ivs| Numbers::Out {
         grant: Arc::clone(grant),
         ah_ivs,

@@ -389,6 +389,7 @@ fn drive(node: &mut Node, machine: &mut Machine, now: Now, wall: u64) {
             Event::Retired(_) => {}
         }
     }
+    machine.keys.handle_timeout(now);
     machine.associations.handle(now, &mut machine.keys, &mut machine.writer);
     while let Some(keying) = machine.associations.poll_keying() {
         node.handle_keying(now, keying);

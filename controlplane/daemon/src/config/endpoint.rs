@@ -14,7 +14,7 @@ use super::raw::{CryptoChoice, RawEndpoint, RawEndpointFile, Role};
 use super::report::{Checker, Problems};
 use super::shape::host_shape;
 use super::tunnel::{HandMade, RawHandMade, RawTunnelParts, Register, Tunnel, check_hand_made};
-use super::{check_address, check_clock, check_inner, check_prefix, check_private, parse};
+use super::{check_address, check_clock, check_inner, check_prefix, check_private, parse_text, read};
 
 /// A host's configuration, checked.
 #[derive(Debug)]
@@ -46,7 +46,12 @@ pub struct EndpointConfig {
 impl EndpointConfig {
     /// Reads and checks the file at `path`, the key files it names, and the clock `now`.
     pub fn load(path: &Path, now: SystemTime) -> Result<Self, Problems> {
-        let (mut checker, raw) = parse::<RawEndpointFile>(path)?;
+        Self::of_text(path, &read(path)?, now)
+    }
+
+    /// The same of `text`, which the file holds.
+    pub fn of_text(path: &Path, text: &str, now: SystemTime) -> Result<Self, Problems> {
+        let (mut checker, raw) = parse_text::<RawEndpointFile>(path, text)?;
         let config = check(&mut checker, raw, now);
         checker.finish(config)
     }

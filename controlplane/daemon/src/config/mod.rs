@@ -62,6 +62,8 @@ use report::{Checker, Problems};
 
 /// Longest configuration file, bytes: a directory of some ten thousand AINs, or of a few thousand with keys of suite 4.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Fields of a tunnel that hold its hand-made keys.
+pub(crate) const SA_FIELDS: [&str; 4] = ["ah_in", "ah_out", "esp_in", "esp_out"];
 /// Longest name of an AIN, a host or a port, bytes.
 const NAME_BYTES_MAX: usize = 63;
 
@@ -137,7 +139,7 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, Problems> {
 }
 
 /// Shape and types of a file; stops at the first problem, as the parser does.
-fn parse<T: DeserializeOwned>(path: &Path) -> Result<(Checker, T), Problems> {
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path) -> Result<(Checker, T), Problems> {
     let text = read(path)?;
     parse_text(path, &text)
 }
@@ -157,9 +159,7 @@ fn parse_text<T: DeserializeOwned>(path: &Path, text: &str) -> Result<(Checker, 
         Err(error) => {
             let field = field_path(error.path());
             // The parser quotes the value it did not expect: not if that is a key.
-            let of_an_sa = field
-                .split('.')
-                .any(|part| ["ah_in", "ah_out", "esp_in", "esp_out"].contains(&part));
+            let of_an_sa = field.split('.').any(|part| SA_FIELDS.contains(&part));
             let message = if field.ends_with(".key") {
                 "expected hex digits in quotes"
             } else if of_an_sa && !field.ends_with(".spi") {

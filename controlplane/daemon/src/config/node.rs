@@ -24,7 +24,7 @@ use super::secret::{KeyMaterial, read_identity};
 use super::shape::fill_own_slots;
 use super::tickets::{Tickets, check_tickets};
 use super::tunnel::Tunnel;
-use super::{check_clock, check_private, parse};
+use super::{check_clock, check_private, parse_text, read};
 
 /// Nodes of a path, entrance and exit included (protocol section 5: 1 to 5 AINs after the entrance).
 const PATH_NODES: std::ops::RangeInclusive<u8> = 2..=6;
@@ -160,7 +160,12 @@ pub enum Idle {
 impl NodeConfig {
     /// Reads and checks the file at `path`, the files it names, and the clock `now`.
     pub fn load(path: &Path, now: SystemTime) -> Result<Self, Problems> {
-        let (mut checker, raw) = parse::<RawNodeFile>(path)?;
+        Self::of_text(path, &read(path)?, now)
+    }
+
+    /// The same of `text`, which the file holds.
+    pub fn of_text(path: &Path, text: &str, now: SystemTime) -> Result<Self, Problems> {
+        let (mut checker, raw) = parse_text::<RawNodeFile>(path, text)?;
         let config = check(&mut checker, raw, now);
         checker.finish(config)
     }

@@ -33,7 +33,7 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_directory(|text| text)
     }
 
@@ -94,7 +94,7 @@ impl Samples {
         self.dir.path().join(file)
     }
 
-    fn write_private(&self, file: &str, text: &str) {
+    pub(crate) fn write_private(&self, file: &str, text: &str) {
         fs::write(self.path(file), text).unwrap();
         fs::set_permissions(self.path(file), fs::Permissions::from_mode(0o600)).unwrap();
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
+use ain_controlplane::sa::SaProtocol;
 use ain_controlplane::table_writer::TunnelShape;
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::id::Spi;
@@ -38,6 +39,16 @@ pub struct HandMade {
     pub esp_in: Sa,
     /// Outbound ESP.
     pub esp_out: Sa,
+}
+
+impl HandMade {
+    /// The inbound and the outbound SA of a protocol.
+    pub const fn pair(&self, protocol: SaProtocol) -> [&Sa; 2] {
+        match protocol {
+            SaProtocol::Ah => [&self.ah_in, &self.ah_out],
+            SaProtocol::Esp => [&self.esp_in, &self.esp_out],
+        }
+    }
 }
 
 /// Where the keys of a node's tunnel come from.
@@ -75,6 +86,20 @@ impl Tunnel {
             Keys::ByHand(sas) => Some(sas),
             Keys::ByIke(_) => None,
         }
+    }
+
+    /// The same for good.
+    pub fn into_hand_made(self) -> Option<Tunnel<HandMade>> {
+        let Keys::ByHand(sas) = self.keys else { return None };
+        Some(Tunnel {
+            local: self.local,
+            remote: self.remote,
+            esn: self.esn,
+            ah: self.ah,
+            esp: self.esp,
+            keys: *sas,
+            shape: self.shape,
+        })
     }
 
     /// The other end in IKE, if the SAs are made so.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,6 +19,7 @@ use anyhow::{Context, bail};
 use crate::admin;
 use crate::config::{EndpointConfig, Tunnel};
 use crate::listen::SocketFile;
+use crate::reload::{self, Reloader};
 
 /// Time after which a request goes out again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -35,12 +37,15 @@ const AT_A_TIME: usize = 16;
 pub fn close(path: &Path, pair: Pair) -> anyhow::Result<String> {
     let config = EndpointConfig::load(path, SystemTime::now())?;
     let Pair { source, destination } = pair;
-    Ok(admin::ask(&socket(&config), &format!("close {source} {destination}"))?)
+    Ok(admin::ask(
+        &socket(&config.state_dir),
+        &format!("close {source} {destination}"),
+    )?)
 }
 
-/// Where the running endpoint listens.
-fn socket(config: &EndpointConfig) -> PathBuf {
-    config.state_dir.join("endpoint.sock")
+/// Where the running endpoint with this state directory listens.
+pub fn socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("endpoint.sock")
 }
 
 type Asked = (Pair, Sender<Outcome>);
@@ -61,14 +66,17 @@ struct UnderWay {
 }
 
 impl Closer {
-    /// Listens for askers.
+    /// Listens for askers, also for those of a reload.
     ///
     /// # Errors
     /// The socket.
-    pub fn listen(config: &EndpointConfig) -> anyhow::Result<Self> {
+    pub fn listen(config: &EndpointConfig, reloader: Arc<Reloader>) -> anyhow::Result<Self> {
         let Tunnel { local, remote, .. } = config.tunnel;
         let (to, asked) = sync_channel(AT_A_TIME);
-        let socket = admin::serve_words(&socket(config), move |words| answer(&to, words))?;
+        let socket = admin::serve_words(&socket(&config.state_dir), move |words| match words {
+            reload::REQUEST => reloader.reload(),
+            _ => answer(&to, words),
+        })?;
         Ok(Self {
             ends: Ends::between(local, remote).context("a tunnel's addresses are of one family")?,
             asked,

@@ -14,8 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::Thread;
 
+use ain_controlplane::hand_made::HandMadeSource;
 use ain_controlplane::lifetime::Expiry;
-use ain_controlplane::sa::{Given, SaEvent, SaName, SaSource};
+use ain_controlplane::sa::{SaEvent, SaName, SaSource};
 use ain_controlplane::table_writer::TableError;
 use ain_dataplane::id::{Now, PeerId, Spi};
 use ain_dataplane::usage::SaUse;
@@ -111,7 +112,7 @@ impl Ike {
 #[derive(Default)]
 pub struct Sources {
     /// The configuration.
-    pub hand_made: Given,
+    pub hand_made: HandMadeSource,
     /// charon, where some tunnel has its keys by IKE.
     pub ike: Option<Ike>,
 }
