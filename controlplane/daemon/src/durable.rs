@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ain_controlplane::sa::Generation;
+use ain_controlplane::sa::{Generation, SaDirection, SaProtocol};
 use ain_dataplane::id::PeerId;
 use ain_dataplane::reserve::Grant;
 use sha2::{Digest, Sha256};
@@ -56,9 +56,45 @@ pub enum DurableError {
     /// Associations or TVTs of this process have the key.
     #[error("the key is in use, or was until lately; take a new one")]
     KeyInUse,
-    /// The key was another association's, that of the other direction.
-    #[error("the key has been used in the other direction; take a new one")]
-    OtherWay,
+    /// The key was another kind of association's, or of AH another partner's.
+    #[error(
+        "the key has been used elsewhere: in the other direction, by the other protocol, or of AH beside another key; make a new one"
+    )]
+    Elsewhere,
+}
+
+/// Where a key is used, one place for ever. ESP and AH count IVs by themselves, the other end numbers its packets by itself, and
+/// the SPIs of TVTs come from both AH keys of a pair: a key in another place would repeat IVs, sequence numbers or SPIs.
+pub struct KeyPlace {
+    tag: Tag,
+    /// A hash of the place, never 0.
+    name: u64,
+}
+
+impl KeyPlace {
+    /// Those of an inbound and an outbound association, by their keys.
+    pub fn of_pair(protocol: SaProtocol, keys: [&KeyMaterial; 2]) -> [Self; 2] {
+        let place = |direction: SaDirection| {
+            let mut hash = Sha256::new();
+            hash.update(b"ain place of a key\0");
+            hash.update([direction as u8]);
+            match protocol {
+                SaProtocol::Esp => hash.update(b"esp"),
+                SaProtocol::Ah => {
+                    hash.update(b"ah");
+                    hash.update(keys[1 - direction as usize].expose());
+                }
+            }
+            let name = hash.finalize()[..8]
+                .iter()
+                .fold(0, |name, byte| name << 8 | u64::from(*byte));
+            Self {
+                tag: Tag::of_key(Quantity::Place, keys[direction as usize]),
+                name: name.max(1),
+            }
+        };
+        [place(SaDirection::In), place(SaDirection::Out)]
+    }
 }
 
 /// One reserved number and the workers' grants of it.
@@ -124,14 +160,28 @@ impl Durable {
         })
     }
 
+    /// Nothing is in the way of a key's use at `place`.
+    ///
+    /// # Errors
+    /// [`DurableError::Elsewhere`].
+    pub fn check_place(&self, place: &KeyPlace) -> Result<(), DurableError> {
+        match self.state.value(place.tag) {
+            0 => Ok(()),
+            name if name == place.name => Ok(()),
+            _ => Err(DurableError::Elsewhere),
+        }
+    }
+
+    /// From the next [`Self::top_up`] that reserves anything the key is of this place alone, which has been checked.
+    pub fn keep_place(&mut self, place: &KeyPlace) {
+        self.state.raise(place.tag, place.name);
+    }
+
     /// Sequence numbers of the outbound SA with this key; there are none before the next [`Self::top_up`].
     ///
     /// # Errors
-    /// [`DurableError::KeyInUse`], [`DurableError::OtherWay`].
+    /// [`DurableError::KeyInUse`].
     pub fn sequence(&mut self, key: &KeyMaterial) -> Result<Arc<Grant>, DurableError> {
-        if self.accepted.value(&name_of(key)) > 0 {
-            return Err(DurableError::OtherWay);
-        }
         let grants = self.grant(Tag::of_key(Quantity::OutboundSequence, key), 1, &[0])?;
         Ok(Arc::clone(&grants[0]))
     }
@@ -262,11 +312,8 @@ impl Durable {
     /// The highest number accepted so far on the inbound SA with this key, to be raised by who accepts more; it is kept from now on.
     ///
     /// # Errors
-    /// [`DurableError::KeyInUse`], [`DurableError::OtherWay`].
+    /// [`DurableError::KeyInUse`].
     pub fn highest(&mut self, key: &KeyMaterial) -> Result<Arc<AtomicU64>, DurableError> {
-        if self.state.value(Tag::of_key(Quantity::OutboundSequence, key)) > 0 {
-            return Err(DurableError::OtherWay);
-        }
         self.accepted.go_on(name_of(key))
     }
 

@@ -14,7 +14,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use crate::config::{HandMade, Sa, Tunnel};
-use crate::durable::{Durable, DurableError};
+use crate::durable::{Durable, DurableError, KeyPlace};
 
 /// The keys of each change by themselves.
 pub const PROTOCOLS: [SaProtocol; 2] = [SaProtocol::Ah, SaProtocol::Esp];
@@ -85,6 +85,7 @@ pub fn install<'a, C: Backend, B, K: 'a>(
             let generation = Generation::HAND_MADE;
             let specs = pair(peer, (tunnel, sas), (protocol, generation), place)
                 .with_context(|| format!("hand-made keys of tunnel {}", peer.0))?;
+            keep_places(place.durable, protocol, sas);
             specs.into_iter().for_each(|spec| source.push(SaEvent::Add(spec)));
         }
         begin_generation(place.durable, (peer, Generation::HAND_MADE), sas);
@@ -131,6 +132,9 @@ pub fn replace<C: Backend, B>(
     let Some((_, first, protocol, _)) = pairs.first() else {
         return Ok(());
     };
+    for (_, new, protocol, _) in &pairs {
+        keep_places(place.durable, *protocol, &new.tunnel.keys);
+    }
     let not_saved = |error: DurableError| obstacle(first.peer, (SaDirection::Out, *protocol), error.into());
     place.durable.top_up().map_err(not_saved)?;
     for (specs, new, protocol, generation) in pairs {
@@ -195,6 +199,13 @@ fn begin_generation(durable: &mut Durable, of: (PeerId, Generation), sas: &HandM
     durable.begin_generation(of, [&sas.ah_in.key, &sas.ah_out.key]);
 }
 
+fn keep_places(durable: &mut Durable, protocol: SaProtocol, sas: &HandMade) {
+    let keys = sas.pair(protocol).map(|sa| &sa.key);
+    for place in KeyPlace::of_pair(protocol, keys) {
+        durable.keep_place(&place);
+    }
+}
+
 /// The inbound and the outbound association of a tunnel's `protocol`, with numbers that no earlier one under the same key has used.
 fn pair<C: Backend, B, K>(
     peer: PeerId,
@@ -206,6 +217,9 @@ fn pair<C: Backend, B, K>(
     let at = |direction| move |error: DurableError| obstacle(peer, (direction, protocol), error.into());
     let (inbound, outbound) = (at(SaDirection::In), at(SaDirection::Out));
     let durable = &mut *place.durable;
+    let [place_in, place_out] = KeyPlace::of_pair(protocol, [&sa_in.key, &sa_out.key]);
+    durable.check_place(&place_in).map_err(inbound)?;
+    durable.check_place(&place_out).map_err(outbound)?;
     let kind = match protocol {
         SaProtocol::Esp => SaKind::Esp(tunnel.esp),
         SaProtocol::Ah => SaKind::Ah {

@@ -45,6 +45,8 @@ pub enum Quantity {
     Iv,
     /// SPI counter of a PVT: the first one that is not reserved.
     SpiCounter,
+    /// Counts nothing: where the key is used, as [`crate::durable::KeyPlace`] tells it.
+    Place,
 }
 
 /// Name of one number: a hash of what it counts and under which key.
@@ -58,6 +60,7 @@ impl Tag {
             Quantity::OutboundSequence => "outbound sequence",
             Quantity::Iv => "iv",
             Quantity::SpiCounter => "spi counter",
+            Quantity::Place => "place",
         };
         Self::hash(label, key.expose())
     }
@@ -304,7 +307,12 @@ mod tests {
 
     #[test]
     fn quantities_and_keys_have_numbers_of_their_own() {
-        let quantities = [Quantity::OutboundSequence, Quantity::Iv, Quantity::SpiCounter];
+        let quantities = [
+            Quantity::OutboundSequence,
+            Quantity::Iv,
+            Quantity::SpiCounter,
+            Quantity::Place,
+        ];
         let mut tags: Vec<Tag> = quantities
             .into_iter()
             .flat_map(|quantity| [1, 2].map(|byte| Tag::of_key(quantity, &key(byte))))
@@ -312,7 +320,7 @@ mod tests {
         tags.push(Tag::accepted_records());
         tags.sort_unstable();
         tags.dedup();
-        assert_eq!(tags.len(), 7);
+        assert_eq!(tags.len(), 9);
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn line_1_a_key_that_comes_back_goes_on_where_it_was() {
     let limit = grant.limit();
     drop((grant, highest));
     assert!(is_used(&mut durable)[1], "TVTs keep an AH key for longer");
+    let iv_limit = ivs[1].limit();
     drop(ivs);
     durable.top_up().unwrap();
     durable.write_accepted().unwrap();
@@ -93,22 +94,28 @@ fn line_1_a_key_that_comes_back_goes_on_where_it_was() {
             .all(|record| record.name != name_of(&key(2)) || record.highest.is_none())
     );
     assert_eq!(durable.sequence(&key(1)).unwrap().next(), limit);
+    assert_eq!(durable.ivs(&key(1), 2).unwrap()[1].next(), iv_limit);
     assert_eq!(durable.highest(&key(2)).unwrap().load(Ordering::Relaxed), 77);
 }
 
 #[test]
-fn line_1_no_key_changes_its_direction() {
+fn line_1_a_key_keeps_its_place_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let mut durable = Durable::open(dir.path()).unwrap();
-    durable.sequence(&key(1)).unwrap();
-    durable.highest(&key(2)).unwrap().store(1, Ordering::Relaxed);
+    let [one, two, three] = &[1, 2, 3].map(key);
+    let places = |protocol, keys| KeyPlace::of_pair(protocol, keys);
+    places(SaProtocol::Ah, [one, two])
+        .iter()
+        .for_each(|place| durable.keep_place(place));
+    let _sequence = durable.sequence(two).unwrap();
     durable.top_up().unwrap();
-    durable.write_accepted().unwrap();
-    assert!(durable.highest(&key(1)).is_ok(), "nothing was sent under it");
-    let _grant = durable.sequence(&key(3)).unwrap();
-    durable.top_up().unwrap();
-    assert!(matches!(durable.highest(&key(3)), Err(DurableError::OtherWay)));
-    assert!(matches!(durable.sequence(&key(2)), Err(DurableError::OtherWay)));
+    drop(durable);
+    let durable = Durable::open(dir.path()).unwrap();
+    let may = |protocol, keys| places(protocol, keys).map(|place| durable.check_place(&place).is_ok());
+    assert_eq!(may(SaProtocol::Ah, [one, two]), [true, true]);
+    assert_eq!(may(SaProtocol::Ah, [two, one]), [false, false], "the other direction");
+    assert_eq!(may(SaProtocol::Esp, [one, two]), [false, false], "the other protocol");
+    assert_eq!(may(SaProtocol::Ah, [one, three]), [false, true], "another partner");
 }
 
 #[test]

@@ -70,11 +70,15 @@ impl Workers<Portable, VecBuf> for OneWorker {
     }
 }
 
+fn key(seed: u8, at: u8) -> KeyMaterial {
+    KeyMaterial::new((0..20).map(|byte| byte ^ seed ^ at << 6).collect())
+}
+
 /// Four keys and SPIs that follow from `seed`.
 fn tunnel(seed: u8) -> Tunnel<HandMade> {
-    let sa = |at: u8, bytes: u8| Sa {
+    let sa = |at: u8| Sa {
         spi: Spi::new(0x1000 + 8 * u32::from(seed) + u32::from(at)).unwrap(),
-        key: KeyMaterial::new((0..bytes).map(|byte| byte ^ seed ^ at << 6).collect()),
+        key: key(seed, at),
     };
     Tunnel {
         local: [192, 0, 2, 1].into(),
@@ -83,10 +87,10 @@ fn tunnel(seed: u8) -> Tunnel<HandMade> {
         ah: MacAlgorithm::Aes128Gmac,
         esp: AeadAlgorithm::Aes128Gcm16,
         keys: HandMade {
-            ah_in: sa(0, 20),
-            ah_out: sa(1, 20),
-            esp_in: sa(2, 20),
-            esp_out: sa(3, 20),
+            ah_in: sa(0),
+            ah_out: sa(1),
+            esp_in: sa(2),
+            esp_out: sa(3),
         },
         shape: TunnelShape::default(),
     }
@@ -105,11 +109,10 @@ struct Site {
 impl Site {
     /// With the keys of `seed`.
     fn new(seed: u8) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Self::start(dir, seed)
+        Self::start(tempfile::tempdir().unwrap(), &tunnel(seed)).unwrap()
     }
 
-    fn start(dir: tempfile::TempDir, seed: u8) -> Self {
+    fn start(dir: tempfile::TempDir, tunnel: &Tunnel<HandMade>) -> anyhow::Result<Self> {
         let mut durable = Durable::open(dir.path()).unwrap();
         let (table, reader) = flow_table(64, [1, 2]);
         let mut writer = TableWriter::new(table, 1, CAPACITY);
@@ -137,9 +140,8 @@ impl Site {
             writer: &mut writer,
             durable: &mut durable,
         };
-        let tunnel = tunnel(seed);
-        let tunnels = [(PEER, &tunnel, &tunnel.keys)].into_iter();
-        let (associations, source) = install(Now(0), tunnels, place).unwrap();
+        let tunnels = [(PEER, tunnel, &tunnel.keys)].into_iter();
+        let (associations, source) = install(Now(0), tunnels, place)?;
         let mut site = Self {
             dir,
             durable,
@@ -150,20 +152,24 @@ impl Site {
             now: Now(0),
         };
         site.run_for(0);
-        site
+        Ok(site)
     }
 
-    /// The process is killed, and starts again with the keys of `seed`.
-    fn restart(self, seed: u8) -> Self {
+    /// The process is killed, and starts again with these keys.
+    fn restart(self, tunnel: &Tunnel<HandMade>) -> anyhow::Result<Self> {
         let Self { dir, durable, .. } = self;
         drop(durable);
-        Self::start(dir, seed)
+        Self::start(dir, tunnel)
     }
 
     fn replace(&mut self, seed: u8) -> Result<(), String> {
+        self.replace_by(tunnel(seed))
+    }
+
+    fn replace_by(&mut self, tunnel: Tunnel<HandMade>) -> Result<(), String> {
         let keys = [NewKeys {
             peer: PEER,
-            tunnel: tunnel(seed),
+            tunnel,
             protocols: PROTOCOLS.to_vec(),
         }];
         let place = &mut Place {
@@ -295,7 +301,7 @@ fn line_1_a_killed_process_goes_on_with_the_new_keys() {
     site.replace(1).unwrap();
     (0..7).for_each(|_| site.hear(1, SaProtocol::Esp));
     site.run_for(0);
-    let site = site.restart(1);
+    let site = site.restart(&tunnel(1)).unwrap();
     let find = |at| {
         site.associations
             .iter()
@@ -310,34 +316,6 @@ fn line_1_a_killed_process_goes_on_with_the_new_keys() {
 #[test]
 fn line_1_what_cannot_be_taken_changes_nothing() {
     let mut site = Site::new(0);
-    let swapped = |seed: u8| {
-        let mut tunnel = tunnel(seed);
-        let keys = &mut tunnel.keys;
-        std::mem::swap(&mut keys.ah_in.key, &mut keys.ah_out.key);
-        tunnel
-    };
-    // The key that sends now would receive.
-    let mut other = swapped(0);
-    other.keys.ah_in.spi = Spi::new(0x9000).unwrap();
-    other.keys.ah_out.spi = Spi::new(0x9001).unwrap();
-    let keys = [NewKeys {
-        peer: PEER,
-        tunnel: other,
-        protocols: vec![SaProtocol::Ah],
-    }];
-    let place = &mut Place {
-        workers: 1,
-        writer: &mut site.writer,
-        durable: &mut site.durable,
-    };
-    let refused = replace(site.now, &keys, (&mut site.source, &site.associations), place).unwrap_err();
-    assert!(
-        matches!(
-            refused.why,
-            Why::Numbers(DurableError::KeyInUse | DurableError::OtherWay)
-        ),
-        "{refused}"
-    );
     // Numbers that cannot be saved.
     std::fs::create_dir(site.dir.path().join("numbers.new")).unwrap();
     assert!(site.replace(1).is_err());
@@ -345,4 +323,40 @@ fn line_1_what_cannot_be_taken_changes_nothing() {
     assert_eq!(site.associations.iter().count(), 4);
     site.replace(1).unwrap();
     assert_eq!(site.associations.iter().count(), 6);
+}
+
+/// New keys, but the one at `to` is the one that was at `from`; AH in and out, ESP in and out.
+fn moved(from: u8, to: usize) -> Tunnel<HandMade> {
+    let mut new = tunnel(2);
+    let HandMade {
+        ah_in,
+        ah_out,
+        esp_in,
+        esp_out,
+    } = &mut new.keys;
+    [ah_in, ah_out, esp_in, esp_out][to].key = key(0, from);
+    new
+}
+
+#[test]
+fn line_1_a_key_that_comes_back_elsewhere_is_refused() {
+    let mut site = Site::new(0);
+    let refused = |site: &mut Site| {
+        for (from, to, which) in [
+            (3, 1, "Outbound Ah"),
+            (1, 3, "Outbound Esp"),
+            (2, 3, "Outbound Esp"),
+            (0, 1, "Outbound Ah"),
+            (0, 0, "Inbound Ah"),
+        ] {
+            let refused = site.replace_by(moved(from, to)).unwrap_err();
+            assert_eq!(refused, format!("{which}: {}", DurableError::Elsewhere), "{from} {to}");
+        }
+    };
+    refused(&mut site);
+    site.replace(1).unwrap();
+    site.run_for(HAND_MADE_PATIENCE + SA_GRACE + GENERATION_GRACE + 2 * Now::SECOND);
+    refused(&mut site);
+    site.replace_by(moved(3, 3)).expect("where it was");
+    assert!(site.restart(&moved(3, 1)).is_err());
 }
