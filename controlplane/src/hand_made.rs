@@ -92,17 +92,13 @@ impl HandMadeSource {
 
 impl SaSource for HandMadeSource {
     fn poll_event(&mut self) -> Option<SaEvent> {
-        let event = self.events.pop_front()?;
-        if let SaEvent::Add(spec) = &event {
-            let name = spec.name();
-            self.newest.insert((name.peer, name.direction, name.protocol), name.spi);
-        }
-        Some(event)
+        self.events.pop_front()
     }
 
     fn handle_added(&mut self, sa: SaName, outcome: Result<Arc<SaUse>, TableError>) {
         match outcome {
             Ok(used) => {
+                self.newest.insert((sa.peer, sa.direction, sa.protocol), sa.spi);
                 let waiting = self.waiting.iter_mut().find(|one| one.inbound == sa);
                 waiting.into_iter().for_each(|one| one.heard = Some(Arc::clone(&used)));
             }
@@ -206,6 +202,9 @@ mod tests {
         let [old, new] = [0x1000, 0x2000].map(|spi| pair(spi)[0].name());
         source.handle_expired(old, Expiry::Soft);
         assert_eq!(source.take_expired(), [(old, Expiry::Soft)]);
+        source.handle_added(new, Err(TableError::InUse));
+        source.handle_expired(old, Expiry::Hard);
+        assert_eq!(source.take_expired(), [(old, Expiry::Hard)], "there is no other");
         source.replace(Now(1), pair(0x2000));
         given(&mut source, Now(1));
         source.handle_expired(old, Expiry::Hard);

@@ -546,9 +546,11 @@ impl<C: Backend, A: BufPool> ControlThread<C, A> {
             durable: &mut self.durable,
         };
         hand_made::replace(now, keys, (&mut self.sources.hand_made, &self.associations), place)?;
+        self.associations.handle(now, &mut self.sources, &mut self.writer);
+        let taken = hand_made::taken(&mut self.sources.hand_made);
         self.rekey(now);
         self.writer.pump(&mut self.reins);
-        Ok(())
+        taken
     }
 
     fn answer(&mut self, now: Now, request: Request, started: Instant) {

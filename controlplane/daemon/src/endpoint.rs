@@ -72,12 +72,15 @@ pub fn endpoint(path: &Path) -> anyhow::Result<()> {
     drop(text);
     match Chosen::choose(config.crypto).context("endpoint.crypto")? {
         #[cfg(feature = "ipsec-mb")]
-        Chosen::IpsecMb(_) => start(file, &config, ipsec_mb_sys::IpsecMb::new()?),
-        Chosen::Portable => start(file, &config, Portable::default()),
+        Chosen::IpsecMb(_) => start(file, config, ipsec_mb_sys::IpsecMb::new()?),
+        Chosen::Portable => start(file, config, Portable::default()),
     }
 }
 
-fn start<C: Backend>((path, known): (&Path, Known), config: &EndpointConfig, backend: C) -> anyhow::Result<()> {
+fn start<C: Backend>((path, known): (&Path, Known), config: EndpointConfig, backend: C) -> anyhow::Result<()> {
+    let (asker, requests) = Asker::new(thread::current());
+    let reloader = Arc::new(Reloader::new(path, reload::of_endpoint, known, Arc::new(asker)));
+    reload::on_hangup(Arc::clone(&reloader))?;
     let mut durable = Durable::open(&config.state_dir)?;
     let mut random = SysRng;
     let seed = [random.try_next_u64()?, random.try_next_u64()?];
@@ -132,13 +135,19 @@ fn start<C: Backend>((path, known): (&Path, Known), config: &EndpointConfig, bac
     };
     let shutdown = Shutdown::on_signals(thread::current())?;
     let nothing: OnThread = Arc::new(|| Ok(Box::new(())));
-    let (asker, requests) = Asker::new(thread::current());
-    let reloader = Arc::new(Reloader::new(path, reload::of_endpoint, known, Arc::new(asker)));
-    reload::on_hangup(Arc::clone(&reloader))?;
-    let mut closer = Closer::listen(config, reloader)?;
+    let mut closer = Closer::listen(&config, reloader)?;
+    // They are in the packet path.
+    drop(config.tunnel.keys);
     // Until there is a way for them, datagrams wait in the device, as the kernel's own wait for ARP.
     while directions.neighbours.unknown() > 0 && !shutdown.requested() {
-        directions.refresh(clock.now());
+        let now = clock.now();
+        directions.refresh(now);
+        rekey(
+            now,
+            &requests,
+            (&mut keys, &mut associations),
+            place(&mut writer, &mut durable),
+        );
         thread::park_timeout(NAP);
     }
     let mut team = Team::default();
@@ -201,7 +210,10 @@ fn rekey<C: Backend>(
     mut place: Place<'_, C, VecBuf>,
 ) {
     while let Ok(Request::ReplaceKeys(new, answer)) = requests.try_recv() {
-        let outcome = hand_made::replace(now, &new, (keys, associations), &mut place);
+        let outcome = hand_made::replace(now, &new, (keys, associations), &mut place).and_then(|()| {
+            associations.handle(now, keys, place.writer);
+            hand_made::taken(keys)
+        });
         // An asker that has gone away is no trouble.
         let _gone = answer.send(outcome);
     }

@@ -4,10 +4,9 @@ use ain_controlplane::associations::Associations;
 use ain_controlplane::hand_made::HandMadeSource;
 use ain_controlplane::lifetime::Lifetime;
 use ain_controlplane::sa::{Generation, Numbers, SaDirection, SaEvent, SaKind, SaName, SaProtocol, SaSpec};
-use ain_controlplane::table_writer::TableWriter;
+use ain_controlplane::table_writer::{TableError, TableWriter};
 use ain_crypto::{Backend, MacAlgorithm};
 use ain_dataplane::id::{Now, PeerId};
-use ain_dataplane::limits::KEY_SLOTS;
 use anyhow::{Context, bail};
 use thiserror::Error;
 use tracing::warn;
@@ -41,6 +40,9 @@ pub enum Why {
     /// AH keys.
     #[error("no room for another AH key beside the older ones that AIVTs have")]
     Full,
+    /// By the packet path.
+    #[error(transparent)]
+    Refused(#[from] TableError),
     /// Sequence numbers and IVs.
     #[error(transparent)]
     Numbers(#[from] DurableError),
@@ -116,11 +118,11 @@ pub fn replace<C: Backend, B>(
     for (new, protocol) in each() {
         check(now, (new, protocol), (source, associations), place)?;
     }
-    let ah = || each().filter(|(_, protocol)| *protocol == SaProtocol::Ah);
-    if let Some((new, protocol)) = ah().next()
-        && place.writer.keys_in_use() + 2 * ah().count() > KEY_SLOTS
-    {
-        return Err(obstacle(new.peer, (SaDirection::In, protocol), Why::Full));
+    let ah = each().filter(|(_, protocol)| *protocol == SaProtocol::Ah);
+    for (earlier, (new, protocol)) in ah.enumerate() {
+        if !place.writer.may_begin(new.peer, earlier) {
+            return Err(obstacle(new.peer, (SaDirection::In, protocol), Why::Full));
+        }
     }
     let mut pairs = Vec::new();
     for (new, protocol) in each() {
@@ -144,6 +146,17 @@ pub fn replace<C: Backend, B>(
         source.replace(now, specs);
     }
     Ok(())
+}
+
+/// The packet path has taken what [`replace`] gave.
+///
+/// # Errors
+/// [`Why::Refused`] for the first that it has not.
+pub fn taken(source: &mut HandMadeSource) -> Result<(), Obstacle> {
+    match source.take_refused().into_iter().next() {
+        Some((sa, error)) => Err(obstacle(sa.peer, (sa.direction, sa.protocol), error.into())),
+        None => Ok(()),
+    }
 }
 
 /// Logs what became of keys.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::SystemTime;
 
@@ -27,7 +28,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use tracing::{info, warn};
 
 use crate::config::{Idle, KEPT_DIRECTORY, NodeConfig, OpenExit, read};
-use crate::control_thread::{AllReins, Asker, ControlThread, Directions, wall};
+use crate::control_thread::{AllReins, Asker, ControlThread, Directions, Request, wall};
 use crate::crypto::Chosen;
 use crate::durable::Durable;
 use crate::hand_made::{self, Place};
@@ -44,6 +45,9 @@ use crate::ticket_log::TicketLog;
 use crate::upkeep::{ENTRY_FILE, FileSource, OwnKeys, SteadyWall, Upkeep};
 use crate::{admin, benchmark, guards, ike, metrics, room, secrets, tickets, translate};
 
+/// What asks for reports and reloads, and where that arrives.
+type Asked = (Arc<Asker>, Receiver<Request>, Arc<Reloader>);
+
 /// Runs the node that a file describes until it is told to stop.
 ///
 /// # Errors
@@ -55,7 +59,7 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     let by_hand = config
         .tunnels()
         .filter_map(|(peer, _, tunnel)| Some((peer, tunnel.hand_made()?)));
-    let file = (path, Known::of(&text, by_hand));
+    let known = Known::of(&text, by_hand);
     drop(text);
     warn_of_test_builds();
     if let Some(problems) = &config.directory_refused {
@@ -64,6 +68,12 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
         );
     }
     keep_off(&config.workers.cores).context("workers.cores")?;
+    // Until the control thread runs, whoever asks for a reload waits.
+    let (asker, requests) = Asker::new(thread::current());
+    let asker = Arc::new(asker);
+    let reloader = Arc::new(Reloader::new(path, reload::of_node, known, Arc::clone(&asker)));
+    reload::on_hangup(Arc::clone(&reloader))?;
+    let asked = (asker, requests, reloader);
     room::place::<Portable>(&config)?;
     let crypto = Chosen::choose(config.workers.crypto).context("workers.crypto")?;
     benchmark::claim(&config.state_dir, config.benchmark.is_some())?;
@@ -75,10 +85,10 @@ pub fn node(path: &Path) -> anyhow::Result<()> {
     let hardware = crate::hardware::kernel::open(&config)?;
     match crypto {
         #[cfg(feature = "ipsec-mb")]
-        Chosen::IpsecMb(_) => start((file, config), durable, hardware, crypto, || {
+        Chosen::IpsecMb(_) => start((asked, config), durable, hardware, crypto, || {
             Ok(ipsec_mb_sys::IpsecMb::new()?)
         }),
-        Chosen::Portable => start((file, config), durable, hardware, crypto, || Ok(Portable::default())),
+        Chosen::Portable => start((asked, config), durable, hardware, crypto, || Ok(Portable::default())),
     }
 }
 
@@ -113,7 +123,7 @@ fn warn_of_test_builds() {
 
 /// `backend` makes one for each worker, of the kind that `chosen` names.
 fn start<C: Backend, A: BufPool + Send + 'static>(
-    ((path, known), config): ((&Path, Known), NodeConfig),
+    ((asker, requests, reloader), config): (Asked, NodeConfig),
     mut durable: Durable,
     mut hardware: Hardware<A>,
     chosen: Chosen,
@@ -213,10 +223,6 @@ fn start<C: Backend, A: BufPool + Send + 'static>(
         set_up_thread("ain-control", Some(usize::from(core)))?;
     }
     let _silence = KernelSilence::hold().context("raw sockets that keep the kernel from answering AH and ESP")?;
-    let (asker, requests) = Asker::new(thread::current());
-    let asker = Arc::new(asker);
-    let reloader = Arc::new(Reloader::new(path, reload::of_node, known, Arc::clone(&asker)));
-    reload::on_hangup(Arc::clone(&reloader))?;
     let asker: Arc<dyn crate::report::Source> = asker;
     let _admin = admin::serve(&config.admin_socket, Arc::clone(&asker), Arc::clone(&reloader))?;
     if let Some(address) = config.metrics {

@@ -61,8 +61,10 @@ struct TunnelKeys {
 /// The keys of one generation.
 struct KeyPair {
     generation: Generation,
-    /// Of the inbound and of the outbound association.
-    slots: [Option<KeySlot>; 2],
+    /// Of the inbound and of the outbound association, taken together: who has one half has room for the other.
+    slots: [KeySlot; 2],
+    /// Which of them have a key.
+    filled: [bool; 2],
     /// Inbound halves of TVTs that were born under it.
     tvts: u32,
     is_over: bool,
@@ -187,15 +189,19 @@ impl<C: Backend, B> TableWriter<C, B> {
         (kept.count() >= GENERATIONS_KEPT).then_some(oldest)
     }
 
-    /// Whether `peer` may have another key generation: none has so many that others have no room for theirs.
-    fn may_begin(&mut self, peer: PeerId) -> Result<bool, TableError> {
-        let bound = if self.keys_in_use() < KEY_SLOTS / 2 {
+    /// Whether `peer` may have another key generation after `earlier` ones of other peers, and has room for it: none has so many that
+    /// others have no room for theirs.
+    pub fn may_begin(&self, peer: PeerId, earlier: usize) -> bool {
+        let slots = self.keys_in_use() + 2 * earlier;
+        let bound = if slots < KEY_SLOTS / 2 {
             GENERATIONS_OF_A_PEER
         } else {
             SAS_OF_A_KIND
         };
-        let generations = self.tunnel_of(peer)?.generations.iter();
-        Ok(generations.filter(|pair| !pair.is_over).count() < bound)
+        let tunnel = self.peers.get(&peer).and_then(|peer| peer.tunnel.as_ref());
+        let is_below = |tunnel: &TunnelKeys| tunnel.generations.iter().filter(|pair| !pair.is_over).count() < bound;
+        let has_room = slots + 2 <= KEY_SLOTS && self.table.len() + earlier < self.table.capacity();
+        has_room && tunnel.is_some_and(is_below)
     }
 
     /// Whether an AH association from `peer` may have this SPI: no other and no TVT has it.
@@ -223,36 +229,23 @@ impl<C: Backend, B> TableWriter<C, B> {
         let side = spec.numbers.direction() as usize;
         if self
             .key_pair(spec.peer, generation)
-            .is_some_and(|pair| pair.is_over || pair.slots[side].is_some())
+            .is_some_and(|pair| pair.is_over || pair.filled[side])
         {
             return Err(TableError::InUse);
         }
-        if self.key_pair(spec.peer, generation).is_none() && !self.may_begin(spec.peer)? {
+        if self.key_pair(spec.peer, generation).is_none() && !self.may_begin(spec.peer, 0) {
             return Err(TableError::Full("key generation of this peer"));
         }
-        let slot = self.key_slots.free.pop().ok_or(TableError::Full("AH key"))?;
         let target = self.target_of(spec.peer)?;
         if spec.numbers.direction() == SaDirection::In
             && let Err(error) = self.table.insert(spec.peer, spec.spi, target)
         {
-            self.key_slots.free.push(slot);
             return Err(match error {
                 InsertError::InUse => TableError::InUse,
                 InsertError::Full => TableError::Full("association"),
             });
         }
-        let slot = KeySlot(slot as u16);
-        if self.key_pair(spec.peer, generation).is_none() {
-            self.tunnel_of(spec.peer)?.generations.push(KeyPair {
-                generation,
-                slots: [None; 2],
-                tvts: 0,
-                is_over: false,
-            });
-        }
-        if let Some(pair) = self.key_pair(spec.peer, generation) {
-            pair.slots[side] = Some(slot);
-        }
+        let slot = self.fill(spec.peer, generation, side)?;
         let shape = self.tunnel_of(spec.peer)?.shape;
         Ok(match &spec.numbers {
             Numbers::In { .. } => {
@@ -271,6 +264,25 @@ impl<C: Backend, B> TableWriter<C, B> {
                 Association::AhOut(Box::new(outbound(spec, AhOutKey { slot, disguise }, grant, used)))
             }
         })
+    }
+
+    /// The slot of one half of a generation, which begins with its first half.
+    fn fill(&mut self, peer: PeerId, generation: Generation, side: usize) -> Result<KeySlot, TableError> {
+        if self.key_pair(peer, generation).is_none() {
+            let mut free = || self.key_slots.free.pop().ok_or(TableError::Full("AH key"));
+            let slots = [free()?, free()?].map(|slot| KeySlot(slot as u16));
+            self.tunnel_of(peer)?.generations.push(KeyPair {
+                generation,
+                slots,
+                filled: [false; 2],
+                tvts: 0,
+                is_over: false,
+            });
+        }
+        let pair = self.key_pair(peer, generation);
+        let pair = pair.ok_or(TableError::Unknown("key generation"))?;
+        pair.filled[side] = true;
+        Ok(pair.slots[side])
     }
 
     fn inbound<K>(&self, spec: &SaSpec, key: K, used: &Arc<SaUse>) -> SaIn<K> {
@@ -315,7 +327,7 @@ impl<C: Backend, B> TableWriter<C, B> {
             return;
         };
         let pair = tunnel.generations.remove(at);
-        for slot in pair.slots.into_iter().flatten() {
+        for slot in pair.slots {
             for worker in 0..self.backlog.len() {
                 self.command(WorkerId(worker as u8), Command::RemoveKey(slot));
             }
@@ -354,14 +366,13 @@ impl<C: Backend, B> TableWriter<C, B> {
         let tunnel = self.peers.get(&of.link.peer).and_then(|peer| peer.tunnel.as_ref());
         let tunnel = tunnel.ok_or(TableError::Unknown("neighbour"))?;
         let pair = tunnel.generations.iter().find(|pair| pair.generation == of.generation);
-        match pair.map(|pair| pair.slots) {
-            Some([Some(key_in), Some(key_out)]) => Ok(TvtKeys {
-                key_in,
-                key_out,
-                carries: tunnel.shape.is_carrier(),
-            }),
-            Some(_) | None => Err(TableError::Unknown("key generation")),
-        }
+        let pair = pair.filter(|pair| pair.filled == [true; 2]);
+        let [key_in, key_out] = pair.ok_or(TableError::Unknown("key generation"))?.slots;
+        Ok(TvtKeys {
+            key_in,
+            key_out,
+            carries: tunnel.shape.is_carrier(),
+        })
     }
 
     /// One more inbound half of a TVT is there.
