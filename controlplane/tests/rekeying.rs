@@ -19,7 +19,7 @@ use ain_controlplane::sa::{Generation, Numbers, SaDirection, SaEvent, SaKind, Sa
 use ain_controlplane::table_writer::{Rate, TunnelShape};
 use ain_crypto::{AeadAlgorithm, MacAlgorithm};
 use ain_dataplane::id::{Now, PeerId, Spi};
-use ain_dataplane::limits::SAS_OF_A_KIND;
+use ain_dataplane::limits::{KEY_SLOTS, SAS_OF_A_KIND};
 use ain_dataplane::verdict::DropReason;
 use plan::Plan;
 use sim::chain::{AS_THEY_COME, Chain, initiator, responder};
@@ -77,11 +77,19 @@ fn half(
 
 /// Makes a pair of AH associations at the first of two machines, which the other one knows nothing of; whether it could be.
 fn rekey_alone(world: &mut World, ends: (u8, u8), round: u32) -> bool {
+    let mut ways = [SaDirection::In, SaDirection::Out].into_iter();
+    ways.all(|direction| add_alone(world, ends, direction, round))
+}
+
+/// Makes one of them.
+fn add_alone(world: &mut World, ends: (u8, u8), direction: SaDirection, round: u32) -> bool {
     let (now, machine) = (world.now, world.machines.get_mut(&ends.0).unwrap());
-    for direction in [SaDirection::In, SaDirection::Out] {
-        let spec = half(machine, ends, (direction, SaProtocol::Ah), round, Lifetime::NONE);
-        machine.keys.push(SaEvent::Add(spec));
+    let mut spec = half(machine, ends, (direction, SaProtocol::Ah), round % 512, Lifetime::NONE);
+    spec.spi = Spi::new(0x0200_0000 + round).unwrap();
+    if let SaKind::Ah { generation, .. } = &mut spec.kind {
+        *generation = Generation(round);
     }
+    machine.keys.push(SaEvent::Add(spec));
     machine.associations.handle(now, &mut machine.keys, &mut machine.writer);
     machine.settle(now);
     machine.keys.take_refused().is_empty()
@@ -332,6 +340,28 @@ fn line_1_a_peer_that_rekeys_without_end_leaves_keys_to_others() {
         rekey_alone(&mut world, (1, 2), rounds.next().unwrap()),
         "as it does once the old ones are over"
     );
+}
+
+/// charon goes on when an outbound association is refused, and deletes the pair before it.
+#[test]
+fn line_1_what_is_too_much_is_refused_where_an_exchange_begins() {
+    let mut world = World::new(&Plan::chain(2), 1);
+    let mut rounds = 1_u32..;
+    let mut refused_at = |world: &mut World, ends| rounds.find(|round| !rekey_alone(world, ends, *round)).unwrap();
+    let round = refused_at(&mut world, (1, 2));
+    assert!(add_alone(&mut world, (1, 2), SaDirection::Out, round));
+    for round in 10_000.. {
+        if world.machines[&1].writer.keys_in_use() >= KEY_SLOTS / 2 {
+            break;
+        }
+        assert!(add_alone(&mut world, (1, 2), SaDirection::Out, round));
+    }
+    let other = refused_at(&mut world, (1, 100));
+    assert!(
+        other < round + GENERATIONS_OF_A_PEER as u32,
+        "fewer while half of all slots are taken"
+    );
+    assert!(add_alone(&mut world, (1, 100), SaDirection::Out, other));
 }
 
 #[test]

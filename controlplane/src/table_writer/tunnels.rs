@@ -233,7 +233,11 @@ impl<C: Backend, B> TableWriter<C, B> {
         {
             return Err(TableError::InUse);
         }
-        if self.key_pair(spec.peer, generation).is_none() && !self.may_begin(spec.peer, 0) {
+        // An outbound one follows an inbound one: refused now, it would leave an exchange half done, and the tunnel without keys.
+        if side == SaDirection::In as usize
+            && self.key_pair(spec.peer, generation).is_none()
+            && !self.may_begin(spec.peer, 0)
+        {
             return Err(TableError::Full("key generation of this peer"));
         }
         let target = self.target_of(spec.peer)?;
