@@ -80,7 +80,7 @@ impl Ike {
         true
     }
 
-    /// Answers charon, and tells it what has expired; while it is away that waits.
+    /// Answers charon, and tells it what has expired; while it is away the latter waits.
     pub fn reply(&mut self) {
         while let Some(plugin) = &self.plugin
             && let Some((id, reply)) = self.source.poll_reply()
@@ -89,6 +89,9 @@ impl Ike {
                 self.plugin = None;
                 self.source.not_told(id, reply);
             }
+        }
+        if self.plugin.is_none() {
+            self.source.handle_gone();
         }
     }
 

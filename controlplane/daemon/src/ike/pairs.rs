@@ -5,7 +5,8 @@
 //! ```
 //! charon makes the two one after the other, inbound first, and does not say which belong together. Who answers a rekeying makes the
 //! outbound one only when the old one is deleted; where both ends rekey at once, two inbound ones wait for one outbound one, and charon
-//! says of each whether this end began. Two of a kind wait where the other end rekeys twice before it deletes once.
+//! says of each whether this end began. Two of a kind wait where the other end rekeys twice before it deletes once: then none of those that
+//! wait becomes whole, for which of them is left when the next outbound one comes is a guess too.
 
 use ain_controlplane::sa::{Generation, SaDirection, SaName};
 
@@ -15,6 +16,8 @@ struct Half {
     /// This end began the exchange that made it.
     initiator: bool,
     generation: Generation,
+    /// It has waited with others when an outbound one came: the next one need not be its own.
+    is_doubtful: bool,
 }
 
 /// The generations that charon makes.
@@ -42,14 +45,19 @@ impl Pairs {
                 name,
                 initiator,
                 generation,
+                is_doubtful: false,
             });
             return (generation, false);
         }
-        let is_partner = |half: &mut Half| (half.name.peer, half.initiator) == (name.peer, initiator);
-        let waiting: Vec<Half> = self.halves.extract_if(.., is_partner).collect();
-        match waiting.as_slice() {
-            [only] => (only.generation, false),
-            _ => (self.begin(), true),
+        let is_like = |half: &Half| (half.name.peer, half.initiator) == (name.peer, initiator);
+        let oldest = self.halves.iter().position(is_like).map(|at| self.halves.remove(at));
+        let mut others = self.halves.iter_mut().filter(|half| is_like(half)).peekable();
+        match oldest {
+            Some(only) if others.peek().is_none() && !only.is_doubtful => (only.generation, false),
+            _ => {
+                others.for_each(|half| half.is_doubtful = true);
+                (self.begin(), true)
+            }
         }
     }
 

@@ -31,6 +31,8 @@ const OLD_SESSION: u64 = 60 * Now::SECOND;
 const RESERVED_MAX: usize = 1024;
 /// How long charon waits for a worker to take in an association, seconds: an answer has three.
 const INSTALLING_S: u8 = 1;
+/// After how many looks charon is asked again for what makes a generation whole: it may not have known yet what it was asked about.
+const ALONE_LOOKS: u8 = 5;
 /// SPIs drawn for one request at most.
 const DRAWS: usize = 64;
 
@@ -60,8 +62,8 @@ struct Held {
     last_s: u64,
     /// When it ends, if a charon that is gone has made it.
     old_until: Option<Now>,
-    /// See [`Pairs::generation`].
-    is_alone: bool,
+    /// Nobody knows its other half ([`Pairs::generation`]), and there is no newer one: looks since charon was asked for a successor.
+    alone: Option<u8>,
 }
 
 /// An SPI given out.
@@ -153,6 +155,7 @@ impl IkeSource {
     ) {
         let (ends, outcome) = match request {
             Request::Hello { session, version } => {
+                self.handle_gone();
                 self.greet(now, session, &version);
                 // The first thing that a connection hears.
                 return self.replies.push_front((id, Reply::Process(self.process)));
@@ -204,7 +207,7 @@ impl IkeSource {
             && let Some(one) = self.installing.pop_front()
         {
             self.replies.push_back((one.id, Reply::Done));
-            if self.held.get(&one.name).is_some_and(|held| held.is_alone) {
+            if self.held.get(&one.name).is_some_and(|held| held.alone.is_some()) {
                 self.handle_expired(one.name, Expiry::Soft);
             }
         }
@@ -223,14 +226,27 @@ impl IkeSource {
         }
     }
 
+    /// charon is away: for answers nobody waits.
+    pub fn handle_gone(&mut self) {
+        self.installing.clear();
+    }
+
     /// Once a second or so, at `now` and `wall`, Unix seconds.
     pub fn handle_timeout(&mut self, now: Now, wall: u64) {
-        for held in self.held.values_mut() {
+        let mut again = Vec::new();
+        for (name, held) in &mut self.held {
             let packets = held.used.as_ref().map_or(0, |used| used.packets());
             if packets > std::mem::replace(&mut held.seen, packets) {
                 held.last_s = wall;
             }
+            if let Some(looks) = &mut held.alone {
+                *looks = (*looks + 1) % ALONE_LOOKS;
+                again.extend((*looks == 0).then_some(*name));
+            }
         }
+        again
+            .into_iter()
+            .for_each(|name| self.handle_expired(name, Expiry::Soft));
         self.installing.iter_mut().for_each(|one| one.seconds += 1);
         self.end_all(|held| held.old_until.is_some_and(|until| now >= until));
     }
@@ -243,11 +259,11 @@ impl IkeSource {
         self.counts.sessions += 1;
         self.session = Some(session);
         self.replies.clear();
-        self.installing.clear();
         self.reserved.clear();
         self.pairs.clear();
         for held in self.held.values_mut() {
             held.old_until.get_or_insert(now.plus(OLD_SESSION));
+            held.alone = None;
         }
     }
 
@@ -331,8 +347,8 @@ impl IkeSource {
         if name.direction == SaDirection::In && !self.take_reserved(name) {
             return Err(Refusal::StrangeSpi);
         }
-        let (kind, is_alone) = match name.protocol {
-            SaProtocol::Esp => (SaKind::Esp(esp), false),
+        let (kind, alone) = match name.protocol {
+            SaProtocol::Esp => (SaKind::Esp(esp), None),
             SaProtocol::Ah => {
                 let (generation, is_alone) = self.pairs.generation(name, add.flags.initiator);
                 let kind = SaKind::Ah {
@@ -340,7 +356,7 @@ impl IkeSource {
                     generation,
                     spi_counter: None,
                 };
-                (kind, is_alone)
+                (kind, is_alone.then_some(0))
             }
         };
         let lifetime = lifetime(&add);
@@ -354,7 +370,7 @@ impl IkeSource {
             seen: 0,
             last_s: 0,
             old_until: None,
-            is_alone,
+            alone,
         };
         self.held.insert(name, held);
         self.events.push_back(SaEvent::Add(SaSpec {
@@ -417,6 +433,16 @@ impl IkeSource {
         }
     }
 
+    /// What is as `newest` is, and older: no successor has to be asked for.
+    fn not_newest_any_more(&mut self, newest: SaName) {
+        let kind = |name: &SaName| (name.peer, name.direction, name.protocol);
+        let older = self
+            .held
+            .iter_mut()
+            .filter(|(name, _)| **name != newest && kind(name) == kind(&newest));
+        older.for_each(|(_, held)| held.alone = None);
+    }
+
     fn forget(&mut self, name: SaName) {
         self.held.remove(&name);
         self.pairs.forget(name);
@@ -446,6 +472,7 @@ impl SaSource for IkeSource {
                 if let Some(held) = self.held.get_mut(&sa) {
                     held.used = Some(Arc::clone(&used));
                 }
+                self.not_newest_any_more(sa);
                 self.installing.push_back(Installing {
                     id,
                     name: sa,

@@ -140,6 +140,10 @@ impl Bench {
         assert_eq!(self.ask(SECOND, Request::Delete(name)), Reply::Done);
     }
 
+    fn looks(&mut self, times: u8) {
+        (0..times).for_each(|_| self.source.handle_timeout(SECOND, 1));
+    }
+
     /// The SPI of the association for which charon is asked for a successor.
     fn told_soft(&mut self) -> Option<u32> {
         match self.source.poll_reply()? {
@@ -294,14 +298,58 @@ fn line_2_a_peer_that_rekeys_twice_before_it_deletes_crosses_no_pairs() {
         alone.push(bench.ah_out(spi, false));
         assert_eq!(bench.told_soft(), Some(spi));
     }
+    bench.looks(ALONE_LOOKS - 1);
+    assert_eq!(bench.told_soft(), None);
+    bench.looks(ALONE_LOOKS);
+    assert_eq!(
+        bench.told_soft(),
+        Some(0x1002),
+        "it may not have heard, and there is no newer one"
+    );
     // What was asked for.
     let last = [bench.ah_in(true), bench.ah_out(0x1003, true)];
+    bench.looks(2 * ALONE_LOOKS);
     assert_eq!(bench.told_soft(), None);
     for pair in [first, last] {
         assert_eq!(bench.generation(pair[0]), bench.generation(pair[1]));
     }
     let generations: BTreeSet<_> = bench.added.iter().map(|spec| bench.generation(spec.name())).collect();
     assert_eq!(generations.len(), 1 + waiting.len() + alone.len() + 1);
+}
+
+#[test]
+fn line_2_what_comes_while_one_is_in_doubt_is_in_doubt_too() {
+    let mut bench = Bench::new();
+    let in_doubt = [bench.ah_in(false), bench.ah_in(false)];
+    let mut alone = vec![bench.ah_out(0x1000, false)];
+    assert_eq!(bench.told_soft(), Some(0x1000));
+    let third = bench.ah_in(false);
+    for spi in [0x1001, 0x1002] {
+        alone.push(bench.ah_out(spi, false));
+        assert_eq!(bench.told_soft(), Some(spi), "the peer has rekeyed again in between");
+    }
+    let whole = [bench.ah_in(false), bench.ah_out(0x1003, false)];
+    assert_eq!(bench.generation(whole[0]), bench.generation(whole[1]));
+    let all = in_doubt.into_iter().chain([third, whole[0]]).chain(alone);
+    let generations: BTreeSet<_> = all.map(|name| bench.generation(name)).collect();
+    assert_eq!(generations.len(), 7, "none is guessed");
+}
+
+#[test]
+fn line_2_for_answers_of_a_charon_that_is_gone_nothing_is_waited() {
+    let mut bench = Bench::new();
+    let spi = bench.spi(Protocol::Esp);
+    let request = Request::Add(Box::new(add(Direction::In, Protocol::Esp, spi)));
+    bench
+        .source
+        .handle_request(SECOND, (77, request), &mut bench.rng, |_, _| true);
+    bench.run();
+    assert!(bench.source.is_installing());
+    bench.source.handle_gone();
+    assert!(!bench.source.is_installing());
+    assert_eq!(bench.ask(SECOND, hello(1)), Reply::Process(99));
+    assert_eq!(bench.source.poll_reply(), None);
+    assert_eq!(bench.source.len(), 1, "it is there for the same charon");
 }
 
 #[test]
