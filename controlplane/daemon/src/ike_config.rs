@@ -49,7 +49,9 @@ pub enum IkeConfigError {
     #[error("{0}: charon takes letters, digits and `/._-` alone in paths")]
     Path(PathBuf),
     /// A folder is open to others, who could tell charon whom to believe.
-    #[error("{0}: others may write there: look at what is in it, then `chmod go-w`")]
+    #[error(
+        "{0}: no folder that is this user's or root's and no link, or others may write there: look at what is in it, then `chown`, `chmod go-w`"
+    )]
     Writable(PathBuf),
     /// A file cannot be read or written.
     #[error("{path}: {source}")]

@@ -2,9 +2,10 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
 use super::{IkeConfigError, failed, swanctl};
@@ -17,7 +18,7 @@ const CREDENTIAL_BYTES_MAX: u64 = 64 << 10;
 const FOLDERS: [&str; 3] = ["x509", "x509ca", "private"];
 
 /// Makes `dir` and the folders below it. The latter are their owner's alone; of `dir`, which somebody may have made, it is enough that
-/// nobody else writes there.
+/// nobody else writes there. Each is root's or this user's, and no link to elsewhere.
 pub(super) fn make(dir: &Path) -> Result<(), IkeConfigError> {
     make_one(dir)?;
     let swanctl = dir.join("swanctl");
@@ -30,23 +31,28 @@ pub(super) fn make(dir: &Path) -> Result<(), IkeConfigError> {
 
 fn make_one(folder: &Path) -> Result<(), IkeConfigError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    let shown = made.and_then(|()| fs::metadata(folder));
-    let mode = shown.map_err(|source| failed(folder, source))?.permissions().mode();
-    if mode & 0o022 != 0 {
+    let shown = made.and_then(|()| fs::symlink_metadata(folder));
+    let shown = shown.map_err(|source| failed(folder, source))?;
+    let is_ours = shown.is_dir() && [0, geteuid().as_raw()].contains(&shown.uid());
+    if !is_ours || shown.mode() & 0o022 != 0 {
         return Err(IkeConfigError::Writable(folder.to_owned()));
     }
     Ok(())
 }
 
-/// Copies `credentials` to where charon looks for them, and erases those that were copied there before and are none of them.
+/// Copies `credentials` to where charon looks for them, and erases those that were copied there before and are none of them,
+/// nor what they are copied from.
 pub(super) fn put(credentials: Option<&Credentials>, swanctl: &Path) -> Result<(), IkeConfigError> {
     let copies = credentials.map(|files| copies(files, swanctl)).unwrap_or_default();
     for (from, to) in &copies {
         replace(to, &read(from)?)?;
     }
+    let current = copies.iter().flat_map(|(from, to)| [*from, to]);
+    let current = current.map(|file| fs::canonicalize(file).map_err(|source| failed(file, source)));
+    let current: Vec<PathBuf> = current.collect::<Result<_, _>>()?;
     FOLDERS.iter().try_for_each(|folder| {
         let folder = swanctl.join(folder);
-        let is_current = |file: &Path| copies.iter().any(|(_, to)| to == file);
+        let is_current = |file: &Path| fs::canonicalize(file).is_ok_and(|file| current.contains(&file));
         erase_old(&folder, is_current).map_err(|source| failed(&folder, source))
     })
 }

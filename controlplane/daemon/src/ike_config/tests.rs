@@ -83,6 +83,25 @@ fn line_2_the_folder_keeps_no_credential_that_is_given_up_and_nothing_open() {
         assert!(matches!(write(&config, &dir), Err(IkeConfigError::Writable(named)) if named == *open));
         set_mode(open, 0o700);
     }
+    let link = samples.path("link");
+    std::os::unix::fs::symlink(&dir, &link).unwrap();
+    assert!(matches!(write(&config, &link), Err(IkeConfigError::Writable(named)) if named == link));
+}
+
+#[test]
+fn line_2_what_is_copied_from_stays() {
+    let samples = by_ike();
+    let mut config = node(&samples);
+    let dir = samples.path("charon");
+    write(&config, &dir).unwrap();
+    let key = dir.join("swanctl/private/ain-mine.pem");
+    let credentials = config.ike.credentials.as_mut().unwrap();
+    std::fs::rename(&credentials.key_file, &key).unwrap();
+    credentials.key_file = key.clone();
+    for _ in 0..2 {
+        write(&config, &dir).unwrap();
+        assert_eq!(std::fs::read_to_string(&key).unwrap(), "text of own.key");
+    }
 }
 
 #[test]
