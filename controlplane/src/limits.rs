@@ -37,6 +37,8 @@ pub const LOST_EVERY: u64 = Now::SECOND / 1000;
 /// How long a host's tunnel may be without keys before all that the host has ends: an end that begins anew, and one that breaks before
 /// it makes, have new ones within a few round trips.
 pub const HOST_AWAY: u64 = 5 * Now::SECOND;
+/// Time after [`HOST_AWAY`] within which all of it ends, each at a random moment: an end of many at once would show that they are one host's.
+pub const HOST_ENDS_WITHIN: u64 = 8 * Now::SECOND;
 /// Verdict cells that tell an entrance of its responder's wish, at most.
 pub const CLOSING_WORDS: u8 = 3;
 /// Time between two of them, and after the last one.

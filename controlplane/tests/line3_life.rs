@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ain_controlplane::by_aivt::name;
-use ain_controlplane::limits::HOST_AWAY;
+use ain_controlplane::limits::{HOST_AWAY, HOST_ENDS_WITHIN};
 use ain_controlplane::node::SourceOption;
 use ain_controlplane::request::Outcome;
 use ain_dataplane::id::Now;
@@ -200,7 +200,7 @@ fn line_3_a_host_without_a_tunnel_has_nothing_for_long() {
             case.world.lose_host(host);
             case.world.run_for(HOST_AWAY - MILLISECOND);
             assert_eq!(case.world.aivts(), nodes, "it may be back in a moment");
-            case.world.run_for(Now::SECOND / 10);
+            case.world.run_for(HOST_ENDS_WITHIN + Now::SECOND / 10);
             case.assert_freed("when it is not");
             case.world.run_for(70 * Now::SECOND);
             case.assert_freed("and nothing is made again");
@@ -230,7 +230,7 @@ fn line_3_a_host_without_a_tunnel_has_nothing_in_either_role() {
         case.world.weather = weather;
         case.world.lose_host(1);
         case.world
-            .run_for(HOST_AWAY + if weather == FAIR { Now::SECOND } else { LONG });
+            .run_for(HOST_AWAY + HOST_ENDS_WITHIN + if weather == FAIR { Now::SECOND } else { LONG });
         case.assert_freed("both");
     }
 }

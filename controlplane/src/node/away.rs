@@ -1,18 +1,19 @@
 //! Hosts whose tunnels are gone: by IKE DELETE a host asks for the end of all that it has (protocol section 7).
 //!
 //! ```text
-//!   keys gone ──► missed ──HOST_AWAY──► away: what it has ends, some at a time; an exit binds nothing to it
+//!   keys gone ──► missed ──HOST_AWAY──► away: what it has ends one by one; nothing is bound to it or begun for it
 //!                    │                   │
-//!                    └──── keys again ───┴──► there as ever
+//!                    └──── keys again ───┴──► there as ever, with what has not ended yet
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ain_dataplane::id::{AivtId, Now, PeerId};
+use rand::RngExt;
 
-use super::{Node, Teller};
-use crate::flow::{Carrier, FlowNumber};
-use crate::limits::{ENDS_AT_A_TIME, HOST_AWAY, LOST_EVERY, PENDING_REQUESTS};
+use super::Node;
+use crate::flow::FlowNumber;
+use crate::limits::{ENDS_AT_A_TIME, HOST_AWAY, HOST_ENDS_WITHIN};
 
 /// Hosts without keys, and what of theirs is still to be ended.
 #[derive(Default)]
@@ -20,11 +21,11 @@ pub(super) struct Away {
     /// Until when they are waited for.
     missed: BTreeMap<PeerId, Now>,
     gone: BTreeSet<PeerId>,
-    ending: VecDeque<Ending>,
-    due: Now,
+    ending: BTreeSet<(Now, PeerId, Ending)>,
 }
 
 /// What a host had when it was given up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ending {
     /// As initiator.
     Flow(FlowNumber),
@@ -51,62 +52,50 @@ impl Away {
 
     /// When [`Node::end_away`] goes on.
     pub(super) fn next_due(&self) -> Option<Now> {
-        let ending = (!self.ending.is_empty()).then_some(self.due);
+        let ending = self.ending.first().map(|(at, ..)| *at);
         self.missed.values().copied().chain(ending).min()
     }
 }
 
 impl Node {
-    /// Gives up hosts that have been missed for long enough, and ends some of what they had, if it is time to.
+    /// Gives up hosts that have been missed for long enough, and ends what of theirs is due, or some of it.
     pub(super) fn end_away(&mut self, now: Now) {
-        let due = self.away.missed.iter().filter(|(_, until)| **until <= now);
-        let due: Vec<PeerId> = due.map(|(host, _)| *host).collect();
-        due.into_iter().for_each(|host| self.give_up(host));
-        if self.away.ending.is_empty() || self.away.due > now {
-            return;
+        let missed = self.away.missed.iter();
+        let due: BTreeSet<PeerId> = missed
+            .filter(|(_, until)| **until <= now)
+            .map(|(host, _)| *host)
+            .collect();
+        if !due.is_empty() {
+            self.give_up(now, due);
         }
-        for _ in 0..self.away.ending.len().min(ENDS_AT_A_TIME) {
-            match self.away.ending.pop_front() {
-                Some(one) if self.can_end(&one) => self.end_of_host(now, &one),
-                Some(one) => self.away.ending.push_back(one),
-                None => break,
+        for _ in 0..ENDS_AT_A_TIME {
+            let Some((_, host, one)) = self.away.ending.first().copied().filter(|(at, ..)| *at <= now) else {
+                break;
+            };
+            self.away.ending.pop_first();
+            match one {
+                // It is back.
+                _ if !self.away.has(host) => {}
+                Ending::Flow(number) => _ = self.close_open_flow(now, number),
+                Ending::Answers(id) => self.close_bound(now, id),
             }
         }
-        self.away.due = now.plus(LOST_EVERY);
     }
 
-    fn give_up(&mut self, host: PeerId) {
-        self.away.missed.remove(&host);
-        self.away.gone.insert(host);
-        let flows = self.flows.open_numbers();
-        let of_host = |number: &FlowNumber| self.flows.by_number(*number).is_some_and(|flow| flow.tunnel == host);
-        self.away
-            .ending
-            .extend(flows.into_iter().filter(of_host).map(Ending::Flow));
-        self.away
-            .ending
-            .extend(self.bindings.of_host(host).map(Ending::Answers));
-    }
-
-    /// Whether all who have to be told of the end can be: neighbours by a DESTROY; before that, for answers, the entrance by a verdict,
-    /// which has to tell its own neighbour.
-    fn can_end(&self, one: &Ending) -> bool {
-        let aivt = match one {
-            Ending::Answers(_) if self.closing.len() >= PENDING_REQUESTS / 2 => return false,
-            Ending::Flow(number) => match self.flows.by_number(*number).map(|flow| flow.carrier) {
-                Some(Carrier::Building(id) | Carrier::Standing(id)) => self.aivts.by_id(id),
-                Some(Carrier::Idle | Carrier::Waiting) | None => None,
-            },
-            Ending::Answers(id) => self.aivts.by_id(*id),
-        };
-        aivt.is_none_or(|aivt| self.can_be_told(aivt, Teller::Here))
-    }
-
-    fn end_of_host(&mut self, now: Now, one: &Ending) {
-        match one {
-            Ending::Flow(number) => _ = self.close_open_flow(now, *number),
-            Ending::Answers(id) => self.close_bound(now, *id),
+    /// What `hosts` have ends at random times, so that those who see it end cannot tell by the time alone whose it was.
+    fn give_up(&mut self, now: Now, mut hosts: BTreeSet<PeerId>) {
+        self.away.missed.retain(|host, _| !hosts.contains(host));
+        let flows = self.flows.open_numbers().into_iter().filter_map(|number| {
+            let host = self.flows.by_number(number)?.tunnel;
+            hosts.contains(&host).then_some((host, Ending::Flow(number)))
+        });
+        let answers = self.bindings.of_hosts(&hosts).into_iter();
+        let answers = answers.map(|(host, id)| (host, Ending::Answers(id)));
+        for (host, one) in flows.chain(answers) {
+            let at = now.plus(self.rng.random_range(0..HOST_ENDS_WITHIN));
+            self.away.ending.insert((at, host, one));
         }
+        self.away.gone.append(&mut hosts);
     }
 }
 

@@ -29,7 +29,7 @@ impl Node {
         if self.flows.with_id(id).is_some() {
             return;
         }
-        let number = if self.shutting_down {
+        let number = if self.shutting_down || self.away.has(tunnel) {
             None
         } else {
             self.admit_flow(now, wall, tunnel, pair)

@@ -1,6 +1,6 @@
 //! The exit: which AIVT speaks to a responder from which source (the paper's Table 3).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 
 use ain_dataplane::id::{AivtId, FlowTag, Now, Pair, PeerId};
@@ -78,12 +78,15 @@ impl Bindings {
         self.by_token.insert(binding.token.tag(), last);
     }
 
-    /// AIVTs bound to the responder behind `tunnel`, oldest first.
-    pub(super) fn of_host(&self, tunnel: PeerId) -> impl Iterator<Item = AivtId> {
-        let bound = self.by_pair.values().filter(|binding| binding.tunnel == tunnel);
-        let mut ids: Vec<_> = bound.map(|binding| binding.owner).collect();
+    /// AIVTs bound to the responders behind `tunnels`, each with its tunnel, in order.
+    pub(super) fn of_hosts(&self, tunnels: &BTreeSet<PeerId>) -> Vec<(PeerId, AivtId)> {
+        let bound = self
+            .by_pair
+            .values()
+            .filter(|binding| tunnels.contains(&binding.tunnel));
+        let mut ids: Vec<_> = bound.map(|binding| (binding.tunnel, binding.owner)).collect();
         ids.sort();
-        ids.into_iter()
+        ids
     }
 
     /// How many the responder behind `tunnel` has.

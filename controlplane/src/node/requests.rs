@@ -30,11 +30,6 @@ impl Closing {
         self.due.front().map(|(due, _)| *due)
     }
 
-    /// How many wait for an answer.
-    pub(super) fn len(&self) -> usize {
-        self.left.len()
-    }
-
     fn take_due(&mut self, now: Now) -> Option<AivtId> {
         self.due.front().filter(|(due, _)| *due <= now)?;
         self.due.pop_front().map(|(_, aivt)| aivt)

@@ -85,7 +85,7 @@ fn done(node: &mut Node) -> (usize, Vec<Verdict>) {
 }
 
 #[test]
-fn line_3_all_that_a_host_has_ends_in_slices_and_nothing_of_others() {
+fn line_3_all_that_a_host_has_ends_bit_by_bit_and_nothing_of_others() {
     let mut node = node();
     let total = ENDS_AT_A_TIME + 10;
     for number in 0..total {
@@ -98,17 +98,21 @@ fn line_3_all_that_a_host_has_ends_in_slices_and_nothing_of_others() {
     node.handle_keying(Now(0), Keying::Down(HOST));
     node.end_away(Now(HOST_AWAY - 1));
     assert_eq!(done(&mut node), (0, Vec::new()));
-    let mut now = Now(HOST_AWAY);
-    assert_eq!(node.away.next_due(), Some(now));
+    assert_eq!(node.away.next_due(), Some(Now(HOST_AWAY)));
+    node.end_away(Now(HOST_AWAY));
+    node.end_away(Now(HOST_AWAY + HOST_ENDS_WITHIN / 2));
+    let half = node.flows.open() - 1;
+    assert!(
+        (total / 4..total * 3 / 4).contains(&half),
+        "{half} of {total} at random times"
+    );
+    let mut now = Now(HOST_AWAY + HOST_ENDS_WITHIN);
     node.end_away(now);
-    assert_eq!(done(&mut node), (ENDS_AT_A_TIME, Vec::new()));
-    now = node.away.next_due().unwrap();
-    node.end_away(now);
-    assert_eq!(done(&mut node), (10, vec![Verdict::ClosedByResponder; 20]));
-    assert_eq!((node.flows.open(), node.away.next_due()), (1, None));
+    assert_eq!(node.away.next_due(), None);
+    assert_eq!(done(&mut node), (total, vec![Verdict::ClosedByResponder; 20]));
+    assert_eq!(node.flows.open(), 1);
     // The entrance says nothing.
     for _ in 0..CLOSING_WORDS {
-        assert_eq!(node.bindings.len(), 20);
         now = now.plus(CLOSING_EVERY);
         node.say_last_words(now);
     }
@@ -116,17 +120,23 @@ fn line_3_all_that_a_host_has_ends_in_slices_and_nothing_of_others() {
 }
 
 #[test]
-fn line_3_nothing_is_bound_to_a_host_that_is_gone() {
+fn line_3_nothing_is_bound_to_a_host_that_is_gone_nor_begun_for_it() {
     let mut node = node();
     node.handle_keying(Now(0), Keying::Down(HOST));
     answers(&mut node, 1);
+    flow(&mut node, HOST, 1);
     assert_eq!(done(&mut node).1, [], "it may be back in a moment");
     node.end_away(Now(HOST_AWAY));
     answers(&mut node, 2);
-    assert_eq!(done(&mut node).1, [Verdict::ClosedByResponder, Verdict::ExitRefused]);
+    flow(&mut node, HOST, 2);
+    assert_eq!((done(&mut node).1, node.flows.open()), (vec![Verdict::ExitRefused], 1));
     node.handle_keying(Now(HOST_AWAY), Keying::Up(HOST));
     answers(&mut node, 3);
-    assert_eq!((done(&mut node).1, node.bindings.len()), (Vec::new(), 2));
+    flow(&mut node, HOST, 3);
+    node.end_away(Now(HOST_AWAY + HOST_ENDS_WITHIN));
+    assert_eq!(done(&mut node), (0, Vec::new()), "what has not ended stays");
+    assert_eq!((node.bindings.len(), node.flows.open()), (2, 2));
+    assert_eq!(node.away.next_due(), None);
 }
 
 #[test]
@@ -144,27 +154,26 @@ fn line_3_a_host_that_is_back_in_time_keeps_what_it_has() {
 }
 
 #[test]
-fn line_3_ends_wait_for_a_neighbour_that_has_no_room_for_them() {
+fn line_3_ends_wait_for_no_neighbour_that_has_no_room_for_them() {
     let mut node = node();
     hear(&mut node, Now(0));
     answers(&mut node, 1);
-    for spi in 0..=PENDING_REQUESTS as u32 / 2 {
+    for spi in 0..PENDING_REQUESTS as u32 {
         let destroy = Message::Destroy {
             create: 0,
             reason: Reason::None,
         };
         node.request(Now(0), NEIGHBOUR, spi + Spi::MIN, destroy);
     }
-    done(&mut node);
     node.handle_keying(Now(0), Keying::Down(HOST));
     let mut now = Now(HOST_AWAY);
     node.end_away(now);
-    assert_eq!((done(&mut node).1, node.away.ending.len()), (Vec::new(), 1));
-    node.pvts.get_mut(&NEIGHBOUR).unwrap().drop_requests();
-    now = node.away.next_due().unwrap();
+    now = now.plus(HOST_ENDS_WITHIN);
     node.end_away(now);
-    assert_eq!(
-        (done(&mut node).1, node.away.ending.len()),
-        (vec![Verdict::ClosedByResponder], 0)
-    );
+    for _ in 0..CLOSING_WORDS {
+        now = now.plus(CLOSING_EVERY);
+        node.say_last_words(now);
+    }
+    let words = vec![Verdict::ClosedByResponder; CLOSING_WORDS.into()];
+    assert_eq!((done(&mut node).1, node.aivts.len()), (words, 0));
 }
