@@ -289,8 +289,8 @@ impl Associations {
         for (peer, generation) in ended {
             self.generations.remove(&(peer, generation));
             self.news.push_back(Keying::Over(peer, generation));
-            let oldest = writer.end_generation(peer, generation);
-            self.news.extend(oldest.map(|oldest| Keying::Outlived(peer, oldest)));
+            let outlived = writer.end_generation(peer, generation).into_iter();
+            self.news.extend(outlived.map(|oldest| Keying::Outlived(peer, oldest)));
         }
     }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A neighbour that holds back its ACKs leaves no room for more DESTROYs. AIVTs to it are passed over and looked at again, so that
-//! it delays nobody else's.
+//! it delays nobody else's. For the loss's own neighbour nobody waits, or it could keep its outlived keys for good.
 
 use std::collections::VecDeque;
 
@@ -113,7 +113,7 @@ impl Node {
             let Some((reason, silent)) = self.end_by(now, loss, aivt) else {
                 continue;
             };
-            if self.can_be_told(aivt, silent) {
+            if self.can_be_told(aivt, side_of(aivt, loss.peer)) {
                 self.end(now, *id, reason, silent);
             } else {
                 loss.passed_over = true;
@@ -135,7 +135,7 @@ impl Node {
     }
 
     /// Whether all neighbours on `aivt` but the `silent` one would take another DESTROY.
-    pub(super) fn can_be_told(&self, aivt: &Aivt, silent: Teller) -> bool {
+    fn can_be_told(&self, aivt: &Aivt, silent: Teller) -> bool {
         let upstream = aivt.upstream.as_ref().map(|upstream| upstream.link.peer);
         let downstream = aivt.downstream.as_ref().map(|downstream| downstream.link.peer);
         let told = [
@@ -343,16 +343,38 @@ pub(super) mod tests {
         );
     }
 
-    #[test]
-    fn a_neighbour_without_acks_delays_its_own_aivts_alone() {
-        let mut node = node();
+    /// It holds back the ACKs of as many requests as there may be.
+    fn fill(node: &mut Node, peer: PeerId) {
         for spi in 0..PENDING_REQUESTS as u32 {
             let destroy = Message::Destroy {
                 create: 0,
                 reason: Reason::None,
             };
-            node.request(Now(0), SILENT, spi + Spi::MIN, destroy);
+            node.request(Now(0), peer, spi + Spi::MIN, destroy);
         }
+    }
+
+    #[test]
+    fn line_1_a_neighbour_without_acks_keeps_no_outlived_generation() {
+        let mut node = node();
+        fill(&mut node, SILENT);
+        for number in 0..20 {
+            let ends = if number < 10 { [SILENT, DOWN] } else { [UP, SILENT] };
+            relay(&mut node, number, ends, NEVER);
+        }
+        node.generation_outlived(Now(0), SILENT, Generation::HAND_MADE);
+        assert!(node.aivts.is_empty() && node.lost.next_due().is_none());
+        assert_eq!(
+            node.pvts[&UP].pending() + node.pvts[&DOWN].pending(),
+            20,
+            "the others are told"
+        );
+    }
+
+    #[test]
+    fn a_neighbour_without_acks_delays_its_own_aivts_alone() {
+        let mut node = node();
+        fill(&mut node, SILENT);
         let total = 2 * ENDS_AT_A_TIME as u32;
         for number in 0..2 * total {
             let up = if number < total { SILENT } else { UP };

@@ -177,16 +177,19 @@ impl<C: Backend, B> TableWriter<C, B> {
     }
 
     /// No TVT is made under `generation` any more, none of whose associations is left; its keys go with the last one that there is.
-    /// Returns the oldest generation of the peer that only TVTs still use, if there are more than [`GENERATIONS_KEPT`] of these.
-    pub fn end_generation(&mut self, peer: PeerId, generation: Generation) -> Option<Generation> {
+    /// Returns the oldest generations of the peer that only TVTs still use, so many as there are more than [`GENERATIONS_KEPT`] of these.
+    pub fn end_generation(&mut self, peer: PeerId, generation: Generation) -> Vec<Generation> {
         if let Some(pair) = self.key_pair(peer, generation) {
             pair.is_over = true;
         }
         self.free_keys(peer, generation);
-        let kept = &self.tunnel_of(peer).ok()?.generations;
-        let mut kept = kept.iter().filter(|pair| pair.is_over);
-        let oldest = kept.next()?.generation;
-        (kept.count() >= GENERATIONS_KEPT).then_some(oldest)
+        let Ok(tunnel) = self.tunnel_of(peer) else {
+            return Vec::new();
+        };
+        let kept = tunnel.generations.iter().filter(|pair| pair.is_over);
+        let mut kept: Vec<_> = kept.map(|pair| pair.generation).collect();
+        kept.truncate(kept.len().saturating_sub(GENERATIONS_KEPT));
+        kept
     }
 
     /// Whether `peer` may have another key generation after `earlier` ones of other peers, and has room for it: none has so many that
@@ -199,7 +202,10 @@ impl<C: Backend, B> TableWriter<C, B> {
             SAS_OF_A_KIND
         };
         let tunnel = self.peers.get(&peer).and_then(|peer| peer.tunnel.as_ref());
-        let is_below = |tunnel: &TunnelKeys| tunnel.generations.iter().filter(|pair| !pair.is_over).count() < bound;
+        let is_below = |tunnel: &TunnelKeys| {
+            let going = tunnel.generations.iter().filter(|pair| !pair.is_over).count();
+            going < bound && tunnel.generations.len() < GENERATIONS_OF_A_PEER + GENERATIONS_KEPT
+        };
         let has_room = slots + 2 <= KEY_SLOTS && self.table.len() + earlier < self.table.capacity();
         has_room && tunnel.is_some_and(is_below)
     }
