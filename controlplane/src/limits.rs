@@ -34,6 +34,8 @@ pub const PAIRS_REMEMBERED: usize = 1 << 16;
 pub const ENDS_AT_A_TIME: usize = 2048;
 /// Time between two such looks at a lost neighbour's AIVTs: other neighbours' ACKs make room for their DESTROYs meanwhile.
 pub const LOST_EVERY: u64 = Now::SECOND / 1000;
+/// How long the end of AIVTs waits at most for other neighbours' room for DESTROYs.
+pub const TOLD_WITHIN: u64 = 60 * Now::SECOND;
 /// How long a host's tunnel may be without keys before all that the host has ends: an end that begins anew, and one that breaks before
 /// it makes, have new ones within a few round trips.
 pub const HOST_AWAY: u64 = 5 * Now::SECOND;

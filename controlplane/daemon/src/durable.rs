@@ -1,4 +1,5 @@
-//! What a tunnel with hand-made keys needs from disk: numbers granted to workers ahead of use, and the highest numbers accepted.
+//! What a tunnel with hand-made keys needs from disk: numbers granted to workers ahead of use, the highest numbers
+//! accepted, and the place of each key.
 //!
 //! ```text
 //!   granted:   reserved in blocks in the state file, synced, then shown to the worker      never used twice
@@ -35,6 +36,8 @@ const LATEST_CREATE: [u8; 16] = *b"latest create \0\0";
 const TICKETS_SINCE: [u8; 16] = *b"tickets since  \0";
 const FILE: &str = "accepted";
 const RECORD: usize = 32;
+/// Two places, sequence numbers, IVs, and two SPI counters.
+const NUMBERS_OF_A_PAIR: usize = 6;
 
 /// Why numbers could not be kept.
 #[derive(Debug, Error)]
@@ -158,6 +161,15 @@ impl Durable {
             latest_create,
             tickets_since,
         })
+    }
+
+    /// There is room for the numbers of `more` pairs of keys. To be asked before [`Self::keep_place`]: what does not fit would keep
+    /// everything else from the disk.
+    ///
+    /// # Errors
+    /// [`StateError::Full`].
+    pub fn check_room(&self, more: usize) -> Result<(), DurableError> {
+        Ok(self.state.check_room(more * NUMBERS_OF_A_PAIR)?)
     }
 
     /// Nothing is in the way of a key's use at `place`.

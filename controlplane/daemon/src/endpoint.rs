@@ -148,6 +148,8 @@ fn start<C: Backend>((path, known): (&Path, Known), config: EndpointConfig, back
             (&mut keys, &mut associations),
             place(&mut writer, &mut durable),
         );
+        // Those who ask the AIN something hear that it does not answer.
+        closer.due(Instant::now(), || random.try_next_u32().unwrap_or_default());
         thread::park_timeout(NAP);
     }
     let mut team = Team::default();

@@ -134,10 +134,11 @@ pub fn replace<C: Backend, B>(
     let Some((_, first, protocol, _)) = pairs.first() else {
         return Ok(());
     };
+    let not_saved = |error: DurableError| obstacle(first.peer, (SaDirection::Out, *protocol), error.into());
+    place.durable.check_room(pairs.len()).map_err(not_saved)?;
     for (_, new, protocol, _) in &pairs {
         keep_places(place.durable, *protocol, &new.tunnel.keys);
     }
-    let not_saved = |error: DurableError| obstacle(first.peer, (SaDirection::Out, *protocol), error.into());
     place.durable.top_up().map_err(not_saved)?;
     for (specs, new, protocol, generation) in pairs {
         if protocol == SaProtocol::Ah {

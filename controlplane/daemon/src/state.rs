@@ -10,7 +10,7 @@
 //!
 //! Everything is one small file, replaced as a whole: written beside, synced, renamed, directory synced. Its SHA-256 stands at
 //! its end; a file that does not match is refused, never guessed at. A number is found by a hash of its key, so that a new key
-//! starts at zero and an old one, should it come back, resumes.
+//! starts at zero and an old one resumes, should it come back to its place ([`crate::durable::KeyPlace`]).
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -26,7 +26,7 @@ use crate::files;
 
 /// Numbers are reserved in multiples of this many.
 pub const BLOCK: u64 = 1 << 16;
-/// Numbers in a file at most: ten for every peer there can be.
+/// Numbers in a file at most: ten for every set of keys that a tunnel has had.
 const ENTRIES_MAX: usize = 1 << 20;
 /// First bytes of the file, its version last.
 const MAGIC: &[u8; 12] = b"ain state 1\n";
@@ -187,6 +187,17 @@ impl State {
         }
     }
 
+    /// Whether there is room for `more` numbers.
+    ///
+    /// # Errors
+    /// [`StateError::Full`].
+    pub fn check_room(&self, more: usize) -> Result<(), StateError> {
+        if self.values.len() + more > ENTRIES_MAX {
+            return Err(StateError::Full(self.directory.clone()));
+        }
+        Ok(())
+    }
+
     /// Puts what was raised on disk. Only after `Ok` may raised numbers be used.
     ///
     /// # Errors
@@ -195,9 +206,7 @@ impl State {
         if !self.dirty {
             return Ok(());
         }
-        if self.values.len() > ENTRIES_MAX {
-            return Err(StateError::Full(self.directory.clone()));
-        }
+        self.check_room(0)?;
         files::replace(&self.directory.join(FILE), &encode(&self.values)).map_err(|source| StateError::Io {
             path: self.directory.join(FILE),
             source,

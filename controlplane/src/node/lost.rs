@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A neighbour that holds back its ACKs leaves no room for more DESTROYs. AIVTs to it are passed over and looked at again, so that
-//! it delays nobody else's. For the loss's own neighbour nobody waits, or it could keep its outlived keys for good.
+//! it delays nobody else's, for as long as [`TOLD_WITHIN`]; then they end untold. For the loss's own neighbour nobody waits. Or
+//! either could keep outlived keys for good.
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,7 @@ use ain_dataplane::id::{AivtId, Now, PeerId};
 
 use super::{Node, Teller};
 use crate::aivt::Aivt;
-use crate::limits::{ENDS_AT_A_TIME, FRESH, LOST_EVERY, PENDING_REQUESTS};
+use crate::limits::{ENDS_AT_A_TIME, FRESH, LOST_EVERY, PENDING_REQUESTS, TOLD_WITHIN};
 use crate::sa::Generation;
 use crate::signal::destroy::Reason;
 
@@ -37,20 +38,23 @@ struct Loss {
     from: Option<u32>,
     /// Whether some were passed over.
     passed_over: bool,
+    /// When nobody is waited for any more.
+    until: Now,
 }
 
 impl Lost {
     /// `peer` has forgotten all AIVTs up to `newest`; or those of one generation shall end. However often it is told, it is in the
     /// queue once.
-    fn note(&mut self, peer: PeerId, generation: Option<Generation>, newest: AivtId) {
-        self.losses
-            .retain(|loss| (loss.peer, loss.generation) != (peer, generation));
+    fn note(&mut self, now: Now, peer: PeerId, generation: Option<Generation>, newest: AivtId) {
+        let is_it = |loss: &Loss| (loss.peer, loss.generation) == (peer, generation);
+        let noted = self.losses.iter().position(is_it).and_then(|at| self.losses.remove(at));
         self.losses.push_back(Loss {
             peer,
             generation,
             newest,
             from: Some(0),
             passed_over: false,
+            until: noted.map_or(now.plus(TOLD_WITHIN), |loss| loss.until),
         });
     }
 
@@ -68,13 +72,13 @@ impl Node {
             pvt.drop_requests();
         }
         self.forget_openings(peer);
-        self.lost.note(peer, None, self.aivts.newest());
+        self.lost.note(now, peer, None, self.aivts.newest());
         self.end_lost(now);
     }
 
     /// TVTs to `peer` that were born under `generation` end, and entrances make others.
     pub(super) fn generation_outlived(&mut self, now: Now, peer: PeerId, generation: Generation) {
-        self.lost.note(peer, Some(generation), self.aivts.newest());
+        self.lost.note(now, peer, Some(generation), self.aivts.newest());
         self.end_lost(now);
     }
 
@@ -113,7 +117,7 @@ impl Node {
             let Some((reason, silent)) = self.end_by(now, loss, aivt) else {
                 continue;
             };
-            if self.can_be_told(aivt, side_of(aivt, loss.peer)) {
+            if now >= loss.until || self.can_be_told(aivt, side_of(aivt, loss.peer)) {
                 self.end(now, *id, reason, silent);
             } else {
                 loss.passed_over = true;
@@ -369,6 +373,19 @@ pub(super) mod tests {
             20,
             "the others are told"
         );
+    }
+
+    #[test]
+    fn line_1_nor_does_one_without_acks_keep_those_of_another() {
+        let mut node = node();
+        fill(&mut node, SILENT);
+        relay(&mut node, 1, [SILENT, DOWN], NEVER);
+        node.generation_outlived(Now(0), DOWN, Generation::HAND_MADE);
+        let nearly = Now(TOLD_WITHIN - 1);
+        node.generation_outlived(nearly, DOWN, Generation::HAND_MADE);
+        assert_eq!(node.aivts.len(), 1);
+        node.end_lost(nearly.plus(LOST_EVERY));
+        assert!(node.aivts.is_empty() && node.lost.next_due().is_none());
     }
 
     #[test]

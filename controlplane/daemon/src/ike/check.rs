@@ -100,6 +100,8 @@ pub struct IkeTunnel {
     pub peer: PeerId,
     /// What logs may call it: a neighbour's name, and of hosts none.
     pub label: String,
+    /// Whether it is a PVT, whose TVTs are born under pairs of AH keys.
+    pub has_tvts: bool,
     /// This end's outer address.
     pub local: IpAddr,
     /// The other end's outer address.
@@ -117,18 +119,19 @@ pub struct IkeTunnel {
 /// The tunnels of a node whose keys IKE makes.
 pub fn tunnels(config: &NodeConfig) -> Vec<IkeTunnel> {
     let neighbours = config.neighbours.iter();
-    let neighbours = neighbours.map(|one| (one.node.clone(), neighbour_selectors(config, one)));
+    let neighbours = neighbours.map(|one| (one.node.clone(), true, neighbour_selectors(config, one)));
     let hosts = config
         .hosts
         .iter()
-        .map(|host| ("a host".to_owned(), host_selectors(host)));
+        .map(|host| ("a host".to_owned(), false, host_selectors(host)));
     config
         .tunnels()
         .zip(neighbours.chain(hosts))
         .filter(|((.., tunnel), _)| tunnel.ike().is_some())
-        .map(|((peer, _, tunnel), (label, inside))| IkeTunnel {
+        .map(|((peer, _, tunnel), (label, has_tvts, inside))| IkeTunnel {
             peer,
             label,
+            has_tvts,
             local: tunnel.local,
             remote: tunnel.remote,
             esn: tunnel.esn,

@@ -88,6 +88,8 @@ pub struct IkeSource {
     workers: u8,
     tunnels: Vec<IkeTunnel>,
     session: Option<u64>,
+    /// charon has gone; what is there is not asked about.
+    is_away: bool,
     held: BTreeMap<SaName, Held>,
     reserved: VecDeque<Reserved>,
     pairs: Pairs,
@@ -108,6 +110,7 @@ impl IkeSource {
             workers,
             tunnels,
             session: None,
+            is_away: false,
             held: BTreeMap::new(),
             reserved: VecDeque::new(),
             pairs: Pairs::default(),
@@ -156,6 +159,7 @@ impl IkeSource {
         let (ends, outcome) = match request {
             Request::Hello { session, version } => {
                 self.handle_gone();
+                self.is_away = false;
                 self.greet(now, session, &version);
                 // The first thing that a connection hears.
                 return self.replies.push_front((id, Reply::Process(self.process)));
@@ -228,6 +232,7 @@ impl IkeSource {
 
     /// charon is away: for answers nobody waits.
     pub fn handle_gone(&mut self) {
+        self.is_away = true;
         self.installing.clear();
     }
 
@@ -239,7 +244,9 @@ impl IkeSource {
             if packets > std::mem::replace(&mut held.seen, packets) {
                 held.last_s = wall;
             }
-            if let Some(looks) = &mut held.alone {
+            if let Some(looks) = &mut held.alone
+                && !self.is_away
+            {
                 *looks = (*looks + 1) % ALONE_LOOKS;
                 again.extend((*looks == 0).then_some(*name));
             }
@@ -339,7 +346,7 @@ impl IkeSource {
         let ends = (add.name.source, add.name.destination);
         let tunnel = self.tunnel(add.name.direction, ends)?;
         check(tunnel, &add)?;
-        let (ah, esp, esn) = (tunnel.ah, tunnel.esp, tunnel.esn);
+        let (ah, esp, esn, has_tvts) = (tunnel.ah, tunnel.esp, tunnel.esn, tunnel.has_tvts);
         let name = self.name_of(&add.name)?;
         if self.held.contains_key(&name) {
             return Err(Refusal::NotInstalled("it is there".into()));
@@ -356,7 +363,7 @@ impl IkeSource {
                     generation,
                     spi_counter: None,
                 };
-                (kind, is_alone.then_some(0))
+                (kind, (is_alone && has_tvts).then_some(0))
             }
         };
         let lifetime = lifetime(&add);

@@ -41,11 +41,12 @@ fn make_one(folder: &Path) -> Result<(), IkeConfigError> {
 }
 
 /// Copies `credentials` to where charon looks for them, and erases those that were copied there before and are none of them,
-/// nor what they are copied from.
+/// nor what they are copied from. All are read first: one may stand where another comes.
 pub(super) fn put(credentials: Option<&Credentials>, swanctl: &Path) -> Result<(), IkeConfigError> {
     let copies = credentials.map(|files| copies(files, swanctl)).unwrap_or_default();
-    for (from, to) in &copies {
-        replace(to, &read(from)?)?;
+    let contents: Vec<_> = copies.iter().map(|(from, _)| read(from)).collect::<Result<_, _>>()?;
+    for ((_, to), bytes) in copies.iter().zip(&contents) {
+        replace(to, bytes)?;
     }
     let current = copies.iter().flat_map(|(from, to)| [*from, to]);
     let current = current.map(|file| fs::canonicalize(file).map_err(|source| failed(file, source)));

@@ -25,6 +25,7 @@ pub(in crate::ike) fn tunnel() -> IkeTunnel {
     IkeTunnel {
         peer: PEER,
         label: "a host".into(),
+        has_tvts: true,
         local: address(HERE),
         remote: address(THERE),
         esn: true,
