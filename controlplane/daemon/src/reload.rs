@@ -26,7 +26,7 @@ use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::config::report::{Checker, Problems};
 use crate::config::{EndpointConfig, HandMade, NodeConfig, SA_FIELDS, Sa, Tunnel, parse, read};
@@ -248,7 +248,6 @@ impl Reloader {
                     );
                 }
                 let lines: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
-                debug!("reload refused: {}", lines.join("\n"));
                 Err(lines.join("\n"))
             }
         }
