@@ -138,28 +138,17 @@ fn start<C: Backend>((path, known): (&Path, Known), config: EndpointConfig, back
     let mut closer = Closer::listen(&config, reloader)?;
     // They are in the packet path.
     drop(config.tunnel.keys);
-    // Until there is a way for them, datagrams wait in the device, as the kernel's own wait for ARP.
-    while directions.neighbours.unknown() > 0 && !shutdown.requested() {
-        let now = clock.now();
-        directions.refresh(now);
-        rekey(
-            now,
-            &requests,
-            (&mut keys, &mut associations),
-            place(&mut writer, &mut durable),
-        );
-        // Those who ask the AIN something hear that it does not answer.
-        closer.due(Instant::now(), || random.try_next_u32().unwrap_or_default());
-        thread::park_timeout(NAP);
-    }
-    let mut team = Team::default();
-    team.add(None, worker, &nothing, &shutdown)?;
-    info!(role = ?config.role, tun = config.tun, "running");
+    let (mut team, mut waiting) = (Team::default(), Some(worker));
     let mut reins = AllReins(vec![rein]);
     let mut next_second = Now(0);
     while !shutdown.requested() {
         let now = clock.now();
         directions.refresh(now);
+        // Until there is a way for them, datagrams wait in the device, as the kernel's own wait for ARP.
+        if let Some(worker) = waiting.take_if(|_| directions.neighbours.unknown() == 0) {
+            team.add(None, worker, &nothing, &shutdown)?;
+            info!(role = ?config.role, tun = config.tun, "running");
+        }
         rekey(
             now,
             &requests,
@@ -173,7 +162,10 @@ fn start<C: Backend>((path, known): (&Path, Known), config: EndpointConfig, back
             }
         }
         for datagram in closer.due(Instant::now(), || random.try_next_u32().unwrap_or_default()) {
-            if let Some(buf) = filled(&mut control_pool, &datagram) {
+            // Who asks before there is a way hears that the AIN does not answer.
+            if waiting.is_none()
+                && let Some(buf) = filled(&mut control_pool, &datagram)
+            {
                 writer.signal(GATEWAY, buf);
             }
         }
